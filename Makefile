@@ -1,0 +1,46 @@
+# make demo   encode and decode two photographs, without torch
+# make test   all tests
+# make lint   style and types
+#
+# Each makes the environment that it needs on its first run. PYTHON chooses the interpreter (3.11 or newer).
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -q -n 2 --dist loadfile
+
+DEMO_VENV := .venv-demo
+VENV := .venv
+INSTALL := -m pip install --quiet --constraint constraints.txt
+SOURCES := $(shell find shcodec models -type f ! -name '*.pyc' 2>/dev/null)
+
+.PHONY: demo test lint clean
+
+demo: $(DEMO_VENV)/.installed
+	$(DEMO_VENV)/bin/python benchmarks/demo.py
+
+test: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(DEMO_VENV) $(VENV) build dist demo .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# The demo takes the package as a user would get it, so a changed source means a new installation.
+$(DEMO_VENV)/.installed: $(DEMO_VENV)/pyvenv.cfg pyproject.toml constraints.txt README.md $(SOURCES)
+	$(DEMO_VENV)/bin/python $(INSTALL) . scikit-image
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(VENV)/bin/python $(INSTALL) --editable '.[train,bench,dev]'
+	@touch $@
+
+%/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $*
+	@touch $@
+
+# An environment that was made once stays, even if it was made on the way to something else.
+.PRECIOUS: %/pyvenv.cfg

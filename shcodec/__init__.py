@@ -1,0 +1,33 @@
+"""shcodec: a learned image codec, soft-to-hard vector quantisation in a file format.
+
+    data = shcodec.encode("photo.png", beta=50)
+    image = shcodec.decode(data)
+
+`encode`, `decode` and `info` are imported on first use, so that `import shcodec` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shcodec.codec import decode, encode, info
+
+__all__ = ["__version__", "decode", "encode", "info"]
+
+__version__ = "0.1.0"
+
+_FROM_CODEC = frozenset({"decode", "encode", "info"})
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the three functions of the interface when they are first asked for (PEP 562)."""
+    if name in _FROM_CODEC:
+        return getattr(importlib.import_module("shcodec.codec"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Lists the lazily imported names as well."""
+    return sorted(set(globals()) | _FROM_CODEC)

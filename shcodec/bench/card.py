@@ -1,0 +1,61 @@
+"""Writes what was measured into the cards of the models, so that no figure in a card is typed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from shcodec import zoo
+from shcodec.bench.codecs import SHC_PREFIX
+from shcodec.bench.report import Report
+from shcodec.bench.results import write_atomically
+from shcodec.bench.summary import CodecCurve
+from shcodec.errors import UsageError
+from shcodec.runtime import CARD
+
+
+def update_cards(report: Report) -> list[Path]:
+    """Put the results of every model that was run into its card, as the table `measured.DATASET`.
+
+    Args:
+        report: results over a whole set.
+
+    Returns:
+        The cards written.
+
+    Raises:
+        UsageError: if only a part of the set was measured.
+        ModelError: if a card cannot be read.
+    """
+    import tomli_w
+
+    if report.images != report.total:
+        raise UsageError(f"a card tells of whole sets; {report.images} of {report.total} pictures were measured")
+    written = []
+    for curve in report.curves:
+        if curve.codec.startswith(SHC_PREFIX):
+            name = curve.codec.removeprefix(SHC_PREFIX)
+            card = zoo.card(name)
+            card.setdefault("measured", {})[report.dataset] = _figures(report, curve)
+            path = zoo.model_dir(name) / CARD
+            write_atomically(path, tomli_w.dumps(card))
+            written.append(path)
+    return written
+
+
+def _figures(report: Report, curve: CodecCurve) -> dict[str, Any]:
+    """Collect the figures of one model, rounded to what means anything."""
+    against = {
+        f"{comparison.measure}_against_{comparison.anchor}": round(comparison.mean_curve.percent, 2)
+        for comparison in report.comparisons
+        if comparison.codec == curve.codec and comparison.mean_curve is not None
+    }
+    return {
+        "command": report.environment.get("command", ""),
+        "images": len(curve.images),
+        "beta": [point.setting for point in curve.points],
+        "bpp": [round(point.bpp, 4) for point in curve.points],
+        "psnr_db": [round(point.psnr, 3) for point in curve.points],
+        "ms_ssim_db": [round(point.ms_ssim_db, 3) for point in curve.points if point.ms_ssim_db is not None],
+        "bd_rate_percent": against,
+    }

@@ -1,0 +1,209 @@
+"""Measures cells: every picture, by every codec, at every setting; on one process or several.
+
+A cell is written to results.csv the moment it is done, so that an interrupted run loses nothing; whatever cannot be
+measured becomes a `Failure`, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shcodec.bench import metrics
+from shcodec.bench.codecs import Codec
+from shcodec.bench.datasets import PictureFile
+from shcodec.bench.results import Cell, Failure, csv_text
+from shcodec.errors import PictureError, ShcError
+from shcodec.pictures import RGBArray, read_picture
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell to be measured.
+
+    Attributes:
+        picture: the picture.
+        codec: the codec.
+        setting: one of its settings.
+        repeat: how often it is encoded and decoded; seconds are the medians.
+        timed: whether seconds are kept; they mean little while other processes run.
+    """
+
+    picture: PictureFile
+    codec: Codec
+    setting: float
+    repeat: int = 1
+    timed: bool = True
+
+
+def plan(
+    pictures: Iterable[PictureFile],
+    codecs: Sequence[Codec],
+    done: Iterable[Cell] = (),
+    *,
+    repeat: int = 1,
+    timed: bool = True,
+) -> list[Task]:
+    """List the cells that are still to be measured, picture by picture.
+
+    Args:
+        pictures: the pictures.
+        codecs: the codecs.
+        done: cells that exist already.
+        repeat: see `Task`.
+        timed: see `Task`.
+    """
+    finished = {(cell.image, cell.codec, cell.setting) for cell in done}
+    return [
+        Task(picture, codec, setting, repeat, timed)
+        for picture in pictures
+        for codec in codecs
+        for setting in codec.settings
+        if (picture.name, codec.name, setting) not in finished
+    ]
+
+
+def check_pictures(pictures: Iterable[PictureFile]) -> tuple[list[PictureFile], list[Failure]]:
+    """Open every picture once, so that a damaged one is reported once and not for every cell.
+
+    Returns:
+        The pictures that can be read, and a failure for each of the others.
+    """
+    readable: list[PictureFile] = []
+    failures: list[Failure] = []
+    _load.cache_clear()  # the file may have changed since an earlier run in this process
+    for picture in pictures:
+        try:
+            _load(picture.path)
+        except ShcError as error:
+            failures.append(Failure(picture.name, "", "", _one_line(error)))
+        else:
+            readable.append(picture)
+    return readable, failures
+
+
+def measure_all(
+    tasks: Sequence[Task], table: Path, *, jobs: int = 1, on_done: Callable[[], None] = lambda: None
+) -> tuple[list[Cell], list[Failure]]:
+    """Measure cells and append each to a CSV file as soon as it is done.
+
+    Args:
+        tasks: the cells to measure.
+        table: results.csv, which exists with its line of column names.
+        jobs: processes; each computes on one thread where there are several.
+        on_done: called after each cell, for a progress bar.
+
+    Returns:
+        The new cells, and what failed.
+    """
+    cells: list[Cell] = []
+    failures: list[Failure] = []
+    with table.open("a", encoding="utf-8", newline="") as file:
+        for outcome in map(measure_cell, tasks) if jobs == 1 else _parallel(tasks, jobs):
+            if isinstance(outcome, Cell):
+                cells.append(outcome)
+                file.write(csv_text([outcome], header=False))
+                file.flush()
+            else:
+                failures.append(outcome)
+            on_done()
+    return cells, failures
+
+
+def measure_cell(task: Task) -> Cell | Failure:
+    """Encode a picture to a whole file, decode that file, and compare."""
+    try:
+        return _measure(task)
+    except Exception as error:
+        # Codecs are foreign code and raise what they like; a failure is a result here and is listed as one.
+        return _failure(task, error)
+
+
+def _measure(task: Task) -> Cell:
+    rgb = _load(task.picture.path)
+    if task.timed:
+        _warm_up(task.codec)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    data, decoded = b"", rgb
+    for _ in range(task.repeat):
+        start = time.perf_counter()
+        data = task.codec.encode(rgb, task.setting)
+        middle = time.perf_counter()
+        decoded = task.codec.decode(data)
+        seconds[0].append(middle - start)
+        seconds[1].append(time.perf_counter() - middle)
+    if decoded.shape != rgb.shape:
+        sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in (rgb, decoded)]
+        raise PictureError(f"{sizes[0]} went in, {sizes[1]} came out")
+    quality = metrics.measure(rgb, decoded)
+    return Cell(
+        image=task.picture.name,
+        codec=task.codec.name,
+        setting=task.setting,
+        size=len(data),
+        width=rgb.shape[1],
+        height=rgb.shape[0],
+        psnr=quality.psnr,
+        ms_ssim=quality.ms_ssim,
+        ms_ssim_db=quality.ms_ssim_db,
+        ssim=quality.ssim,
+        enc_s=statistics.median(seconds[0]) if task.timed else None,
+        dec_s=statistics.median(seconds[1]) if task.timed else None,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _load(path: Path) -> RGBArray:
+    """Read a picture; the last one is kept, since all cells of a picture come in a row."""
+    rgb = read_picture(path).rgb
+    rgb.flags.writeable = False
+    return rgb
+
+
+@functools.lru_cache
+def _warm_up(codec: Codec) -> None:
+    """Run a codec once per process before it is timed, so that imports and loading a model do not count."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    small = np.ascontiguousarray(np.broadcast_to(ramp[:, None, None], (64, 64, 3)))
+    codec.decode(codec.encode(small, codec.settings[-1]))
+
+
+def _parallel(tasks: Sequence[Task], jobs: int) -> Iterator[Cell | Failure]:
+    # Workers start afresh: a fork would copy the thread pools of onnxruntime and torch in an unknown state.
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
+    try:
+        futures: dict[Future[Cell | Failure], Task] = {pool.submit(measure_cell, task): task for task in tasks}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool as error:
+                # A codec took its process down; what was not measured is listed, and --resume takes it up again.
+                yield _failure(futures[future], error)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C to the parent, which lets running cells end; keep the networks of shc to one core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["SHC_THREADS"] = "1"
+
+
+def _failure(task: Task, error: Exception) -> Failure:
+    return Failure(task.picture.name, task.codec.name, f"{task.setting:g}", _one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ShcError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -1,0 +1,98 @@
+"""The command `shc`: one module per command, imported only when its command is called.
+
+`main` is the only place where errors become exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import cast
+
+import click
+
+from shcodec import __version__
+from shcodec.cli.console import one_line, report_error
+from shcodec.errors import ShcError, UsageError
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "encode": "Compress pictures to .shc files.",
+        "decode": "Decompress .shc files to pictures.",
+        "info": "Show what .shc files hold.",
+        "verify": "Check that .shc files are whole.",
+        "models": "List, show and check the models that are here.",
+        "bench": "Measure shc beside other codecs.",
+        "train": "Train a codec from a folder of pictures.",
+        "export": "Freeze a training run into a model.",
+    }
+)
+"""Every command with its line of help. `shc --help` must be quick, so it reads this table and imports none of them."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in `shcodec.cli.<name>` as `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the module of one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        return cast(click.Command, importlib.import_module(f"shcodec.cli.{cmd_name}").command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the table of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="'shc COMMAND --help' tells more, with examples.",
+)
+@click.version_option(__version__, prog_name="shc", message="%(prog)s %(version)s")
+def cli() -> None:
+    """A learned image codec: picture to .shc and back."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code.
+
+    Every failure is one line on stderr. `SHC_TRACEBACK=1` in the environment shows where it came from instead.
+
+    Args:
+        argv: the arguments after the program's name; those of the process by default.
+    """
+    try:
+        result = cli.main(args=None if argv is None else list(argv), prog_name="shc", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.Abort:
+        return 130
+    except Exception as error:  # the outermost boundary: whatever happened, the user gets one line
+        if os.environ.get("SHC_TRACEBACK"):
+            raise
+        report_error(_message(error))
+        return 2 if isinstance(error, (click.UsageError, UsageError)) else 1
+
+
+def _message(error: Exception) -> str:
+    """One line for the user; an error that nobody foresaw is named as such."""
+    if isinstance(error, click.UsageError):
+        hint = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
+        return error.format_message().rstrip(".") + hint
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, (ShcError, OSError)):
+        return one_line(error)
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return f"internal error: {type(error).__name__}: {one_line(error)} (SHC_TRACEBACK=1 shows where)"

@@ -1,0 +1,99 @@
+"""What the commands print: results, notes, errors and a progress bar, each on its stream."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from shcodec.errors import MissingExtraError
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Writes a line to stdout, or to stderr.
+
+    Not `click.echo`: that goes around the streams which a progress bar puts in place to keep lines out of its way.
+    """
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path that is safe to print on one line: control characters and undecodable bytes are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in os.fspath(path))
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error on one line; for the system's errors the file and the reason, without the number."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
+        return where + error.strerror
+    return shown(" ".join(str(error).split())) or type(error).__name__
+
+
+def report_error(message: str) -> None:
+    """Writes one line of error to stderr."""
+    say(f"shc: error: {message}", err=True)
+
+
+def report_notes(path: str, notes: Sequence[str]) -> None:
+    """Writes what was changed in a picture on its way in to stderr."""
+    if notes:
+        say(f"shc: note: {shown(path)}: {', '.join(notes)}", err=True)
+
+
+def print_json(value: Any, *, err: bool = False) -> None:
+    """Writes one value as one line of JSON; what JSON cannot hold becomes null (infinity) or text (paths, dates)."""
+    say(json.dumps(_finite(value), default=str, allow_nan=False), err=err)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Writes aligned columns, two spaces apart: as easy to read as to cut with other tools."""
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def require_extra(command: str, extra: str, modules: Sequence[str]) -> None:
+    """Makes sure that the modules of an optional dependency are there, without importing them.
+
+    Raises:
+        MissingExtraError: at least one of them is absent.
+    """
+    if any(importlib.util.find_spec(module) is None for module in modules):
+        raise MissingExtraError(f"shc {command} needs the extra '{extra}': pip install 'shcodec[{extra}]'")
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr for several files; yields the function that says one is done.
+
+    Nothing is drawn for a single file, with `quiet`, or where stderr is no terminal.
+    """
+    if quiet or total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # Lines on a terminal must pass above the bar; a redirected stdout must reach its file untouched.
+    bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _finite(value: Any) -> Any:
+    """Replaces infinities and NaN, which JSON does not know, by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,97 @@
+"""`shc models`: the models that are here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import click
+
+from shcodec.cli.console import print_json, print_table, report_error, say
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of the list; `bytes` is the size of the model's folder."""
+
+    name: str
+    id: str
+    family: str
+    bytes: int
+    default: bool
+
+
+@click.group(
+    name="models",
+    invoke_without_command=True,
+    short_help="List, show and check the models that are here.",
+    epilog="""\b
+Examples:
+  shc models
+  shc models show fast
+  shc models verify""",
+)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List, show and check the models that are here. Without a command: list."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models)
+
+
+@command.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per model.")
+def list_models(as_json: bool = False) -> None:
+    """List the models: name, id, family and size; * marks the default."""
+    from shcodec import zoo
+
+    found = [describe(name) for name in zoo.model_names()]
+    if as_json:
+        for model in found:
+            print_json(asdict(model))
+        return
+    rows = [(m.name, m.id, m.family, f"{m.bytes / 2**20:.1f} MiB", "*" if m.default else "") for m in found]
+    print_table(("name", "id", "family", "size", "default"), rows)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
+def show(name: str, as_json: bool) -> None:
+    """Print a model's card: data, training, measured results, licence."""
+    from shcodec import zoo
+
+    if as_json:
+        print_json(zoo.card(name))
+    else:
+        say((zoo.model_dir(name) / "model.toml").read_text(encoding="utf-8").rstrip())
+
+
+@command.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.pass_context
+def verify(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Check the files of models against their cards; all models without a NAME."""
+    from shcodec import zoo
+
+    failed = False
+    for name in names or zoo.model_names():
+        problems = zoo.verify(name)
+        for problem in problems:
+            report_error(f"{name}: {problem}")
+        if not problems:
+            say(f"{name} OK")
+        failed = failed or bool(problems)
+    ctx.exit(int(failed))
+
+
+def describe(name: str) -> Summary:
+    """What the list tells of a model, from its card and its folder."""
+    from shcodec import zoo
+
+    card = zoo.card(name)
+    return Summary(
+        name=name,
+        id=str(card.get("id", "unknown")),
+        family=str(card.get("family", "unknown")),
+        bytes=sum(path.stat().st_size for path in zoo.model_dir(name).rglob("*") if path.is_file()),
+        default=name == zoo.DEFAULT_MODEL,
+    )

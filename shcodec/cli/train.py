@@ -1,0 +1,46 @@
+"""`shc train`: a codec from a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shcodec.cli.console import require_extra
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command(
+    short_help="Train a codec from a folder of pictures.",
+    epilog="""\b
+Examples:
+  shc train fast --data pictures --out runs/fast
+  shc train fast --data pictures --out runs/fast --resume
+  shc train sha --data pictures --out runs/sha --time-limit 3600""",
+)
+@click.argument("config")
+@click.option("--data", type=_FOLDER, required=True, help="Pictures: any tree of files, or tar packs.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of the run: log, checkpoints.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@click.option("--init", type=_FOLDER, help="Start from the weights of this model.")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds to spend.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
+)
+def command(
+    config: str, data: Path, out: Path, resume: bool, init: Path | None, time_limit: float | None, device: str
+) -> None:
+    """Train a codec from a folder of pictures.
+
+    CONFIG is the name of a configuration that comes with the package (fast, sha) or a path to a TOML file.
+    """
+    require_extra("train", "train", ("torch",))
+    from shcodec.train import loop
+
+    loop.train(config, data, out, resume=resume, init=init, time_limit=time_limit, device=device)

@@ -1,0 +1,87 @@
+"""All networks of one model together, and the latents that they make of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shcodec.nets.config import ModelConfig
+from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
+from shcodec.nets.layers import knot_weights
+from shcodec.nets.transforms import Analysis, Synthesis
+from shcodec.symbols import class_coordinate
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What is known of a batch before the residuals are quantised; all (B, M, h, w) unless said."""
+
+    y: Tensor
+    mean: Tensor  # mu0
+    step: Tensor  # q, broadcastable
+    coordinate: Tensor  # class coordinates (seed method: factorised prior's, used in the first phase only)
+    features: Tensor | None  # (B, F, h, w)
+    z: Tensor | None  # (B, C_z, h/4, w/4) before rounding
+
+
+class CodecNet(nn.Module):
+    """Analysis, synthesis and, in the flagship family, the hyper path."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mixed = False  # bfloat16 in the bodies of the large transforms (training only)
+        self.g_a = Analysis(config)
+        self.g_s = Synthesis(config)
+        start = start_steps()
+        if config.has_hyper:
+            self.h_a = HyperAnalysis(config)
+            self.h_s = HyperSynthesis(config, start)
+            self.refine = Refine(config)
+            self.class_map = ClassMap(config, start)
+        else:
+            self.step_knots = nn.Parameter(start.log()[:, None].repeat(1, config.latent))
+            spread = torch.from_numpy(class_coordinate(0.7 / start.numpy())).float()
+            self.prior_knots = nn.Parameter(spread[:, None].repeat(1, config.latent))
+
+    def latents(self, x: Tensor, beta_byte: Tensor) -> Latents:
+        """Runs everything up to the residual.
+
+        Args:
+            x: (B, 3, H, W) pixels 0..255, H and W multiples of 64.
+            beta_byte: (B,) int64.
+        """
+        weights = knot_weights(beta_byte)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
+            y = self.g_a(x, self.g_a.gain(weights))
+        if not self.config.has_hyper:
+            step = (weights @ self.step_knots).exp()[:, :, None, None]
+            coordinate = (weights @ self.prior_knots)[:, :, None, None].expand_as(y)
+            return Latents(y, torch.zeros_like(y), step, coordinate, None, None)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
+            z = self.h_a(y, self.h_a.gain(weights)).float()
+        limit = self.config.hyper.limit
+        z_hat = z + (z.round().clamp(-limit, limit) - z).detach()
+        features, mean, step = self.h_s(z_hat, self.h_s.gain(weights))
+        return Latents(y, mean, step, self.class_map(z_hat, weights), features, z)
+
+    def second_means(self, first: Tensor, latents: Latents, beta_byte: Tensor) -> Tensor:
+        """Means of the second half: (B, M, h, w), given decoded latents on the first half and mu0 elsewhere."""
+        gain = self.refine.gain(knot_weights(beta_byte))
+        return latents.mean + self.refine(first, latents.features, gain)  # type: ignore[no-any-return]
+
+    def synthesise(self, y_hat: Tensor, beta_byte: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W), 0..255, neither rounded nor clipped."""
+        with torch.autocast(y_hat.device.type, torch.bfloat16, enabled=self.mixed):
+            return self.g_s(y_hat, self.g_s.gain(knot_weights(beta_byte)))  # type: ignore[no-any-return]
+
+
+def first_half(channels: int, height: int, width: int) -> Tensor:
+    """The spatial-channel checkerboard: True where an element is coded in the first pass, (M, h, w).
+
+    Even positions of the first half of the channels, odd positions of the others.
+    """
+    parity = (torch.arange(height)[:, None] + torch.arange(width)[None]) % 2
+    return parity[None] == (torch.arange(channels) >= channels // 2).long()[:, None, None]

@@ -1,0 +1,97 @@
+"""Small parts that the transforms share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from shcodec.symbols import KNOTS
+
+
+def knot_weights(beta_byte: Tensor) -> Tensor:
+    """Weights of the 17 knots for every beta byte: a linear interpolation between two neighbours.
+
+    Args:
+        beta_byte: (B,) integers in 0..255.
+
+    Returns:
+        (B, 17) float32, every row sums to 1.
+    """
+    knot, fraction = beta_byte // 16, (beta_byte % 16).float() / 16
+    weights = torch.zeros(len(beta_byte), KNOTS, device=beta_byte.device)
+    rows = torch.arange(len(beta_byte), device=beta_byte.device)
+    weights[rows, knot] = 1 - fraction
+    weights[rows, knot + 1] = fraction
+    return weights
+
+
+class Conditioned(nn.Module):
+    """A network with scales and biases that follow beta.
+
+    All of them lie in one table `knots` (17, G). The network itself takes the interpolated row as an
+    input, `gain` (B, G), so that an exported graph serves every rate.
+    """
+
+    def __init__(self, widths: list[int]) -> None:
+        """Args: widths: channels of every stage that is modulated; each takes a scale and a bias."""
+        super().__init__()
+        self.widths = widths
+        self.knots = nn.Parameter(torch.zeros(KNOTS, 2 * sum(widths)))
+
+    def gain(self, weights: Tensor) -> Tensor:
+        """(B, 17) knot weights -> (B, G)."""
+        with torch.autocast(weights.device.type, enabled=False):
+            return weights @ self.knots
+
+    def split(self, gain: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(B, G) -> (1 + scale, bias) of every stage, (B, C, 1, 1) each."""
+        parts = torch.split(gain[:, :, None, None], [width for width in self.widths for _ in range(2)], 1)
+        return [(1 + scale, bias) for scale, bias in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def modulate(x: Tensor, stage: tuple[Tensor, Tensor]) -> Tensor:
+    """``x * scale + bias`` of a stage of `Conditioned.split`, x (B, C, h, w)."""
+    return x * stage[0] + stage[1]
+
+
+def conv3(inputs: int, outputs: int, scale: float = 1.0) -> nn.Conv2d:
+    """A 3x3 convolution with zero padding; `scale` shrinks its initial weights (residual branches)."""
+    layer = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def conv1(inputs: int, outputs: int, scale: float = 1.0) -> nn.Conv2d:
+    """A 1x1 convolution that starts as an orthogonal map, so that the trunk keeps its energy."""
+    layer = nn.Conv2d(inputs, outputs, 1)
+    nn.init.orthogonal_(layer.weight, gain=scale)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+class Residual(nn.Module):
+    """``x + conv(relu(x))`` (depth 1) or ``x + conv(relu(conv(relu(x))))`` (depth 2), 3x3 each.
+
+    Nothing non-linear lies on the trunk: from the first to the last layer a transform contains a
+    linear one, which is learned first (the idea of the linear shortcut of AuxT, ICLR 2025).
+    """
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(conv3(width, width, 0.2 if i == depth - 1 else 1.0) for i in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) -> same."""
+        branch = x
+        for conv in self.convs:
+            branch = conv(torch.relu(branch))
+        return x + branch
+
+
+def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
+    """Runs a layer in float32 even inside autocast: bfloat16 cannot tell 256 from 257."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())  # type: ignore[no-any-return]

@@ -1,0 +1,71 @@
+"""Analysis g_a and synthesis g_s: picture <-> latent."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shcodec.nets.config import ModelConfig
+from shcodec.nets.layers import Conditioned, Residual, conv1, conv3, full_precision, modulate
+
+PIXEL_MEAN = 127.5
+PIXEL_SCALE = 64.0  # the networks see (pixel - 127.5) / 64
+
+
+class Analysis(Conditioned):
+    """g_a, encoder only: pixels (B, 3, H, W) in 0..255 -> latent y (B, M, H/16, W/16).
+
+    ::
+
+        x -> space-to-depth 8 -> 1x1 -> residual blocks (1/8) -> space-to-depth 2 -> 1x1
+          -> residual blocks (1/16) -> 3x3 -> y
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        sizes = config.analysis
+        super().__init__([sizes.width8, sizes.width16, config.latent])
+        self.stem = conv1(3 * 64, sizes.width8)
+        self.body8 = nn.Sequential(*(Residual(sizes.width8, 2) for _ in range(sizes.blocks8)))
+        self.down = conv1(4 * sizes.width8, sizes.width16)
+        self.body16 = nn.Sequential(*(Residual(sizes.width16, 2) for _ in range(sizes.blocks16)))
+        self.head = conv3(sizes.width16, config.latent, 0.5)
+
+    def forward(self, x: Tensor, gain: Tensor) -> Tensor:
+        """H and W are multiples of 16; gain (B, G)."""
+        stages = self.split(gain)
+        x = F.pixel_unshuffle((x - PIXEL_MEAN) / PIXEL_SCALE, 8)
+        x = modulate(self.body8(self.stem(x)), stages[0])
+        x = modulate(self.body16(self.down(F.pixel_unshuffle(x, 2))), stages[1])
+        return modulate(full_precision(self.head, x), stages[2])
+
+
+class Synthesis(Conditioned):
+    """g_s: latent (B, M, h, w) -> pixels (B, 3, 16h, 16w), 0..255, neither rounded nor clipped.
+
+    Dense convolutions at 1/16 and 1/8, a narrow pointwise renderer at 1/4, and a last 3x3
+    convolution before the shuffle by 4 (a 1x1 there shows a 4x4 grid at low rates)::
+
+        y -> 3x3 -> residuals (1/16) -> 1x1, shuffle -> residuals (1/8) -> 1x1, shuffle
+          -> pointwise residual (1/4) -> 3x3 to 48, shuffle by 4 -> pixels
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        sizes = config.synthesis
+        super().__init__([sizes.width16, sizes.width8, sizes.width4])
+        self.stem = conv3(config.latent, sizes.width16, 0.5)
+        self.body16 = nn.Sequential(*(Residual(sizes.width16, 1) for _ in range(sizes.blocks16)))
+        self.up8 = conv1(sizes.width16, 4 * sizes.width8)
+        self.body8 = nn.Sequential(*(Residual(sizes.width8, 1) for _ in range(sizes.blocks8)))
+        self.up4 = conv1(sizes.width8, 4 * sizes.width4)
+        self.expand = conv1(sizes.width4, sizes.expand4)
+        self.shrink = conv1(sizes.expand4, sizes.width4, 0.2)
+        self.head = conv3(sizes.width4, 48, 0.5)
+
+    def forward(self, y: Tensor, gain: Tensor) -> Tensor:
+        """gain (B, G)."""
+        stages = self.split(gain)
+        x = modulate(self.body16(full_precision(self.stem, y)), stages[0])
+        x = modulate(self.body8(F.pixel_shuffle(self.up8(x), 2)), stages[1])
+        x = F.pixel_shuffle(self.up4(x), 2)
+        x = modulate(x + self.shrink(F.relu(self.expand(x))), stages[2])
+        return F.pixel_shuffle(full_precision(self.head, x), 4) * PIXEL_SCALE + PIXEL_MEAN

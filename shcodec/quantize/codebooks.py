@@ -1,0 +1,256 @@
+"""Soft-to-hard vector quantisation (Agustsson et al. 2017) with a histogram chosen by class.
+
+Elements are sorted by class and cut into vectors of elements of equal spread; neighbouring classes (a
+band) share a codebook, every class has its own histogram. With one class per picture this is the
+paper's own quantiser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shcodec.nets.config import BandConfig, QuantiserConfig
+from shcodec.quantize.lattice import assign, distances, lattice, refine
+from shcodec.symbols import class_spread, vector_counts
+
+SURROGATES = ("soft", "straight-through", "noise")
+NEIGHBOURS = 4  # hot scalars: the soft assignment looks at 4 levels on either side of the nearest
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What a quantiser returns for n elements."""
+
+    value: Tensor  # (n,) what the decoder is trained on
+    hard: Tensor  # (n,) the codewords' values, as the real decoder will see them
+    bits: Tensor  # () weighted rate, with gradients
+    hard_weighted: Tensor  # () weighted rate of the hard indices
+    hard_bits: Tensor  # () bits of the hard indices
+    codebook_loss: Tensor  # () pulls codewords to their vectors where the surrogate gives them no gradient
+    symbols: int
+
+
+class ClassCodebooks(nn.Module):
+    """All codebooks and histograms of a model.
+
+    Histograms are running averages of soft counts (no gradient), plus a parametric prior so that
+    codewords that a batch does not show keep a finite rate.
+    """
+
+    def __init__(self, config: QuantiserConfig, decay: float = 0.998) -> None:
+        super().__init__()
+        self.config, self.decay = config, decay
+        self.recorder: list[tuple[Tensor, Tensor]] | None = None  # where residuals are kept while tables are fitted
+        self.dims = [0] * config.skip + [b.dim for b in config.bands for _ in range(b.first, b.last + 1)]
+        self.codebooks = nn.ParameterList(nn.Parameter(lattice(b.dim, b.codewords)) for b in config.bands)
+        for i, band in enumerate(config.bands):
+            prior = self._prior(band, self.codebooks[i].detach())
+            self.register_buffer(f"prior{i}", prior)
+            self.register_buffer(f"counts{i}", prior * 50)
+            self.register_buffer(f"last{i}", torch.zeros(64, band.dim))  # vectors to re-seed dead codewords from
+
+    def _prior(self, band: BandConfig, codebook: Tensor) -> Tensor:
+        """(classes, L) probabilities of lattice cells under a Laplacian of the class's spread."""
+        spread = torch.from_numpy(class_spread(range(band.first, band.last + 1))).float()
+        if self.config.classes < 64:  # classes that are not spreads: all start alike
+            spread = torch.ones_like(spread)
+        size = codebook.abs().sum(1) if band.dim < 4 else codebook.square().sum(1).sqrt() * band.dim**0.5
+        logits = -size[None] / (spread[:, None] * 0.75 + 0.05)
+        return torch.softmax(logits, 1).clamp(min=1e-7)
+
+    def histogram(self, band: int) -> Tensor:
+        """(classes of the band, L) probabilities."""
+        counts = self.get_buffer(f"counts{band}") + 2 * self.get_buffer(f"prior{band}")
+        return counts / counts.sum(1, keepdim=True)
+
+    def vectors(self, classes: Tensor) -> list[tuple[int, Tensor, Tensor]]:
+        """Groups elements into vectors as the codec does.
+
+        Args:
+            classes: (n,) int64; elements below the first coded class are left out.
+
+        Returns:
+            Per band that occurs: its number, element indices (m, d) where n stands for padding, and
+            the class of each vector within the band (m,).
+        """
+        order = torch.argsort(classes, descending=True, stable=True)
+        counts = torch.bincount(classes, minlength=self.config.classes)[: self.config.classes].tolist()
+        numbers = vector_counts(counts, self.dims, self.config.skip)
+        coded = sum(counts[self.config.skip :])
+        order = torch.cat([order[:coded], order.new_full((4,), len(classes))])
+        groups, start = [], 0
+        for band_index in range(len(self.config.bands) - 1, -1, -1):
+            band = self.config.bands[band_index]
+            per_class = [numbers[k] for k in range(band.last, band.first - 1, -1)]
+            total = sum(per_class)
+            if total:
+                index = order[start : start + total * band.dim].view(total, band.dim)
+                rows = torch.arange(band.last - band.first, -1, -1, device=classes.device)
+                rows = rows.repeat_interleave(torch.tensor(per_class, device=classes.device))
+                groups.append((band_index, index, rows))
+                start += total * band.dim
+        return groups
+
+    def forward(
+        self,
+        r: Tensor,
+        classes: Tensor,
+        weight: Tensor,
+        *,
+        sigma: float,
+        rate_weight: float,
+        surrogate: str,
+        hard: bool = False,
+    ) -> Quantised:
+        """Quantises residuals.
+
+        Args:
+            r: (n,) residuals in steps.
+            classes: (n,) int64 in 0..K-1.
+            weight: (n,) what a bit of this element counts in the loss.
+            sigma: hardness of the soft assignments softmax(-sigma * cost).
+            rate_weight: lambda of the cost |v - c|^2 + lambda * bits.
+            surrogate: "soft" (decoder sees soft values), "straight-through" or "noise" (of radius |v - Q(v)|).
+            hard: the last phase: indices are final, only codewords get gradients.
+        """
+        if self.recorder is not None:
+            self.recorder.append((r.detach(), classes))
+        padded = torch.cat([r, r.new_zeros(1)])
+        value, hard_value = torch.zeros_like(padded), torch.zeros_like(padded)
+        with torch.no_grad():
+            weight = torch.cat([weight, weight.new_zeros(1)])
+        bits, hard_bits, codebook_loss = r.new_zeros(()), r.new_zeros(()), r.new_zeros(())
+        hard_weighted, symbols = r.new_zeros(()), 0
+        for band, index, rows in self.vectors(classes):
+            vectors = padded[index]
+            codebook = self.codebooks[band]
+            table = -torch.log2(self.histogram(band))
+            if hard:
+                chosen = assign(vectors.detach(), codebook.detach(), table, rows, rate_weight)
+                self._count(band, rows, chosen[:, None], torch.ones_like(chosen[:, None], dtype=r.dtype))
+                rate = used = table[rows, chosen]
+                out = exact = codebook[chosen]
+            else:
+                soft, exact, rate, used = self._soft(band, vectors, rows, table, sigma, rate_weight)
+                out = _surrogate(surrogate, vectors, soft, exact)
+                codebook_loss = codebook_loss + (exact - vectors.detach()).square().sum()
+            value = value.index_put((index,), out)
+            hard_value = hard_value.index_put((index,), exact.detach())
+            bits = bits + (rate * weight[index[:, 0]]).sum()
+            hard_bits = hard_bits + used.detach().sum()
+            hard_weighted = hard_weighted + (used.detach() * weight[index[:, 0]]).sum()
+            symbols += len(index)
+        return Quantised(value[:-1], hard_value[:-1], bits, hard_weighted, hard_bits, codebook_loss, symbols)
+
+    def _soft(
+        self, band: int, vectors: Tensor, rows: Tensor, table: Tensor, sigma: float, rate_weight: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Soft values (m, d), hard values (m, d), soft bits (m,), hard bits (m,) of one band."""
+        codebook = self.codebooks[band]
+        if self.config.bands[band].dim == 1 and len(codebook) > 2 * NEIGHBOURS + 1:
+            middles = (codebook[1:, 0] + codebook[:-1, 0]).detach() / 2
+            centre = torch.bucketize(vectors[:, 0].detach(), middles).clamp(NEIGHBOURS, len(codebook) - 1 - NEIGHBOURS)
+            candidates = centre[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1, device=centre.device)
+            words = codebook[candidates]  # (m, 9, 1)
+            cost = (vectors[:, None] - words).square().sum(2)
+            bits = table[rows[:, None], candidates]
+        else:
+            candidates = torch.arange(len(codebook), device=rows.device).expand(len(rows), -1)
+            words = codebook
+            cost = distances(vectors, codebook)
+            bits = table[rows]
+        cost = cost + rate_weight * bits
+        phi = torch.softmax(-sigma * cost, 1)
+        best = cost.detach().argmin(1, keepdim=True)
+        soft = (phi[:, :, None] * words).sum(1) if words.dim() == 3 else phi @ words
+        exact = codebook[candidates.gather(1, best)[:, 0]]
+        self._count(band, rows, candidates, phi.detach(), vectors.detach())
+        return soft, exact, (phi * bits).sum(1), bits.gather(1, best)[:, 0]
+
+    @torch.no_grad()
+    def _count(
+        self, band: int, rows: Tensor, candidates: Tensor, weight: Tensor, vectors: Tensor | None = None
+    ) -> None:
+        """Moves the histograms towards the (soft) counts of this batch."""
+        if not self.training:
+            return
+        counts = self.get_buffer(f"counts{band}")
+        size = counts.shape[1]
+        if candidates.shape[1] == size:
+            batch = torch.zeros_like(counts).index_add_(0, rows, weight)
+        else:
+            flat = (rows[:, None] * size + candidates).flatten()
+            batch = torch.zeros_like(counts).view(-1).index_add_(0, flat, weight.flatten()).view_as(counts)
+        counts.mul_(self.decay).add_(batch)
+        if vectors is not None:
+            last = self.get_buffer(f"last{band}")
+            keep = vectors[torch.linspace(0, len(vectors) - 1, min(len(last), len(vectors))).long()]
+            last[: len(keep)] = keep
+
+    @torch.no_grad()
+    def reseed(self, generator: torch.Generator, least: float = 0.02) -> int:
+        """Moves codewords of vector bands that nothing uses to recent vectors; returns how many."""
+        moved = 0
+        for i, band in enumerate(self.config.bands):
+            counts, last = self.get_buffer(f"counts{i}"), self.get_buffer(f"last{i}")
+            total = counts.sum(0)
+            if band.dim == 1 or total.sum() < 20 * band.codewords:
+                continue
+            dead = torch.nonzero(total < least)[:8, 0]
+            if len(dead):
+                pick = torch.randint(len(last), (len(dead),), generator=generator)
+                self.codebooks[i][dead] = last[pick] + 0.01 * torch.randn(len(dead), band.dim, generator=generator)
+                counts[:, dead] = counts.sum(1, keepdim=True) / band.codewords
+                moved += len(dead)
+        return moved
+
+    @torch.no_grad()
+    def usage(self) -> tuple[float, float]:
+        """Share of codewords in use and perplexity relative to size, averaged over the vector bands."""
+        shares, perplexities = [], []
+        for i, band in enumerate(self.config.bands):
+            total = self.get_buffer(f"counts{i}").sum(0)
+            p = total / total.sum()
+            shares.append(float((p > 0.01 / band.codewords).float().mean()))
+            perplexities.append(float(torch.exp(-(p * (p + 1e-12).log()).sum()) / band.codewords))
+        return sum(shares) / len(shares), sum(perplexities) / len(perplexities)
+
+    @torch.no_grad()
+    def fit(self, r: Tensor, classes: Tensor, *, rate_weight: float, rounds: int = 5, start: str = "keep") -> None:
+        """Refits codebooks and histograms to held residuals.
+
+        Args:
+            r: (n,) residuals in steps; classes: (n,).
+            rate_weight: lambda.
+            rounds: entropy-constrained rounds; 0 only counts.
+            start: "keep" the codewords, or "data" for randomly chosen vectors with one codeword at 0.
+        """
+        padded = torch.cat([r, r.new_zeros(1)])
+        for band, index, rows in self.vectors(classes):
+            vectors = padded[index]
+            codebook = self.codebooks[band].detach()
+            if start == "data":
+                pick = torch.linspace(0, len(vectors) - 1, len(codebook)).long()
+                codebook = vectors[torch.argsort(vectors.square().sum(1))][pick]
+                codebook[0] = 0
+            histogram, prior = self.histogram(band), self.get_buffer(f"prior{band}")
+            codebook, counts = refine(vectors, rows, codebook, histogram, prior, rate_weight=rate_weight, rounds=rounds)
+            if self.config.bands[band].dim == 1:
+                codebook, order = codebook.sort(0)
+                counts = counts[:, order[:, 0]]
+            self.codebooks[band].copy_(codebook)
+            self.get_buffer(f"counts{band}").copy_(counts)
+
+
+def _surrogate(name: str, vectors: Tensor, soft: Tensor, exact: Tensor) -> Tensor:
+    """What stands for the hard codeword in the decoder's input while the encoder is trained."""
+    if name == "soft":
+        return soft
+    if name == "straight-through":
+        return vectors + (exact - vectors).detach()
+    noise = torch.randn_like(vectors)
+    radius: Tensor = (vectors - exact).detach().norm(dim=1, keepdim=True)
+    return vectors + radius * noise / noise.norm(dim=1, keepdim=True).clamp(min=1e-6)

@@ -1,0 +1,369 @@
+"""The symbol path: bytes <-> hyper indices -> class of every latent element <-> latent indices.
+
+Integers only, numpy and constriction. Nothing that a float network computes may decide a symbol, so the
+same file gives the same symbols on every machine; the encoder's *choice* of indices (`search`) may use
+floats, since its result is what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
+
+from shcodec import entropy
+from shcodec.errors import CorruptFileError, ModelError
+
+KNOTS = 17  # everything that follows the beta byte is linear between 17 knots
+SPREAD_START = 0.12  # spread of class 0, in steps
+SPREAD_RATIO = (64 / 0.12) ** (1 / 63)  # class 63 has a spread of 64 steps
+SEARCH_ROWS = 4096  # vectors per block of the index search: the block of distances stays in the cache
+NEAREST = 3  # hot scalars: levels on either side of the nearest that the search looks at
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int32]
+
+
+def class_spread(classes: Iterable[int]) -> npt.NDArray[np.float64]:
+    """Spread (standard deviation in steps) of the elements of each class, at its middle."""
+    return SPREAD_START * SPREAD_RATIO ** (np.asarray(list(classes), np.float64) + 0.5)
+
+
+def class_coordinate(spread: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Inverse of the spread: the unrounded class coordinate."""
+    coordinate: npt.NDArray[np.float64] = np.log(np.asarray(spread, np.float64) / SPREAD_START) / np.log(SPREAD_RATIO)
+    return coordinate
+
+
+def vector_counts(counts: Sequence[int], dims: Sequence[int], skip: int) -> list[int]:
+    """How many vectors each class codes when its elements are cut `dims[k]` at a time.
+
+    Elements are taken from the hottest class down; those left over join the next colder class, and
+    the last vector of all is padded with zeros.
+
+    Args:
+        counts: elements per class.
+        dims: vector length per class; colder classes never have shorter vectors.
+        skip: first class that is coded.
+
+    Returns:
+        Vectors per class.
+    """
+    numbers = [0] * len(counts)
+    waiting = 0
+    for k in range(len(counts) - 1, skip - 1, -1):
+        waiting += counts[k]
+        numbers[k], waiting = divmod(waiting, dims[k])
+    if waiting:
+        numbers[skip] += 1
+    return numbers
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Sizes of the latent grid of a picture.
+
+    Attributes:
+        height: rows of coded latent positions, ceil(H / 16).
+        width: columns of coded latent positions, ceil(W / 16).
+        hyper_height: rows of z, ceil(H / 64).
+        hyper_width: columns of z, ceil(W / 64).
+    """
+
+    height: int
+    width: int
+    hyper_height: int
+    hyper_width: int
+
+    @staticmethod
+    def of(height: int, width: int) -> Grid:
+        """Grid of a picture of height x width pixels."""
+        return Grid(-(-height // 16), -(-width // 16), -(-height // 64), -(-width // 64))
+
+
+@dataclass(frozen=True)
+class Order:
+    """The elements that one pass codes, in the order in which they are coded.
+
+    Attributes:
+        elements: flat indices into the coded latent (M, h, w), hottest class first.
+        numbers: (class, vectors) pairs in decoding order, classes without vectors left out.
+    """
+
+    elements: npt.NDArray[np.intp]
+    numbers: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Band:
+    """One codebook and the histograms of the classes that share it."""
+
+    first: int
+    codebook: Floats  # (L, d)
+    histograms: npt.NDArray[np.uint32]  # (classes, L)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.codebook.shape[1])
+
+    @cached_property
+    def tables(self) -> list[entropy.Table]:
+        """One table per class."""
+        return [entropy.Table(row) for row in self.histograms]
+
+    @cached_property
+    def bits(self) -> Floats:
+        """(classes, L) cost of every codeword."""
+        return (entropy.PRECISION - np.log2(self.histograms)).astype(np.float32)
+
+
+class SymbolTables:
+    """Everything of a model that decides symbols; built from the tensors named in FORMAT.md.
+
+    Raises:
+        ModelError: tensors are missing or their shapes and values do not fit together.
+    """
+
+    def __init__(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        try:
+            self.latent = int(tensors["latent.channels"][0])
+            starts = tensors["class.bands"].tolist()  # first class of every band
+            self.classes = int(tensors["class.count"][0])
+            self.skip = int(starts[0])
+            self.bands = [
+                Band(first, tensors[f"codebook.{i}"].astype(np.float32), tensors[f"histogram.{i}"])
+                for i, first in enumerate(starts)
+            ]
+            self.has_hyper = "hyper.bank" in tensors
+            if self.has_hyper:
+                self.bank = tensors["hyper.bank"]  # uint32 (rows, C_z, 2 limit + 1)
+                self.map_weight = tensors["class_map.weight"]  # int8 (16 M, C_z)
+                self.map_shift = tensors["class_map.shift"].astype(np.int32)  # (M,)
+                self.map_bias = tensors["class_map.bias"].astype(np.int64)  # (17, M)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ModelError(f"the model's tables are incomplete: {error}") from None
+        self._check()
+        self.band_of = np.searchsorted(starts, np.arange(self.classes), side="right") - 1
+        self.dims = [0 if b < 0 else self.bands[b].dim for b in self.band_of]
+
+    def _check(self) -> None:
+        ends = [band.first for band in self.bands[1:]] + [self.classes]
+        for band, end in zip(self.bands, ends, strict=True):
+            if band.histograms.shape != (end - band.first, len(band.codebook)) or band.histograms.dtype != np.uint32:
+                raise ModelError("a codebook and its histograms do not fit together")
+        if not self.has_hyper:
+            return
+        channels = self.bank.shape[1] if self.bank.ndim == 3 else -1
+        shapes = (self.map_weight.shape, self.map_shift.shape, self.map_bias.shape)
+        if shapes != ((16 * self.latent, channels), (self.latent,), (KNOTS, self.latent)):
+            raise ModelError("the class map and the hyper tables do not fit together")
+        # the product below runs in float32 BLAS: exact as long as no sum can reach 2^24
+        reach = self.limit * np.abs(self.map_weight.astype(np.int64)).sum(1).max()
+        if self.map_weight.dtype != np.int8 or reach >= 1 << 24 or np.abs(self.map_bias).max() >= 1 << 30:
+            raise ModelError("the class map's sums could leave the range in which they are exact")
+
+    @property
+    def limit(self) -> int:
+        """Largest absolute value of a hyper index."""
+        return int(self.bank.shape[2]) // 2
+
+    @cached_property
+    def _row_table(self) -> entropy.Table:
+        rows = max(2, len(self.bank))
+        return entropy.Table(entropy.integer_table(np.ones(rows)))
+
+    def _hyper_tables(self, row: int) -> list[entropy.Table]:
+        return [entropy.Table(channel) for channel in self.bank[row]]
+
+    # -- classes ----------------------------------------------------------------------------------
+
+    def class_map(self, z: npt.NDArray[np.int8] | None, beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
+        """Class of every coded latent element.
+
+        Args:
+            z: hyper indices (C_z, hz, wz), or None for a model without hyper path.
+            beta_byte: rate step, 0..255.
+            grid: sizes.
+
+        Returns:
+            (M, h, w) uint8. With a hyper path ``clip((W z + bias) >> shift, 0, 63)``; without, the band of the
+            beta byte, the same everywhere.
+        """
+        if z is None:
+            return np.full((self.latent, grid.height, grid.width), beta_byte * self.classes // 256, np.uint8)
+        knot, fraction = beta_byte >> 4, beta_byte & 15
+        bias = (self.map_bias[knot] * (16 - fraction) + self.map_bias[knot + 1] * fraction) >> 4
+        flat = z.reshape(len(z), -1).astype(np.float32)
+        with _blas().limit(limits=1, user_api="blas"):
+            sums = (self._float_weight @ flat).astype(np.int32)  # (16 M, hz wz): integer values, exact
+        sums = sums.reshape(self.latent, 16, -1)
+        sums += bias.astype(np.int32)[:, None, None]
+        sums >>= self.map_shift[:, None, None]
+        classes = np.clip(sums, 0, self.classes - 1, out=sums)
+        hz, wz = z.shape[1:]
+        blocks = classes.astype(np.uint8).reshape(self.latent, 4, 4, hz, wz)
+        full = blocks.transpose(0, 3, 1, 4, 2).reshape(self.latent, 4 * hz, 4 * wz)
+        return np.ascontiguousarray(full[:, : grid.height, : grid.width])
+
+    @cached_property
+    def _float_weight(self) -> Floats:
+        return self.map_weight.astype(np.float32)
+
+    def orders(self, classes: npt.NDArray[np.uint8]) -> list[Order]:
+        """Elements of each pass sorted by class: two passes with a hyper path, otherwise one.
+
+        Args:
+            classes: (M, h, w) uint8.
+        """
+        if not self.has_hyper:
+            return [self._order(classes.ravel(), np.arange(classes.size))]
+        flat = classes.ravel()
+        coded = flat >= self.skip
+        first = first_half(*classes.shape).ravel()
+        return [self._order(flat, np.flatnonzero(coded & half)) for half in (first, ~first)]
+
+    def _order(self, classes: npt.NDArray[np.uint8], elements: npt.NDArray[np.intp]) -> Order:
+        chosen = classes[elements]
+        counts = np.bincount(chosen, minlength=self.classes).tolist()
+        numbers = vector_counts(counts, self.dims, self.skip)
+        pairs = tuple((k, numbers[k]) for k in range(self.classes - 1, self.skip - 1, -1) if numbers[k])
+        return Order(elements[np.argsort(255 - chosen, kind="stable")], pairs)
+
+    # -- bytes ------------------------------------------------------------------------------------
+
+    def write(self, z: npt.NDArray[np.int8] | None, passes: Sequence[tuple[Order, Sequence[Indices]]]) -> bytes:
+        """Entropy-codes one picture.
+
+        Args:
+            z: hyper indices (C_z, hz, wz) or None.
+            passes: per pass its order and the indices of every class of `Order.numbers`.
+        """
+        groups: list[tuple[npt.NDArray[Any], entropy.Table]] = []
+        if z is not None:
+            row, values = self._best_row(z)
+            groups.append((np.array([row]), self._row_table))
+            groups += zip(values, self._hyper_tables(row), strict=True)
+        for order, indices in passes:
+            for (k, _), index in zip(order.numbers, indices, strict=True):
+                groups.append((index, self._table(k)))
+        return entropy.encode(groups)
+
+    def _best_row(self, z: npt.NDArray[np.int8]) -> tuple[int, npt.NDArray[np.int64]]:
+        """Row of the bank in which z is cheapest, and z as symbols (C_z, n)."""
+        values = z.reshape(len(z), -1).astype(np.int64) + self.limit
+        bits = entropy.PRECISION - np.log2(self.bank)  # (rows, C_z, A)
+        costs = np.take_along_axis(bits, np.broadcast_to(values, (len(bits), *values.shape)), 2).sum((1, 2))
+        return int(costs.argmin()), values
+
+    def _table(self, k: int) -> entropy.Table:
+        band: Band = self.bands[self.band_of[k]]
+        return band.tables[k - band.first]
+
+    def read(
+        self, payload: bytes, beta_byte: int, grid: Grid
+    ) -> tuple[npt.NDArray[np.int8] | None, list[Order], list[list[Indices]]]:
+        """Decodes all symbols of one picture.
+
+        Returns:
+            z (C_z, hz, wz) or None, the order of every pass, and per pass the indices of every class in it.
+
+        Raises:
+            CorruptFileError: the stream does not end where its symbols do.
+        """
+        decoder = entropy.Decoder(payload)
+        z = None
+        if self.has_hyper:
+            row = int(decoder.decode(self._row_table, 1)[0])
+            if row >= len(self.bank):
+                raise CorruptFileError("the file names a row of hyper histograms that its model does not have")
+            count = grid.hyper_height * grid.hyper_width
+            values = np.stack([decoder.decode(table, count) for table in self._hyper_tables(row)])
+            z = (values - self.limit).astype(np.int8).reshape(-1, grid.hyper_height, grid.hyper_width)
+        orders = self.orders(self.class_map(z, beta_byte, grid))
+        indices = [[decoder.decode(self._table(k), n) for k, n in order.numbers] for order in orders]
+        decoder.finish()
+        return z, orders, indices
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def values(self, order: Order, indices: Sequence[Indices], size: int) -> Floats:
+        """Codewords put back into place: residuals of all `size` elements, flat, zero where not coded."""
+        parts = [
+            self.bands[self.band_of[k]].codebook[index].ravel()
+            for (k, _), index in zip(order.numbers, indices, strict=True)
+        ]
+        out = np.zeros(size, np.float32)
+        if parts:
+            out[order.elements] = np.concatenate(parts)[: len(order.elements)]
+        return out
+
+    def search(self, order: Order, residual: Floats, rate_weight: float) -> list[Indices]:
+        """The encoder's choice: |r - c|^2 + rate_weight * bits, least for every vector.
+
+        Args:
+            order: the elements of a pass.
+            residual: (M h w,) residuals in steps.
+            rate_weight: lambda in squared steps per bit; 0 takes the nearest codeword.
+
+        Returns:
+            Indices per class of `Order.numbers`.
+        """
+        needed = sum(n * self.dims[k] for k, n in order.numbers)
+        flat = np.zeros(needed, np.float32)
+        flat[: len(order.elements)] = residual[order.elements]
+        out, start = [], 0
+        with _blas().limit(limits=1, user_api="blas"):
+            for k, n in order.numbers:
+                band = self.bands[self.band_of[k]]
+                vectors = flat[start : start + n * band.dim].reshape(n, band.dim)
+                start += n * band.dim
+                bits = band.bits[k - band.first] * np.float32(rate_weight)
+                out.append(_search_levels(vectors[:, 0], band, bits) if band.dim == 1 else _search(vectors, band, bits))
+        return out
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Handle on numpy's BLAS: products this thin lose by threads, and by far when cores are busy."""
+    return ThreadpoolController()
+
+
+def first_half(channels: int, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """The spatial-channel checkerboard: True where an element is coded in the first pass, (M, h, w).
+
+    Even positions of the first half of the channels, odd positions of the others.
+    """
+    odd = (np.arange(height)[:, None] + np.arange(width)) % 2 == 1
+    upper = np.arange(channels) >= channels // 2
+    first: npt.NDArray[np.bool_] = odd[None] == upper[:, None, None]
+    return first
+
+
+def _search(vectors: Floats, band: Band, bits: Floats) -> Indices:
+    """Full search over the codebook; (n, d) -> (n,)."""
+    # |v - c|^2 + bits less |v|^2 as one product: (v, 1) times (-2 c, |c|^2 + bits)
+    words = np.concatenate([-2 * band.codebook.T, ((band.codebook**2).sum(1) + bits)[None]])
+    extended = np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], 1)
+    out = np.empty(len(vectors), np.int32)
+    block = np.empty((SEARCH_ROWS, words.shape[1]), np.float32)
+    for start in range(0, len(vectors), SEARCH_ROWS):
+        part = extended[start : start + SEARCH_ROWS]
+        cost = np.matmul(part, words, out=block[: len(part)])
+        out[start : start + len(part)] = cost.argmin(1)
+    return out
+
+
+def _search_levels(values: Floats, band: Band, bits: Floats) -> Indices:
+    """Scalars: the levels are sorted, so only the neighbours of the nearest can win; (n,) -> (n,)."""
+    levels = band.codebook[:, 0]
+    reach = min(NEAREST, (len(levels) - 1) // 2)
+    nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
+    candidates = np.clip(nearest, reach, len(levels) - 1 - reach)[:, None] + np.arange(-reach, reach + 1)
+    cost = (values[:, None] - levels[candidates]) ** 2 + bits[candidates]
+    return np.take_along_axis(candidates, cost.argmin(1)[:, None], 1)[:, 0].astype(np.int32)

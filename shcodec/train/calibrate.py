@@ -1,0 +1,93 @@
+"""Codebooks and tables fitted to real residuals: before the soft phase, before the hard phase, at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shcodec.quantize.density import HyperHistograms
+from shcodec.train.objective import Learner, Phase, State, evaluate
+
+if TYPE_CHECKING:
+    from shcodec.train.loop import Trainer
+
+FIT_BATCHES = 60  # batches of crops between two phases
+FINAL_PICTURES = 300  # whole pictures for the final tables
+EM_ROUNDS = 12
+
+
+def fit_codebooks(trainer: Trainer, *, start: str = "keep") -> None:
+    """Refits codebooks and histograms to the residuals of the present weights on fresh crops."""
+    config = trainer.config
+    batches = (
+        trainer.crops.batch(10_000_000 + trainer.step + i, config.crop, config.batch) for i in range(FIT_BATCHES)
+    )
+    _fit(trainer, (trainer.tensors(*batch) for batch in batches), rounds=5, start=start)
+
+
+def calibrate(trainer: Trainer) -> None:
+    """Final tables: hard counts over whole training pictures, every one at a random beta.
+
+    Histograms of the latent indices are counted twice, since the choice of an index depends on them;
+    the bank of z histograms is fitted by hard expectation-maximisation (every picture takes its
+    cheapest row, every row is refitted).
+    """
+    rng = np.random.default_rng(trainer.config.seed + 77)
+    number = min(FINAL_PICTURES, len(trainer.crops.pictures))
+    picked = rng.choice(len(trainer.crops.pictures), number, replace=False)
+    betas = rng.integers(10, 252, len(picked))
+
+    def samples() -> list[tuple[Tensor, Tensor]]:
+        out = []
+        for index, beta in zip(picked, betas, strict=True):
+            picture = trainer.crops.pictures[index]
+            height, width = (side // 64 * 64 for side in picture.shape[:2])
+            out.append(trainer.tensors(picture[None, :height, :width].copy(), np.array([beta])))
+        return out
+
+    _fit(trainer, samples(), rounds=0, start="keep")
+    _fit(trainer, samples(), rounds=0, start="keep")
+    if trainer.config.model.has_hyper:
+        _fit_bank(trainer.learner, samples())
+
+
+@torch.no_grad()
+def _fit(trainer: Trainer, batches: object, *, rounds: int, start: str) -> None:
+    learner = trainer.learner
+    learner.eval()
+    learner.books.recorder = []
+    state = State(Phase.HARD, 1.0, skip=True)
+    for pixels, beta_byte in batches:  # type: ignore[attr-defined]
+        evaluate(learner, pixels, beta_byte, state)
+    residuals, classes = (torch.cat(part) for part in zip(*learner.books.recorder, strict=True))
+    learner.books.recorder = None
+    learner.books.fit(residuals, classes, rate_weight=trainer.config.rate_weight, rounds=rounds, start=start)
+    learner.train()
+
+
+@torch.no_grad()
+def _fit_bank(learner: Learner, samples: list[tuple[Tensor, Tensor]]) -> None:
+    """Hard EM of the bank of z histograms, from the rows that training learned."""
+    histograms: HyperHistograms = learner.histograms
+    limit, size = histograms.limit, 2 * histograms.limit + 1
+    counts = []
+    for pixels, beta_byte in samples:
+        z = learner.net.latents(pixels, beta_byte).z
+        if z is None:
+            return  # a model without hyper path has no bank
+        index = (z.round().clamp(-limit, limit) + limit).long()[0].flatten(1)  # (C, n)
+        counts.append(torch.zeros(index.shape[0], size).scatter_add_(1, index.cpu(), torch.ones(index.shape)))
+    every = torch.stack(counts)  # (pictures, C, A)
+    rows = torch.softmax(histograms.logits.detach().float().cpu(), -1)
+    overall = every.sum(0) + 0.5
+    overall = overall / overall.sum(-1, keepdim=True)
+    for _ in range(EM_ROUNDS):
+        bits = torch.einsum("pca,rca->pr", every, -torch.log2(rows.clamp(min=1e-9)))
+        best = bits.argmin(1)
+        totals = torch.zeros_like(rows).index_add_(0, best, every)
+        totals = totals + 8 * overall  # a row that serves few pictures leans on all
+        rows = totals / totals.sum(-1, keepdim=True)
+    learner.get_buffer("bank").copy_(totals)

@@ -1,0 +1,104 @@
+"""Training configurations: TOML files, found by name in `shcodec/train/configs/` or by path."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shcodec.errors import UsageError
+from shcodec.nets.config import ModelConfig
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Where the phases begin, as fractions of the budget (steps or time, whichever is used up first)."""
+
+    steps: int = 40_000
+    warmup: int = 500  # steps of linear warm-up of the learning rate
+    skip: float = 0.2  # from here cold classes are not coded
+    integer: float = 0.3  # from here the class map's weights are rounded straight-through
+    codebooks: float = 0.55  # end of the smooth phase: codebooks, soft assignments
+    hard: float = 0.75  # everything hard; encoder and class map frozen
+    decay: float = 0.5  # from here the learning rate falls along a cosine
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """How the soft assignments harden."""
+
+    mode: str = "budget"  # "budget" (exponential in the fraction of the phase) or "gap" (Agustsson et al.)
+    start: float = 2.0  # sigma at the beginning
+    end: float = 40.0  # sigma at the end (mode "budget")
+    gain: float = 0.3  # K_G (mode "gap"): change of sigma per unit of relative gap error and 10 steps
+    horizon: float = 1000.0  # T (mode "gap"), in steps
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole training run."""
+
+    model: ModelConfig
+    schedule: Schedule = field(default_factory=Schedule)
+    annealing: Annealing = field(default_factory=Annealing)
+    surrogate: str = "soft"  # "soft", "straight-through" or "noise"
+    forward: str = "hard"  # what the decoder sees beside a soft assignment: "soft" or "hard"
+    batch: int = 8
+    crop: int = 128
+    late_crop: int = 256  # in the last phase, with fewer pictures per batch
+    lr: float = 8e-4
+    codebook_lr: float = 1e-3
+    last_lr: float = 5e-6
+    clip: float = 1.0
+    ema: float = 0.999
+    rate_weight: float = 0.13  # lambda_n of the index choice, squared steps per bit
+    seed: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as the TOML files have it; `from_dict` takes it back."""
+        flat = asdict(self)
+        model, schedule, annealing = flat.pop("model"), flat.pop("schedule"), flat.pop("annealing")
+        model["quantiser"]["bands"] = [list(band.values()) for band in model["quantiser"]["bands"]]
+        return {"model": model, "schedule": schedule, "annealing": annealing, "training": flat}
+
+    @staticmethod
+    def load(name: str) -> TrainConfig:
+        """Reads a configuration by the name of a shipped one or by path.
+
+        Raises:
+            UsageError: not found, or not valid.
+        """
+        path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
+            raise UsageError(f"no training configuration '{name}' (shipped: {known}; or a path to a .toml file)")
+        try:
+            return TrainConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> TrainConfig:
+        """Builds a configuration from parsed TOML; raises UsageError for unknown keys or values."""
+        try:
+            config = TrainConfig(
+                model=ModelConfig.from_dict(values["model"]),
+                schedule=Schedule(**values.get("schedule", {})),
+                annealing=Annealing(**values.get("annealing", {})),
+                **values.get("training", {}),
+            )
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"the training configuration is not valid: {error}") from None
+        for key, value, allowed in (
+            ("surrogate", config.surrogate, ("soft", "straight-through", "noise")),
+            ("forward", config.forward, ("soft", "hard")),
+            ("annealing.mode", config.annealing.mode, ("budget", "gap")),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{key} = '{value}' is not one of {', '.join(allowed)}")
+        if config.crop % 64 or config.late_crop % 64:
+            raise UsageError("crops must be multiples of 64")
+        return config

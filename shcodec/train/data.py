@@ -1,0 +1,97 @@
+"""Training pictures: any folder tree of pictures or tar packs, and the crops of every step."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from shcodec.errors import PictureError
+
+Pixels = npt.NDArray[np.uint8]
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
+
+
+def _sources(root: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        if path.suffix == ".tar":
+            with tarfile.open(path) as pack:
+                for member in pack:
+                    stream = pack.extractfile(member)
+                    if stream is not None and Path(member.name).suffix.lower() in SUFFIXES:
+                        yield f"{path.name}/{member.name}", stream.read()
+        elif path.suffix.lower() in SUFFIXES:
+            yield str(path), path.read_bytes()
+
+
+def _decode(source: tuple[str, bytes]) -> Pixels | None:
+    try:
+        with Image.open(io.BytesIO(source[1])) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, ValueError):
+        return None  # a damaged picture among thousands is counted, not fatal
+
+
+def load_pictures(root: Path, *, least: int = 128, threads: int = 2) -> tuple[list[Pixels], int]:
+    """Decodes all pictures under a folder (or in one tar) into memory.
+
+    Args:
+        root: folder tree with pictures and tar packs, or one pack.
+        least: pictures with a side below are left out.
+        threads: decoding threads.
+
+    Returns:
+        Pictures (H, W, 3) uint8 in a fixed order, and how many files were left out.
+
+    Raises:
+        PictureError: there is no usable picture.
+    """
+    if not root.exists():
+        raise PictureError(f"{root}: no such folder")
+    with ThreadPoolExecutor(threads) as pool:
+        decoded = list(pool.map(_decode, _sources(root)))
+    pictures = [p for p in decoded if p is not None and min(p.shape[:2]) >= least]
+    if not pictures:
+        raise PictureError(f"{root}: no picture with sides of at least {least} pixels")
+    return pictures, len(decoded) - len(pictures)
+
+
+class Crops:
+    """Batches of random crops; what a step sees depends on the seed and its number alone."""
+
+    def __init__(self, pictures: list[Pixels], seed: int) -> None:
+        self.pictures, self.seed = pictures, seed
+        areas = np.array([p.shape[0] * p.shape[1] for p in pictures], np.float64)
+        self.weights = areas / areas.sum()
+
+    def batch(self, step: int, size: int, count: int) -> tuple[Pixels, npt.NDArray[np.int64]]:
+        """Crops and beta bytes of one step.
+
+        Crops are flipped, rotated and rescaled by 0.6 to 1.4; the bytes are stratified over beta 3..3500.
+
+        Returns:
+            (count, size, size, 3) uint8 and (count,) int64.
+        """
+        rng = np.random.default_rng((self.seed, step))
+        crops = np.stack([self._crop(rng, size) for _ in range(count)])
+        low, high = 14, 249
+        position = (np.arange(count) + rng.random(count)) / count
+        return crops, rng.permutation((low + (high - low + 1) * position).astype(np.int64))
+
+    def _crop(self, rng: np.random.Generator, size: int) -> Pixels:
+        picture = self.pictures[rng.choice(len(self.pictures), p=self.weights)]
+        height, width = picture.shape[:2]
+        scale = rng.uniform(0.6, 1.4) if rng.random() < 0.6 else 1.0
+        side = min(max(round(size / scale), 32), height, width)
+        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+        crop = picture[top : top + side, left : left + side]
+        if side != size:
+            crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
+        crop = np.rot90(crop, int(rng.integers(4)))
+        return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)

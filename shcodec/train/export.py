@@ -1,0 +1,249 @@
+"""Freezes a training run into a model folder: graphs without weights, float16 tensors, integer tables, a card."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tomli_w
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from shcodec.entropy import integer_table
+from shcodec.errors import UsageError
+from shcodec.nets.codec import CodecNet
+from shcodec.nets.config import ModelConfig
+from shcodec.nets.layers import knot_weights
+from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Tensors, model_id, read_card, read_tensors
+from shcodec.symbols import KNOTS
+from shcodec.train import checkpoint
+from shcodec.train.config import TrainConfig
+from shcodec.train.objective import Learner
+
+OPSET = 17
+ENCODER_PARTS = ("net.g_a.", "net.h_a.")
+TRAINING_PARTS = ("density.", "histograms.", "net.class_map.", "net.prior_knots")
+
+
+def export(run: Path, model_dir: Path) -> None:
+    """Writes a model folder from a run's checkpoint.
+
+    Args:
+        run: folder of a training run.
+        model_dir: folder to write; its name becomes the model's name.
+
+    Raises:
+        UsageError: the run has no checkpoint.
+    """
+    config, state = checkpoint.read(run)
+    learner = Learner(config)
+    learner.load_state_dict(state["learner"])
+    learner.eval()
+    decoder, encoder, training = _tensors(learner)
+    parent = model_dir.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".export-") as scratch:
+        folder = Path(scratch) / "model"
+        folder.mkdir()
+        for file, tensors in ((DECODER, decoder), (ENCODER, encoder), (TRAINING, training)):
+            save_file(tensors, folder / file)
+            (folder / file).chmod(0o644)
+        write_graphs(config.model, folder)
+        write_card(folder, model_dir.resolve().name, config, state, model_id(decoder))
+        model_dir.mkdir(exist_ok=True)
+        for path in sorted(
+            folder.iterdir(), key=lambda path: path.name == CARD
+        ):  # the card last: it vouches for the rest
+            os.replace(path, model_dir / path.name)
+
+
+def _half(tensor: Tensor) -> Any:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy().astype(np.float16))
+
+
+def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
+    """Tensors of the decoder (which make the id), of the encoder, and those that only training needs."""
+    config = learner.config
+    decoder: Tensors = {}
+    encoder: Tensors = {"rate_weight": np.full(KNOTS, config.rate_weight, np.float32)}
+    training: Tensors = {}
+    for name, parameter in learner.named_parameters():
+        if name.startswith("books."):
+            continue
+        target = training if name.startswith(TRAINING_PARTS) else encoder if name.startswith(ENCODER_PARTS) else decoder
+        target[name.removeprefix("net.")] = _half(parameter)
+    quantiser = config.model.quantiser
+    decoder["latent.channels"] = np.array([config.model.latent], np.int32)
+    decoder["class.count"] = np.array([quantiser.classes], np.int32)
+    decoder["class.bands"] = np.array([band.first for band in quantiser.bands], np.int32)
+    for i in range(len(quantiser.bands)):
+        decoder[f"codebook.{i}"] = _half(learner.books.codebooks[i])
+        decoder[f"histogram.{i}"] = np.stack(
+            [integer_table(row) for row in learner.books.histogram(i).double().numpy()]
+        )
+    if config.model.has_hyper:
+        bank = learner.get_buffer("bank").double().numpy()
+        decoder["hyper.bank"] = np.stack([[integer_table(channel) for channel in row] for row in bank])
+        weight, shift, bias = learner.net.class_map.integers()
+        decoder |= {
+            "class_map.weight": weight.numpy(),
+            "class_map.shift": shift.numpy(),
+            "class_map.bias": bias.numpy(),
+        }
+    return decoder, encoder, training
+
+
+# -- graphs -----------------------------------------------------------------------------------------
+
+
+class _AnalysisGraph(nn.Module):
+    def __init__(self, net: CodecNet) -> None:
+        super().__init__()
+        self.g_a = net.g_a
+        self.h_a = net.h_a if net.config.has_hyper else None
+
+    def forward(self, x: Tensor, gain: Tensor, hyper_gain: Tensor | None = None) -> Any:
+        y = self.g_a(x, gain)
+        return y if self.h_a is None else (y, self.h_a(y, hyper_gain))
+
+
+class _HyperGraph(nn.Module):
+    def __init__(self, net: CodecNet) -> None:
+        super().__init__()
+        self.h_s = net.h_s
+
+    def forward(self, z: Tensor, gain: Tensor) -> Any:
+        return self.h_s(z, gain)
+
+
+class _RefineGraph(nn.Module):
+    def __init__(self, net: CodecNet) -> None:
+        super().__init__()
+        self.refine = net.refine
+
+    def forward(self, first: Tensor, features: Tensor, gain: Tensor) -> Any:
+        return self.refine(first, features, gain)
+
+
+class _SynthesisGraph(nn.Module):
+    def __init__(self, net: CodecNet) -> None:
+        super().__init__()
+        self.g_s = net.g_s
+
+    def forward(self, y: Tensor, gain: Tensor) -> Any:
+        pixels = self.g_s(y, gain).round().clamp(0, 255)  # after the last layer: nothing follows but the file
+        return pixels.to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def write_graphs(config: ModelConfig, folder: Path) -> None:
+    """Writes the ONNX graphs of a model, weights left out: they are fed from the tensors at load time.
+
+    The graphs are traced with random weights, so that equal tensors are never merged.
+    """
+    net = CodecNet(config).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_()
+    weights = knot_weights(torch.zeros(1, dtype=torch.long))
+    y, size = torch.zeros(1, config.latent, 8, 12), {2: "height", 3: "width"}
+    x = torch.zeros(1, 3, 128, 192)
+    _write(
+        _SynthesisGraph(net), (y, net.g_s.gain(weights)), folder / "synthesis.onnx", ["y", "gain"], ["rgb"], {"y": size}
+    )
+    if not config.has_hyper:
+        _write(
+            _AnalysisGraph(net), (x, net.g_a.gain(weights)), folder / "analysis.onnx", ["x", "gain"], ["y"], {"x": size}
+        )
+        return
+    gains = (net.g_a.gain(weights), net.h_a.gain(weights))
+    _write(
+        _AnalysisGraph(net), (x, *gains), folder / "analysis.onnx", ["x", "gain", "hyper_gain"], ["y", "z"], {"x": size}
+    )
+    z = torch.zeros(1, config.hyper.channels, 2, 3)
+    _write(
+        _HyperGraph(net), (z, net.h_s.gain(weights)), folder / "hyper.onnx", ["z", "gain"],
+        ["features", "mean", "step"], {"z": size},
+    )  # fmt: skip
+    features = torch.zeros(1, config.hyper.features, 8, 12)
+    _write(
+        _RefineGraph(net), (y, features, net.refine.gain(weights)), folder / "refine.onnx",
+        ["first", "features", "gain"], ["shift"], {"first": size, "features": size},
+    )  # fmt: skip
+
+
+def _write(
+    module: nn.Module, inputs: Any, path: Path, names: list[str], outputs: list[str], axes: dict[str, dict[int, str]]
+) -> None:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # the exporter based on TorchScript is the one that keeps the parameters' names and needs nothing but onnx
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, inputs, buffer, input_names=names, output_names=outputs, dynamic_axes=axes,
+            opset_version=OPSET, do_constant_folding=False, dynamo=False,
+        )  # fmt: skip
+    graph = onnx.load_from_string(buffer.getvalue())
+    for tensor in graph.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", "fed-at-load-time"
+    del graph.graph.value_info[:]
+    path.write_bytes(graph.SerializeToString())
+
+
+# -- card -------------------------------------------------------------------------------------------
+
+
+def write_card(folder: Path, name: str, config: TrainConfig, state: dict[str, Any], identity: bytes) -> None:
+    """Writes model.toml: what the model is, how it was made, and the SHA-256 of its files."""
+    files = sorted(path for path in folder.iterdir() if path.name != CARD)
+    card = {
+        "name": name,
+        "id": identity.hex(),
+        "family": "hyper" if config.model.has_hyper else "seed",
+        "licence": "Apache-2.0",
+        "training": {
+            **state["origin"],
+            "steps": state["step"],
+            "hours": round(state["elapsed"] / 3600, 2),
+            "seed": config.seed,
+        },
+        "config": config.to_dict(),
+        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+    }
+    (folder / CARD).write_text(tomli_w.dumps(card), encoding="utf-8")
+
+
+def load_model(learner: Learner, model_dir: Path) -> None:
+    """Starts a learner from a shipped model: weights, codebooks, histograms, float class map.
+
+    Raises:
+        ModelError: the folder is not a whole model.
+        UsageError: its architecture is not the configuration's.
+    """
+    card = read_card(model_dir)
+    ours, theirs = learner.config.to_dict()["model"], card["config"]["model"]
+    if ours | {"name": ""} != theirs | {"name": ""}:
+        raise UsageError(f"{model_dir}: its architecture differs from the configuration's")
+    tensors = {k: v for file in (ENCODER, TRAINING) for k, v in read_tensors(model_dir / file).items()}
+    decoder = read_tensors(model_dir / DECODER)
+    tensors |= {k: v for k, v in decoder.items() if k not in tensors}
+    with torch.no_grad():
+        for name, parameter in learner.named_parameters():
+            if not name.startswith("books."):
+                parameter.copy_(torch.from_numpy(tensors[name.removeprefix("net.")].astype(np.float32)))
+        for i in range(len(learner.books.codebooks)):
+            learner.books.codebooks[i].copy_(torch.from_numpy(decoder[f"codebook.{i}"].astype(np.float32)))
+            histogram = torch.from_numpy(decoder[f"histogram.{i}"].astype(np.float32))
+            learner.books.get_buffer(f"counts{i}").copy_(histogram / histogram.sum(1, keepdim=True) * 500)
+        if "hyper.bank" in decoder:
+            learner.get_buffer("bank").copy_(torch.from_numpy(decoder["hyper.bank"].astype(np.float32)))

@@ -1,0 +1,272 @@
+"""The training loop: three phases, schedules in fractions of the budget, checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import csv
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shcodec.errors import UsageError
+from shcodec.runtime import read_card
+from shcodec.train import checkpoint
+from shcodec.train.annealing import GAP_EVERY, Sigma
+from shcodec.train.calibrate import calibrate, fit_codebooks
+from shcodec.train.config import TrainConfig
+from shcodec.train.data import Crops, load_pictures
+from shcodec.train.export import load_model
+from shcodec.train.objective import Learner, Outcome, Phase, State, evaluate
+from shcodec.train.plots import plot_log
+from shcodec.train.progress import Progress
+
+LOG_EVERY = 50
+CHECKPOINT_SECONDS = 120.0
+FIELDS = (
+    "step", "seconds", "phase", "lr", "loss", "mse", "bpp", "hyper_bpp", "psnr", "sigma", "gap", "usage",
+    "perplexity", "symbols", "reseeded",
+)  # fmt: skip
+
+
+class Trainer:
+    """One run: model, optimiser, running averages, and the place in the schedule."""
+
+    def __init__(self, config: TrainConfig, data: Path, out: Path, device: str, time_limit: float | None) -> None:
+        self.config, self.out, self.time_limit = config, out, time_limit
+        self.device = torch.device(device)
+        torch.manual_seed(config.seed)
+        self.learner = Learner(config).to(self.device)
+        self.learner.net.mixed = True
+        if self.device.type == "cpu":
+            self.learner.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.phase = Phase.SMOOTH
+        self.step, self.phase_start, self.elapsed = 0, 0, 0.0
+        self.sigma = Sigma(config.annealing, config.annealing.start)
+        self.optimiser = self._optimiser()
+        self.average = self.snapshot()
+        self.generator = torch.Generator().manual_seed(config.seed)
+        pictures, self.left_out = load_pictures(data, least=config.crop)
+        self.crops = Crops(pictures, config.seed)
+        pixels = sum(p.shape[0] * p.shape[1] for p in pictures)
+        self.origin = {  # where the weights come from; goes into the model's card
+            "data": f"{len(pictures)} pictures, {pixels / 1e6:.0f} megapixels",
+            "device": device,
+            "torch": str(torch.__version__),
+        }
+        self.reseeded = 0
+
+    # -- schedule ---------------------------------------------------------------------------------
+
+    def fraction(self) -> float:
+        """Share of the budget that is spent, 0..1: steps or time, whichever is further."""
+        by_steps = self.step / self.config.schedule.steps
+        by_time = self.elapsed / self.time_limit if self.time_limit else 0.0
+        return min(max(by_steps, by_time), 1.0)
+
+    def learning_rate(self, fraction: float) -> float:
+        """Warm-up, constant, then a cosine to the last rate."""
+        s, c = self.config.schedule, self.config
+        warm = min((self.step + 1) / max(s.warmup, 1), 1.0)
+        if fraction < s.decay:
+            return c.lr * warm
+        position = (fraction - s.decay) / (1 - s.decay)
+        return c.last_lr + (c.lr * warm - c.last_lr) * 0.5 * (1 + float(np.cos(np.pi * position)))
+
+    def _enter(self, phase: Phase) -> None:
+        """Begins a phase: fits codebooks, freezes what is final, starts a fresh running average."""
+        self.learner.load_state_dict(self.average, strict=False)
+        fit_codebooks(self, start="data" if not self.config.model.has_hyper and phase is Phase.SOFT else "keep")
+        if phase is Phase.HARD:
+            frozen = [self.learner.net.g_a, *self.learner.density.children()]
+            if self.config.model.has_hyper:
+                frozen += [self.learner.net.h_a, self.learner.net.class_map, self.learner.histograms]
+            for module in frozen:
+                module.requires_grad_(False)
+        if self.config.model.has_hyper:
+            self.learner.net.class_map.requires_grad_(False)
+        self.phase, self.phase_start = phase, self.step
+        self.optimiser = self._optimiser()
+        self.average = self.snapshot()
+
+    def _advance(self, fraction: float) -> None:
+        schedule = self.config.schedule
+        if self.config.model.has_hyper and fraction >= schedule.integer:
+            self.learner.net.class_map.fake_integer = True
+        if self.phase is Phase.SMOOTH and fraction >= schedule.codebooks:
+            self._enter(Phase.SOFT)
+        if self.phase is Phase.SOFT and fraction >= schedule.hard:
+            self._enter(Phase.HARD)
+        if self.phase is Phase.SOFT and self.config.annealing.mode == "budget":
+            self.sigma.by_budget((fraction - schedule.codebooks) / (schedule.hard - schedule.codebooks))
+
+    # -- one step ---------------------------------------------------------------------------------
+
+    def _optimiser(self) -> torch.optim.AdamW:
+        books = [p for p in self.learner.books.parameters() if p.requires_grad]
+        tables = [p for n, p in self.learner.named_parameters() if "histograms" in n and p.requires_grad]
+        taken = {id(p) for p in (*books, *tables)}
+        rest = [p for p in self.learner.parameters() if p.requires_grad and id(p) not in taken]
+        groups = [
+            {"params": rest, "scale": 1.0},
+            {"params": books, "scale": self.config.codebook_lr / self.config.lr},
+            {"params": tables, "scale": 10.0},
+        ]
+        groups = [g for g in groups if g["params"]]
+        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of all parameters, the start of a running average."""
+        return {name: p.detach().clone() for name, p in self.learner.named_parameters()}
+
+    def batch_size(self) -> tuple[int, int]:
+        """Side of the crops and their number in the present phase: about the same area throughout."""
+        c = self.config
+        if self.phase is Phase.HARD:
+            return c.late_crop, max(1, c.batch * c.crop**2 // c.late_crop**2)
+        return c.crop, c.batch
+
+    def tensors(self, crops: Any, beta_bytes: Any) -> tuple[Tensor, Tensor]:
+        """numpy batch -> pixels (B, 3, H, W) float32 and beta bytes on the device."""
+        pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float()
+        return pixels, torch.from_numpy(beta_bytes).to(self.device)
+
+    def train_step(self, crops: Any, beta_bytes: Any, fraction: float) -> Outcome:
+        """Forward, backward, optimiser, running average."""
+        state = State(
+            self.phase,
+            self.sigma.value,
+            skip=fraction >= self.config.schedule.skip,
+            measure_gap=self.phase is Phase.SOFT and self.step % GAP_EVERY == 0,
+        )
+        rate = self.learning_rate(fraction)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # noise depends on the step alone
+        pixels, beta = self.tensors(crops, beta_bytes)
+        outcome = evaluate(self.learner, pixels, beta, state)
+        self.optimiser.zero_grad(set_to_none=True)
+        outcome.loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.clip)
+        self.optimiser.step()
+        self._update_average()
+        if outcome.hard_loss is not None and self.config.annealing.mode == "gap":
+            self.sigma.by_gap(float(outcome.loss.detach()), outcome.hard_loss, self.step - self.phase_start)
+        elif outcome.hard_loss is not None:
+            self.sigma.last_gap = 1 - float(outcome.loss.detach()) / outcome.hard_loss
+        if self.phase is Phase.SOFT and self.step % 200 == 199:
+            self.reseeded += self.learner.books.reseed(self.generator)
+        return outcome
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema, (1 + self.step - self.phase_start) / (10 + self.step - self.phase_start))
+        live = dict(self.learner.named_parameters())
+        torch._foreach_lerp_(list(self.average.values()), [live[k].detach() for k in self.average], 1 - decay)
+
+    # -- the run ----------------------------------------------------------------------------------
+
+    def run(self, resumed: bool) -> None:
+        """Trains to the end of the budget, then calibrates; saves checkpoints on the way."""
+        log = self.out / "log.csv"
+        if not resumed or not log.exists():
+            with log.open("w", newline="") as stream:
+                csv.writer(stream).writerow(FIELDS)
+        started, last_saved = time.monotonic() - self.elapsed, time.monotonic()
+        with Progress(self.config.schedule.steps) as bar, ThreadPoolExecutor(1) as pool:
+            coming = None
+            while (fraction := self.fraction()) < 1:
+                self._advance(fraction)
+                key = (self.step, *self.batch_size())
+                if coming is None or coming[0] != key:
+                    coming = (key, pool.submit(self.crops.batch, *key))
+                crops, beta_bytes = coming[1].result()
+                key = (self.step + 1, *self.batch_size())
+                coming = (key, pool.submit(self.crops.batch, *key))
+                outcome = self.train_step(crops, beta_bytes, fraction)
+                self.step += 1
+                self.elapsed = time.monotonic() - started
+                if self.step % LOG_EVERY == 0:
+                    self._log(log, outcome)
+                    bar.update(fraction, self.phase, outcome)
+                if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+                    checkpoint.save(self)
+                    last_saved = time.monotonic()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.phase is Phase.HARD:
+            self.learner.load_state_dict(self.average, strict=False)
+        calibrate(self)
+        checkpoint.save(self)
+        plot_log(self.out)
+
+    def _log(self, path: Path, outcome: Outcome) -> None:
+        usage, perplexity = self.learner.books.usage()
+        values = {
+            "step": self.step,
+            "seconds": round(self.elapsed, 1),
+            "phase": self.phase.value,
+            "lr": f"{self.optimiser.param_groups[0]['lr']:.3g}",
+            "loss": f"{float(outcome.loss.detach()):.5g}",
+            "mse": f"{outcome.mse:.4g}",
+            "bpp": f"{outcome.bpp:.4f}",
+            "hyper_bpp": f"{outcome.hyper_bpp:.5f}",
+            "psnr": f"{outcome.psnr:.3f}",
+            "sigma": f"{self.sigma.value:.4g}",
+            "gap": f"{self.sigma.last_gap:.5f}",
+            "usage": f"{usage:.4f}",
+            "perplexity": f"{perplexity:.4f}",
+            "symbols": outcome.symbols,
+            "reseeded": self.reseeded,
+        }
+        with path.open("a", newline="") as stream:
+            csv.DictWriter(stream, FIELDS).writerow(values)
+
+
+def train(
+    config: str,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    init: Path | None = None,
+    time_limit: float | None = None,
+    device: str = "auto",
+) -> None:
+    """Trains a codec.
+
+    Args:
+        config: name of a shipped configuration or path of a TOML file.
+        data: folder tree of pictures or tar packs.
+        out: folder of the run: checkpoint, log, plots.
+        resume: go on from the checkpoint in `out`.
+        init: folder of a shipped model whose weights to start from.
+        time_limit: seconds; the schedule is scaled to it if it ends before the configured steps.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: the configuration is not valid, or `out` holds another run.
+        PictureError: there is no usable picture.
+    """
+    settings = TrainConfig.load(config)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no CUDA device is available")
+    if not resume and (out / checkpoint.FILE).exists():
+        raise UsageError(f"{out} already holds a run: use --resume, or another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(settings, data, out, device, time_limit)
+    limit = f" --time-limit {time_limit:g}" if time_limit else ""
+    trainer.origin["command"] = f"shc train {config} --data DIR --out RUN --device {device}{limit}"
+    if init is not None:
+        load_model(trainer.learner, init)
+        trainer.average = trainer.snapshot()
+        trainer.origin["init"] = f"{init.name} ({read_card(init)['id']})"
+    if resume:
+        checkpoint.load(trainer)
+    trainer.run(resume)

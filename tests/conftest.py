@@ -1,0 +1,99 @@
+"""Fixtures that several tests share: pictures, the frozen model, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shcodec.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did: exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Shc = Callable[..., Outcome]
+
+
+@pytest.fixture
+def shc_data() -> Path:
+    """The folder of real pictures that SHC_DATA names; the test is skipped without it."""
+    folder = os.environ.get("SHC_DATA")
+    if not folder:
+        pytest.skip("SHC_DATA names no folder of pictures")
+    return Path(folder)
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of the small frozen model that never changes, made known to this process and its children."""
+    monkeypatch.setenv("SHC_MODELS", str(GOLDEN))
+    return "model"
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """A small picture with smooth parts, edges and texture, (61, 83, 3) uint8: odd sides on purpose."""
+    return make_photo(61, 83)
+
+
+@pytest.fixture
+def photo_path(tmp_path: Path, photo: np.ndarray) -> Path:
+    """The same picture as a PNG file."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    return path
+
+
+def make_photo(height: int, width: int) -> np.ndarray:
+    """A generated picture, (height, width, 3) uint8, the same on every call."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    noise = np.random.default_rng(7).normal(0, 6, (height, width))
+    disc = 60.0 * ((x - width / 3) ** 2 + (y - height / 2) ** 2 < (height / 4) ** 2)
+    planes = [90 + 100 * x / width + disc, 60 + 120 * y / height + noise, 128 + 80 * np.sin(x / 9) - disc]
+    return np.asarray(np.clip(np.stack(planes, axis=-1), 0, 255), dtype=np.uint8)
+
+
+@pytest.fixture
+def shc(capsys: pytest.CaptureFixture[str]) -> Shc:
+    """Runs a command in this process."""
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+def run_process(
+    *arguments: object, stdin: bytes = b"", cwd: Path | None = None, models: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs `python -m shcodec` as a process of its own; `models` is a folder of models to look in first."""
+    environment = dict(os.environ) if models is None else {**os.environ, "SHC_MODELS": str(models)}
+    return subprocess.run(
+        [sys.executable, "-m", "shcodec", *(str(argument) for argument in arguments)],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env=environment,
+        timeout=120,
+        check=False,
+    )

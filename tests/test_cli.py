@@ -1,0 +1,244 @@
+"""The command line as a user meets it: names of outputs, result lines, streams, help."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GOLDEN, Shc, make_photo, run_process
+from PIL import Image
+
+from shcodec import __version__
+from shcodec.cli import COMMANDS
+
+ENCODED = re.compile(r"photo\.png 83x61 -> photo\.shc [\d,]+ B \d+\.\d{3} bpp \d+\.\d dB \d+\.\d\d s\n")
+DECODED = re.compile(r"photo\.shc [\d,]+ B \d+\.\d{3} bpp -> back\.png 83x61 \d+\.\d\d s\n")
+
+
+@pytest.fixture
+def encode(shc: Shc, tiny_model: str, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shc:
+    """`shc encode` with the frozen model, in a folder that holds photo.png."""
+    monkeypatch.chdir(photo_path.parent)
+    return lambda *arguments: shc("encode", "--model", tiny_model, *arguments)
+
+
+# There and back
+
+
+def test_one_picture_there_and_back(encode: Shc, shc: Shc, photo: np.ndarray) -> None:
+    encoded = encode("photo.png")
+    assert (encoded.code, encoded.err) == (0, "")
+    assert ENCODED.fullmatch(encoded.out)
+    decoded = shc("decode", "photo.shc", "back.png")
+    assert (decoded.code, decoded.err) == (0, "")
+    assert DECODED.fullmatch(decoded.out)
+    assert np.array(Image.open("back.png")).shape == photo.shape
+
+
+def test_the_result_line_tells_the_truth(encode: Shc, shc: Shc, photo: np.ndarray) -> None:
+    told = json.loads(encode("--json", "--beta", 10, "photo.png").out)
+    size = Path("photo.shc").stat().st_size
+    assert told["bytes"] == size
+    assert told["bpp"] == pytest.approx(8 * size / (83 * 61))
+    assert told["beta"] == pytest.approx(10, rel=0.02)
+    shc("decode", "photo.shc", "back.png")
+    error = np.mean((np.array(Image.open("back.png")).astype(float) - photo) ** 2)
+    assert told["psnr"] == pytest.approx(10 * np.log10(255**2 / error))
+
+
+def test_beta_reaches_the_file(encode: Shc, shc: Shc) -> None:
+    encode("photo.png", "small.shc", "--beta", 400)
+    encode("photo.png", "large.shc", "--beta", 5)
+    small, large = (json.loads(line) for line in shc("info", "--json", "small.shc", "large.shc").out.splitlines())
+    assert (small["beta"], large["beta"]) == (pytest.approx(400, rel=0.02), pytest.approx(5, rel=0.02))
+
+
+def test_notes_go_to_stderr(encode: Shc, photo: np.ndarray) -> None:
+    Image.fromarray(photo).convert("LA").save("grey.png")
+    outcome = encode("grey.png")
+    assert outcome.code == 0
+    assert outcome.err == "shc: note: grey.png: alpha dropped (all opaque)\n"
+    assert encode("-q", "-f", "grey.png") == type(outcome)(0, "", "")
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 50), (64, 1), (16, 16), (65, 63)])
+def test_odd_sides(encode: Shc, shc: Shc, sides: tuple[int, int]) -> None:
+    Image.fromarray(make_photo(*sides)).save("odd.png")
+    assert encode("odd.png").code == 0
+    assert shc("decode", "-f", "odd.shc").code == 0
+    assert Image.open("odd.png").size == sides[::-1]
+
+
+# Names of outputs
+
+
+def test_several_inputs_beside_and_in_a_folder(encode: Shc, shc: Shc, photo: np.ndarray) -> None:
+    Path("sub").mkdir()
+    Image.fromarray(photo).save("sub/other.bmp")
+    assert encode("photo.png", "sub/other.bmp").code == 0
+    assert Path("photo.shc").exists()
+    assert Path("sub/other.shc").exists()
+    outcome = shc("decode", "photo.shc", "sub/other.shc", "-o", "out/deep", "--format", "webp")
+    assert outcome.code == 0
+    assert sorted(os.listdir("out/deep")) == ["other.webp", "photo.webp"]
+    assert Image.open("out/deep/other.webp").format == "WEBP"
+    assert len(outcome.out.splitlines()) == 2
+
+
+def test_two_pictures_are_two_inputs(encode: Shc, photo: np.ndarray) -> None:
+    Image.fromarray(photo).save("second.png")
+    assert encode("photo.png", "second.png").code == 0
+    assert Path("second.shc").exists()
+    assert Image.open("second.png").size == (83, 61)
+
+
+def test_the_suffix_chooses_the_format(encode: Shc, shc: Shc) -> None:
+    encode("photo.png")
+    for name, kind in {"a.jpg": "JPEG", "b.tif": "TIFF", "c.WEBP": "WEBP"}.items():
+        assert shc("decode", "photo.shc", name).code == 0
+        assert Image.open(name).format == kind
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("photo.png", "out.shc", "-o", "folder"),
+        ("photo.png", "copy/photo.jpg", "-o", "out"),
+        ("photo.png", "-", "photo.png"),
+        ("-", "-o", "folder"),
+        ("photo.png", "folder.shc"),
+    ],
+)
+def test_ambiguous_outputs_are_wrong_usage(encode: Shc, arguments: tuple[str, ...]) -> None:
+    Path("folder.shc").mkdir()
+    outcome = encode(*arguments)
+    assert outcome.code == 2
+    assert outcome.err.startswith("shc: error: ")
+    assert outcome.err.count("\n") == 1
+    assert sorted(os.listdir(".")) == ["folder.shc", "photo.png"]
+
+
+# Streams
+
+
+def test_stdin_and_stdout_carry_the_file(tiny_model: str, photo_path: Path) -> None:
+    encoded = run_process("encode", "--model", tiny_model, "-", stdin=photo_path.read_bytes())
+    assert encoded.returncode == 0
+    assert encoded.stdout.startswith(b"\x89SHC\n")
+    assert re.match(rb"- 83x61 -> - [\d,]+ B ", encoded.stderr)
+    decoded = run_process("decode", "-", "-", stdin=encoded.stdout)
+    assert decoded.returncode == 0
+    assert Image.open(io.BytesIO(decoded.stdout)).size == (83, 61)
+    assert Image.open(io.BytesIO(decoded.stdout)).format == "PNG"
+    assert run_process("verify", "-", stdin=encoded.stdout).stdout == b"- OK\n"
+
+
+def test_one_end_may_be_a_file(tiny_model: str, photo_path: Path) -> None:
+    folder = photo_path.parent
+    encoded = run_process("encode", "--model", tiny_model, "photo.png", "-", cwd=folder)
+    assert encoded.stdout.startswith(b"\x89SHC\n")
+    decoded = run_process("decode", "-", "back.png", stdin=encoded.stdout, cwd=folder)
+    assert re.match(rb"- [\d,]+ B .* -> back\.png 83x61 ", decoded.stdout)
+    assert (folder / "back.png").exists()
+
+
+def test_permissions_follow_the_umask(encode: Shc) -> None:
+    before = os.umask(0o027)
+    try:
+        encode("photo.png")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(Path("photo.shc").stat().st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(encode: Shc) -> None:
+    Path("real.shc").write_bytes(b"old")
+    Path("link.shc").symlink_to("real.shc")
+    assert encode("-f", "photo.png", "link.shc").code == 0
+    assert Path("link.shc").is_symlink()
+    assert Path("real.shc").read_bytes().startswith(b"\x89SHC\n")
+
+
+def test_a_device_is_written_not_replaced(encode: Shc, shc: Shc) -> None:
+    encode("photo.png")
+    assert shc("decode", "photo.shc", os.devnull, "--format", "png").code == 0
+    assert not Path(os.devnull).is_file()
+
+
+# Looking at files and models
+
+
+def test_info(encode: Shc, shc: Shc) -> None:
+    encode("photo.png")
+    size = Path("photo.shc").stat().st_size
+    text = shc("info", "photo.shc")
+    assert text.code == 0
+    assert "83x61" in text.out
+    told = json.loads(shc("info", "--json", "photo.shc").out)
+    assert (told["file"], told["width"], told["height"], told["total"]) == ("photo.shc", 83, 61, size)
+    assert sum(told["sizes"].values()) == size
+
+
+def test_verify(encode: Shc, shc: Shc) -> None:
+    encode("photo.png")
+    assert shc("verify", "photo.shc").out == "photo.shc OK\n"
+
+
+def test_models(shc: Shc, tiny_model: str) -> None:
+    assert tiny_model in shc("models").out
+    listed = [json.loads(line) for line in shc("models", "list", "--json").out.splitlines()]
+    assert tiny_model in {model["name"] for model in listed}
+    card = tomllib.loads((GOLDEN / tiny_model / "model.toml").read_text(encoding="utf-8"))
+    assert json.loads(shc("models", "show", "--json", tiny_model).out).keys() == card.keys()
+    assert tomllib.loads(shc("models", "show", tiny_model).out) == card
+    assert shc("models", "verify", tiny_model).out == f"{tiny_model} OK\n"
+
+
+# Help
+
+
+def test_help_names_every_command_and_each_has_help(shc: Shc) -> None:
+    overview = shc("--help")
+    assert overview.code == 0
+    for name, summary in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", overview.out, re.MULTILINE)
+        assert importlib.import_module(f"shcodec.cli.{name}").command.short_help == summary
+        outcome = shc(name, "--help")
+        assert outcome.code == 0
+        assert "Example" in outcome.out
+
+
+def test_version(shc: Shc) -> None:
+    assert shc("--version").out == f"shc {__version__}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, shcodec.cli; shcodec.cli.main(['--help']);"
+        "print(sorted({'numpy', 'PIL', 'onnxruntime', 'rich', 'torch', 'constriction'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_coding_never_imports_torch(tiny_model: str, photo_path: Path) -> None:
+    code = (
+        "import sys, shcodec.cli as c;"
+        f"assert c.main(['encode', '--model', '{tiny_model}', 'photo.png']) == 0;"
+        "assert c.main(['decode', 'photo.shc', 'back.png']) == 0;"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=photo_path.parent
+    )
+    assert done.stdout.splitlines()[-1] == "False"

@@ -1,0 +1,75 @@
+"""The README tells the truth: its commands and snippets run, its targets and links exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, make_photo
+from PIL import Image
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+# A block is left out only where the line before it says why: <!-- not run: reason -->
+BLOCK = re.compile(r"(?P<mark><!-- not run: .+? -->\n)?^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(kind: str) -> list[str]:
+    """The code blocks of one kind that are to be run."""
+    return [match["body"] for match in BLOCK.finditer(README) if match["kind"] == kind and not match["mark"]]
+
+
+def is_make(line: str) -> bool:
+    return line.split(maxsplit=1)[0] == "make"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with the pictures that the README speaks of, and `shc` on its path."""
+    Image.fromarray(make_photo(61, 83)).save(tmp_path / "photo.png")
+    Image.fromarray(make_photo(83, 61)).save(tmp_path / "portrait.jpg")
+    script = tmp_path / "bin" / "shc"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m shcodec "$@"\n', encoding="utf-8")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return tmp_path
+
+
+def run(command: list[str], desk: Path) -> None:
+    environment = {**os.environ, "PATH": f"{desk / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=desk, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+
+def test_the_commands_run(desk: Path) -> None:
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")]
+    commands = [line for line in lines if not is_make(line)]
+    assert commands
+    for line in commands:
+        run(["bash", "-c", line], desk)
+
+
+def test_the_python_snippets_run(desk: Path) -> None:
+    snippets = blocks("python")
+    assert snippets
+    for snippet in snippets:
+        run([sys.executable, "-c", snippet], desk)
+
+
+def test_the_make_targets_exist() -> None:
+    named = set(re.findall(r"\bmake (\w+)", README))
+    assert {"demo", "test"} <= named
+    for target in named:
+        assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+
+
+def test_the_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)", README):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
