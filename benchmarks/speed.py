@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +146,11 @@ def measure_process(rgb: RGBArray, model: str, repeat: int) -> dict[str, Any]:
     for beta in BETAS:
         data = codec.encode_array(rgb, beta, model=model)
         codec.decode_array(data)
-        encode_s = statistics.median(seconds(lambda b=beta: codec.encode_array(rgb, b, model=model), repeat))
+        encode_s = statistics.median(seconds(partial(codec.encode_array, rgb, beta, model=model), repeat))
         decode_s, network_s = [], []
         for _ in range(repeat):
             with network_clock() as spent:
-                decode_s += seconds(lambda d=data: codec.decode_array(d), 1)
+                decode_s += seconds(partial(codec.decode_array, data), 1)
             network_s.append(sum(spent))
         betas[f"{beta:g}"] = {
             "encode_mp_s": megapixels / encode_s,
@@ -224,7 +225,7 @@ def dense_rate(threads: int, repeat: int) -> float:
     feed = {"x0": generator.normal(0, 1, shape).astype(np.float32)}
     session.run(None, feed)
     macs = layers * channels * channels * 9 * height * width
-    return macs / statistics.median(seconds(lambda: session.run(None, feed), 3 * repeat)) / 1e9
+    return macs / statistics.median(seconds(partial(session.run, None, feed), 3 * repeat)) / 1e9
 
 
 def print_tables(document: dict[str, Any], console: Console) -> None:

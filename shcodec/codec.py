@@ -99,8 +99,18 @@ def decode(data: bytes | str | os.PathLike[str] | BinaryIO, *, max_pixels: int =
     return Image.fromarray(decode_array(data, max_pixels=max_pixels))
 
 
-def encode_array(rgb: Pixels, beta: float = 50.0, *, model: str | Model = zoo.DEFAULT_MODEL) -> bytes:
-    """Compresses (H, W, 3) uint8 pixels; see `encode`."""
+def encode_array(
+    rgb: Pixels, beta: float = 50.0, *, model: str | Model = zoo.DEFAULT_MODEL, rate_weight: float | None = None
+) -> bytes:
+    """Compresses (H, W, 3) uint8 pixels; see `encode`.
+
+    Args:
+        rgb: pixels.
+        beta: 2 to 4096.
+        model: name of an installed model, or a loaded one.
+        rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword, None what
+            the model found best.
+    """
     beta_byte = container.beta_to_byte(beta)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
         raise PictureError(f"pixels must be (H, W, 3) uint8, not {rgb.shape} {rgb.dtype}")
@@ -111,7 +121,8 @@ def encode_array(rgb: Pixels, beta: float = 50.0, *, model: str | Model = zoo.DE
     tables, grid = model.tables, Grid.of(height, width)
     y, z = model.analyse(_padded(rgb, grid), beta_byte)
     orders = tables.orders(tables.class_map(z, beta_byte, grid))
-    rate_weight = float(interpolate(model.encoder_rate_weight, beta_byte))
+    if rate_weight is None:
+        rate_weight = float(interpolate(model.encoder_rate_weight, beta_byte))
     chosen: list[list[Indices]] = []
 
     def choose(order: Order, mean: Floats, step: Floats) -> list[Indices]:
@@ -124,10 +135,17 @@ def encode_array(rgb: Pixels, beta: float = 50.0, *, model: str | Model = zoo.DE
     return container.pack(container.Container(model.id, width, height, beta_byte, payload))
 
 
-def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS) -> Pixels:
-    """Decompresses to (H, W, 3) uint8 pixels; see `decode`."""
+def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:
+    """Decompresses to (H, W, 3) uint8 pixels; see `decode`.
+
+    Args:
+        data: the bytes of an .shc file.
+        max_pixels: larger pictures are refused.
+        model: a loaded model to use if the file names it; otherwise the installed ones are searched.
+    """
     file = container.unpack(data, max_pixels=max_pixels)
-    model = zoo.load_by_id(file.model_id)
+    if model is None or model.id != file.model_id:
+        model = zoo.load_by_id(file.model_id)
     grid = Grid.of(file.height, file.width)
     z, orders, indices = model.tables.read(file.payload, file.beta_byte, grid)
     remaining = iter(indices)

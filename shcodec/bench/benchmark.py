@@ -64,10 +64,8 @@ def run(
         MissingExtraError: if the extra `bench` is not installed.
         OSError: if `out` cannot be written; this is tried before any work.
     """
-    _check_numbers(limit=limit, jobs=jobs, repeat=repeat)
+    _check_arguments(betas, limit=limit, jobs=jobs, repeat=repeat)
     _require_extra()
-    for beta in betas:
-        beta_to_byte(beta)
     pictures = find_dataset(dataset, data_root).first(limit)
     wanted = None if codecs is None else [*codecs, *(anchors or ())]
     chosen = select_codecs(wanted, betas)
@@ -75,7 +73,6 @@ def run(
 
     readable, failures = runner.check_pictures(pictures.pictures)
     survey = _survey(chosen, pictures, readable)
-    environment = {**report.describe_environment(command), "repeat": repeat, "jobs": jobs}
     table = out / "results.csv"
     done = _kept_cells(out, pictures, readable, survey.infos) if resume else []
     write_csv(table, done)
@@ -99,12 +96,10 @@ def run(
         curves=curves,
         comparisons=_compare(curves, DEFAULT_ANCHORS if anchors is None else anchors),
         failures=(*failures, *failed),
-        environment=environment,
+        environment={**report.describe_environment(command), "repeat": repeat, "jobs": jobs},
     )
     write_csv(table, everything)
-    write_atomically(out / "curves.csv", report.curves_csv(result))
-    plots.write_plots(result, out)
-    _write_json(out, {**report.to_json(result), "complete": True})
+    _write_report(result, out)
     return result
 
 
@@ -180,7 +175,9 @@ def _compare(curves: Sequence[CodecCurve], anchors: Iterable[str]) -> tuple[Comp
     )
 
 
-def _check_numbers(**numbers: int | None) -> None:
+def _check_arguments(betas: Iterable[float], **numbers: int | None) -> None:
+    for beta in betas:
+        beta_to_byte(beta)
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise UsageError(f"--{name} must be at least 1, not {number}")
@@ -198,6 +195,13 @@ def _prepare_folder(out: Path, *, resume: bool, force: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out):
         pass
+
+
+def _write_report(result: Report, out: Path) -> None:
+    write_atomically(out / "curves.csv", report.curves_csv(result))
+    plots.write_plots(result, out)
+    # Last, since it says that the run is complete.
+    _write_json(out, {**report.to_json(result), "complete": True})
 
 
 def _write_json(out: Path, document: Mapping[str, Any]) -> None:

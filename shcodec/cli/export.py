@@ -13,13 +13,25 @@ from shcodec.cli.console import require_extra
     short_help="Freeze a training run into a model.",
     epilog="""\b
 Example:
-  shc export runs/fast models/fast""",
+  shc export runs/fast models/fast
+  shc export runs/fast models/fast --tune validation""",
 )
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("model_dir", type=click.Path(file_okay=False, path_type=Path))
-def command(run: Path, model_dir: Path) -> None:
+@click.option(
+    "--tune",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Tune the encoder's choice of indices on the validation pictures in DIR.",
+)
+def command(run: Path, model_dir: Path, tune: Path | None) -> None:
     """Freeze the training run in the folder RUN into the model folder MODEL_DIR: tables, graphs, weights and a card."""
-    require_extra("export", "train", ("torch", "onnx"))
-    from shcodec.train import export
+    require_extra("export", "train", ("torch", "onnx", "tomli_w"))
+    from shcodec.train.export import export
 
-    export.export(run, model_dir)
+    export(run, model_dir)
+    if tune is not None:
+        from shcodec.train.tune import tune_rate_weight
+
+        weights = tune_rate_weight(model_dir, tune)
+        click.echo("weight of the rate by beta: " + ", ".join(f"{weight:g}" for weight in weights), err=True)

@@ -1,0 +1,57 @@
+"""The weight of the rate in the encoder's choice of indices, tuned on validation pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+from safetensors.numpy import save_file
+
+from shcodec import codec
+from shcodec.container import byte_to_beta
+from shcodec.runtime import CARD, ENCODER, Model, read_card, read_tensors
+from shcodec.symbols import KNOTS
+from shcodec.train.data import Pixels, load_pictures
+
+BETA_BYTES = (32, 80, 128, 176, 224)  # rates at which the weight is tuned; linear between them
+WEIGHTS = (0.07, 0.10, 0.13, 0.17, 0.22)
+
+
+def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
+    """Picks lambda per rate by the least D + beta * R over validation pictures; writes it into the model.
+
+    The decoder and the model's id do not change: lambda belongs to the encoder alone.
+
+    Args:
+        model_dir: folder of an exported model.
+        pictures: folder with validation pictures, which must not be test pictures.
+
+    Returns:
+        The weight at each of `BETA_BYTES`.
+    """
+    loaded, _ = load_pictures(pictures, least=1)
+    model = Model(model_dir)
+    best = [min(WEIGHTS, key=lambda w, b=beta_byte: _cost(model, loaded, b, w)) for beta_byte in BETA_BYTES]
+    tensors = read_tensors(model_dir / ENCODER)
+    knots = np.minimum(16 * np.arange(KNOTS), 255)
+    tensors["rate_weight"] = np.interp(knots, BETA_BYTES, best).astype(np.float32)
+    save_file(tensors, model_dir / ENCODER)
+    (model_dir / ENCODER).chmod(0o644)
+    card = read_card(model_dir)
+    card["sha256"][ENCODER] = hashlib.sha256((model_dir / ENCODER).read_bytes()).hexdigest()
+    card["rate_weight"] = {"tuned_on": f"{len(loaded)} validation pictures", "beta_bytes": BETA_BYTES, "values": best}
+    (model_dir / CARD).write_text(tomli_w.dumps(card), encoding="utf-8")
+    return best
+
+
+def _cost(model: Model, pictures: list[Pixels], beta_byte: int, weight: float) -> float:
+    """Sum of D + beta * R: D the mean squared error, R bits per pixel, from the real file."""
+    beta, total = byte_to_beta(beta_byte), 0.0
+    for rgb in pictures:
+        data = codec.encode_array(rgb, beta, model=model, rate_weight=weight)
+        decoded = codec.decode_array(data, model=model)
+        error = float(np.square(rgb.astype(np.float64) - decoded).mean())
+        total += error + beta * 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
+    return total
