@@ -63,12 +63,18 @@ def _load(folder: Path) -> Model:
 def name_of(model_id: bytes) -> str | None:
     """Name of the installed model of this id, by the cards alone; None if there is none."""
     for folder in _folders():
-        try:
-            if read_card(folder).get("id") == model_id.hex():
-                return folder.name
-        except ModelError:
-            continue
+        if _id_in_card(folder, (folder / CARD).stat().st_mtime_ns) == model_id.hex():
+            return folder.name
     return None
+
+
+@functools.lru_cache(maxsize=256)
+def _id_in_card(folder: Path, changed: int) -> str | None:
+    """The id that a card names; read again when the card's time of change is another."""
+    try:
+        return str(read_card(folder).get("id"))
+    except ModelError:
+        return None
 
 
 def load_by_id(model_id: bytes) -> Model:

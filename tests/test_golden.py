@@ -1,0 +1,191 @@
+"""Golden files: what was written once decodes to the same symbols for ever, on every machine and by every route."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import symbols_reference as reference
+from conftest import GOLDEN, make_photo
+from golden import make_golden
+from PIL import Image
+
+from shcodec import codec, container, entropy, zoo
+from shcodec.runtime import Model
+from shcodec.symbols import Grid, SymbolTables
+
+MANIFEST: dict[str, dict[str, Any]] = json.loads(make_golden.MANIFEST.read_text(encoding="utf-8"))
+MODEL_LIMIT = 200_000  # bytes; the model is part of every clone
+MODEL_ID = "b0c5a7e0"
+# How the symbols of the golden files are read in a process of their own, whatever that process may import.
+SYMBOLS_IN_A_PROCESS = """
+import json, sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+from golden import make_golden
+print(json.dumps({{path.stem: make_golden.describe(path.read_bytes()) for path in make_golden.FILES.glob("*.shc")}}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def frozen_model(tiny_model: str) -> str:
+    """Every test here reads with the frozen model."""
+    return tiny_model
+
+
+@pytest.fixture(params=sorted(MANIFEST))
+def name(request: pytest.FixtureRequest) -> str:
+    """Each golden file in turn."""
+    return str(request.param)
+
+
+def read(name: str) -> bytes:
+    return (make_golden.FILES / f"{name}.shc").read_bytes()
+
+
+def pinned(name: str) -> dict[str, Any]:
+    """What the manifest says of a file, as `make_golden.describe` returns it."""
+    return {key: value for key, value in MANIFEST[name].items() if key not in ("width", "height", "beta")}
+
+
+def assert_pixels_as_stored(name: str, pixels: np.ndarray) -> None:
+    """Floats may differ between machines, by 1 of 255 at most."""
+    stored = np.asarray(Image.open(make_golden.FILES / f"{name}.png")).astype(int)
+    assert pixels.shape == stored.shape
+    assert np.abs(pixels.astype(int) - stored).max() <= 1
+
+
+def test_the_model_is_frozen_and_small() -> None:
+    files = list((GOLDEN / "model").iterdir())
+    assert sum(path.stat().st_size for path in files) <= MODEL_LIMIT
+    assert zoo.card("model")["id"] == MODEL_ID
+    assert zoo.verify("model") == []
+    assert reference.identity(reference.load_tables(GOLDEN / "model")).hex() == MODEL_ID
+
+
+def test_the_folder_and_the_manifest_agree() -> None:
+    assert {path.stem for path in make_golden.FILES.glob("*.shc")} == MANIFEST.keys()
+    assert {path.stem for path in make_golden.FILES.glob("*.png")} == MANIFEST.keys()
+    assert {case.name for case in make_golden.CASES} == MANIFEST.keys()
+
+
+def test_bytes_and_symbols(name: str) -> None:
+    data = read(name)
+    assert hashlib.sha256(data).hexdigest() == MANIFEST[name]["sha256"]
+    assert make_golden.describe(data) == pinned(name)
+
+
+def test_pixels(name: str) -> None:
+    assert_pixels_as_stored(name, codec.decode_array(read(name)))
+
+
+def test_header(name: str) -> None:
+    expected = MANIFEST[name]
+    info = codec.info(read(name))
+    assert (info.width, info.height, info.model_id) == (expected["width"], expected["height"], MODEL_ID)
+    assert info.beta == pytest.approx(expected["beta"], rel=0.016)
+    assert info.chunks == (["noTe"] if name.endswith("-chunk") else [])
+
+
+def test_an_independent_reader_finds_the_same_symbols(name: str) -> None:
+    tensors = reference.load_tables(GOLDEN / "model")
+    fields = reference.read_fields(read(name))
+    assert fields.model_id.hex() == MODEL_ID
+    assert (fields.width, fields.height) == (MANIFEST[name]["width"], MANIFEST[name]["height"])
+    symbols = reference.read_symbols(tensors, fields)
+    expected = pinned(name)
+    assert symbols.hyper is not None
+    assert make_golden.sha256([symbols.hyper], "<i1") == expected["hyper"]
+    assert make_golden.sha256([symbols.classes], "<u1") == expected["classes"]
+    assert make_golden.sha256([np.array(symbols.indices)], "<i4") == expected["indices"]
+    assert len(symbols.indices) == expected["symbols"]
+
+    tables, grid = SymbolTables(tensors), Grid.of(fields.height, fields.width)
+    _, orders, indices = tables.read(fields.payload, fields.beta_byte, grid)
+    size = symbols.classes.size
+    total = sum(tables.values(order, index, size) for order, index in zip(orders, indices, strict=True))
+    assert np.array_equal(np.reshape(total, symbols.classes.shape), reference.residuals(tensors, symbols))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_no_symbol(threads: int) -> None:
+    count = str(threads)
+    told = symbols_in_a_process(SHC_THREADS=count, OMP_NUM_THREADS=count, OPENBLAS_NUM_THREADS=count)
+    assert told == {name: pinned(name) for name in MANIFEST}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_pixels_by_one_at_most(threads: int) -> None:
+    model = Model(GOLDEN / "model", threads=threads)
+    for name in MANIFEST:
+        assert_pixels_as_stored(name, codec.decode_array(read(name), model=model))
+
+
+def test_encoding_on_two_threads_is_readable_on_one() -> None:
+    one, two = (Model(GOLDEN / "model", threads=threads) for threads in (1, 2))
+    data = codec.encode_array(make_photo(140, 200), 20, model=two)
+    difference = codec.decode_array(data, model=one).astype(int) - codec.decode_array(data, model=two)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("blocked", [("onnxruntime", "torch"), ("onnxruntime", "torch", "constriction")])
+def test_symbols_without_the_picture_path(blocked: tuple[str, ...]) -> None:
+    assert symbols_in_a_process(blocked) == {name: pinned(name) for name in MANIFEST}
+
+
+@pytest.fixture
+def no_picture_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No network can be run: ONNX Runtime cannot be imported, and no loaded model is kept."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    zoo._load.cache_clear()
+    yield
+    zoo._load.cache_clear()
+
+
+def test_verify_needs_no_network(no_picture_path: None, name: str) -> None:
+    codec.verify(read(name))
+    with pytest.raises(ImportError):
+        codec.decode_array(read(name))
+
+
+def test_python_coder_writes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without constriction a picture's symbols become the same stream."""
+    for name in ("scene-63x65-15", "scene-130x67-4096"):
+        file = container.unpack(read(name))
+        streams = []
+        for blocked in (False, True):
+            with monkeypatch.context() as patch:
+                if blocked:
+                    patch.setitem(sys.modules, "constriction", None)
+                entropy._backend.cache_clear()
+                tables = SymbolTables(reference.load_tables(GOLDEN / "model"))
+                z, orders, indices = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
+                streams.append(tables.write(z, list(zip(orders, indices, strict=True))))
+        entropy._backend.cache_clear()
+        assert streams == [file.payload, file.payload]
+
+
+def symbols_in_a_process(blocked: tuple[str, ...] = (), **variables: str) -> dict[str, Any]:
+    """The golden files' symbols, read by a process with these modules blocked and these variables set."""
+    path = os.pathsep.join([str(GOLDEN.parent), str(Path(codec.__file__).parent.parent)])
+    environment = {**os.environ, **variables, "SHC_MODELS": str(GOLDEN), "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", SYMBOLS_IN_A_PROCESS.format(blocked=blocked)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
