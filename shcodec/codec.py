@@ -73,7 +73,9 @@ def encode(image: Image.Image | str | os.PathLike[str] | BinaryIO, beta: float =
     return encode_array(read_picture(image).rgb, beta, model=model)
 
 
-def decode(data: bytes | str | os.PathLike[str] | BinaryIO, *, max_pixels: int = container.MAX_PIXELS) -> Image.Image:
+def decode(
+    data: bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO, *, max_pixels: int = container.MAX_PIXELS
+) -> Image.Image:
     """Decompresses a picture.
 
     Args:
@@ -81,7 +83,7 @@ def decode(data: bytes | str | os.PathLike[str] | BinaryIO, *, max_pixels: int =
         max_pixels: larger pictures are refused before anything is allocated.
 
     Returns:
-        An RGB picture.
+        An RGB picture, or mode L where the file says that it is grey.
 
     Raises:
         CorruptFileError: not an intact .shc file.
@@ -90,13 +92,14 @@ def decode(data: bytes | str | os.PathLike[str] | BinaryIO, *, max_pixels: int =
     """
     from PIL import Image
 
-    if not isinstance(data, bytes):
-        if isinstance(data, (str, os.PathLike)):
-            with open(data, "rb") as stream:
-                data = stream.read()
-        else:
-            data = data.read()
-    return Image.fromarray(decode_array(data, max_pixels=max_pixels))
+    if isinstance(data, (str, os.PathLike)):
+        with open(data, "rb") as stream:
+            data = stream.read()
+    elif not isinstance(data, (bytes, bytearray, memoryview)):
+        data = data.read()
+    data = bytes(data)
+    image = Image.fromarray(decode_array(data, max_pixels=max_pixels))
+    return image.convert("L") if container.unpack_header(data).grey else image
 
 
 def encode_array(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.errors import ModelError
+from shcodec.errors import ModelError, UsageError
 from shcodec.symbols import Floats, SymbolTables
 
 if TYPE_CHECKING:
@@ -71,6 +71,14 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: {error}") from None
 
 
+def _threads_wanted() -> int:
+    """Threads of a network that SHC_THREADS asks for; 0, the default, leaves it to ONNX Runtime."""
+    text = os.environ.get("SHC_THREADS", "0")
+    if not text.isdecimal():
+        raise UsageError(f"SHC_THREADS must be a number of threads, not '{text}'")
+    return int(text)
+
+
 class Model:
     """One model folder. Networks are loaded when they are first needed.
 
@@ -86,7 +94,7 @@ class Model:
         self.folder = folder
         self.card = read_card(folder)
         self.name = str(self.card.get("name", folder.name))
-        self.threads = threads or int(os.environ.get("SHC_THREADS", "0"))
+        self.threads = threads or _threads_wanted()
         self._decoder = read_tensors(folder / DECODER)
         self.id = model_id(self._decoder)
         if self.card.get("id") != self.id.hex():
@@ -130,6 +138,8 @@ class Model:
     def _gain(self, tensors: Tensors, network: str, beta_byte: int) -> Floats:
         """Scales and biases of a network at a rate: (1, G) float32, linear between the knots."""
         parts = [tensors[f"{network}.{name}"] for name in ("knots", "step_knots") if f"{network}.{name}" in tensors]
+        if not parts:
+            raise ModelError(f"{self.folder}: the model lacks the tensor {network}.knots")
         knots = np.concatenate([part.astype(np.float32) for part in parts], 1)
         return interpolate(knots, beta_byte)[None]
 
@@ -167,6 +177,8 @@ class Model:
     @property
     def encoder_rate_weight(self) -> Floats:
         """(17,) lambda of the index choice at every beta knot."""
+        if "rate_weight" not in self._encoder:
+            raise ModelError(f"{self.folder}: the model lacks the tensor rate_weight")
         return self._encoder["rate_weight"].astype(np.float32)
 
     # -- decoder ----------------------------------------------------------------------------------

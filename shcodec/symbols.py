@@ -153,13 +153,17 @@ class SymbolTables:
         self.dims = [0 if b < 0 else self.bands[b].dim for b in self.band_of]
 
     def _check(self) -> None:
+        if self.classes > 256:
+            raise ModelError(f"{self.classes} classes do not fit a byte")
         ends = [band.first for band in self.bands[1:]] + [self.classes]
         for band, end in zip(self.bands, ends, strict=True):
             if band.histograms.shape != (end - band.first, len(band.codebook)) or band.histograms.dtype != np.uint32:
                 raise ModelError("a codebook and its histograms do not fit together")
         if not self.has_hyper:
             return
-        channels = self.bank.shape[1] if self.bank.ndim == 3 else -1
+        if self.bank.ndim != 3 or self.bank.shape[2] % 2 == 0 or self.limit > 127:  # z is int8, its range symmetric
+            raise ModelError("the hyper tables are not a bank of histograms of -limit to limit, limit at most 127")
+        channels = self.bank.shape[1]
         shapes = (self.map_weight.shape, self.map_shift.shape, self.map_bias.shape)
         if shapes != ((16 * self.latent, channels), (self.latent,), (KNOTS, self.latent)):
             raise ModelError("the class map and the hyper tables do not fit together")
@@ -167,6 +171,8 @@ class SymbolTables:
         reach = self.limit * np.abs(self.map_weight.astype(np.int64)).sum(1).max()
         if self.map_weight.dtype != np.int8 or reach >= 1 << 24 or np.abs(self.map_bias).max() >= 1 << 30:
             raise ModelError("the class map's sums could leave the range in which they are exact")
+        if self.map_shift.min() < 0 or self.map_shift.max() > 31:
+            raise ModelError("the class map has a shift outside 0..31")
 
     @property
     def limit(self) -> int:

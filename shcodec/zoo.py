@@ -52,20 +52,32 @@ def card(name: str) -> dict[str, Any]:
 
 def load(name: str) -> Model:
     """A model by name; loaded once and kept."""
-    return _load(model_dir(name))
+    folder = model_dir(name)
+    return _load(folder, _changed(folder))
 
 
 @functools.lru_cache(maxsize=4)
-def _load(folder: Path) -> Model:
+def _load(folder: Path, changed: int) -> Model:
+    """A model, loaded again when its card's time of change is another."""
     return Model(folder)
 
 
 def name_of(model_id: bytes) -> str | None:
     """Name of the installed model of this id, by the cards alone; None if there is none."""
+    folder = _folder_of(model_id)
+    return None if folder is None else folder.name
+
+
+def _folder_of(model_id: bytes) -> Path | None:
     for folder in _folders():
-        if _id_in_card(folder, (folder / CARD).stat().st_mtime_ns) == model_id.hex():
-            return folder.name
+        if _id_in_card(folder, _changed(folder)) == model_id.hex():
+            return folder
     return None
+
+
+def _changed(folder: Path) -> int:
+    """Time of change of a model's card, which is written last, in nanoseconds."""
+    return (folder / CARD).stat().st_mtime_ns
 
 
 @functools.lru_cache(maxsize=256)
@@ -83,10 +95,10 @@ def load_by_id(model_id: bytes) -> Model:
     Raises:
         UnknownModelError: it is not installed.
     """
-    name = name_of(model_id)
-    if name is None:
+    folder = _folder_of(model_id)  # not by name: the same name may stand for another model further up the search
+    if folder is None:
         raise UnknownModelError(f"the file needs the model with id {model_id.hex()}, which is not installed")
-    return load(name)
+    return _load(folder, _changed(folder))
 
 
 def verify(name: str) -> list[str]:

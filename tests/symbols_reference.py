@@ -125,7 +125,8 @@ def read_hyper(stream: ans_reference.Decoder, bank: npt.NDArray[np.uint32], rows
     row = stream.decode([share + (i < rest) for i in range(count)], 1)[0]
     assert row < len(bank)
     values = [stream.decode(channel.tolist(), rows * columns) for channel in bank[row]]
-    return np.array(values, np.int64).reshape(-1, rows, columns) - bank.shape[2] // 2
+    z: Integers = np.array(values, np.int64).reshape(-1, rows, columns) - bank.shape[2] // 2
+    return z
 
 
 def classes_of(tensors: Tensors, hyper: Integers | None, beta_byte: int, rows: int, columns: int) -> Integers:

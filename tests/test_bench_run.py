@@ -21,10 +21,11 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 from rich.console import Console
 
 from shcodec import bench
-from shcodec.bench import benchmark, card, runner
-from shcodec.bench.report import Report, print_report
+from shcodec.bench import Options, benchmark, card, runner
+from shcodec.bench.report import Report
 from shcodec.bench.results import COLUMNS, STORED, Cell, from_row, read_csv, to_row, write_csv
 from shcodec.bench.summary import build_curves, compare
+from shcodec.bench.tables import print_report
 from shcodec.errors import MissingExtraError, ShcError, UsageError
 
 CODECS = ("jpeg420", "jpeg444")
@@ -45,7 +46,7 @@ def run(pictures: Path, tmp_path: Path) -> Callable[..., Report]:
     """A run over these pictures with JPEG alone."""
 
     def start(**options: Any) -> Report:
-        return bench.run(str(pictures), tmp_path / "out", **{"codecs": CODECS, **options})
+        return bench.run(str(pictures), tmp_path / "out", Options(**{"codecs": CODECS, "crops": 0, **options}))
 
     return start
 
@@ -112,7 +113,7 @@ def test_what_a_run_leaves(run: Callable[..., Report], tmp_path: Path) -> None:
     assert document["curves"]["jpeg420"]["points"][0]["setting"] == 2
     assert [codec["name"] for codec in document["codecs"]] == list(CODECS)
     assert "libjpeg" in document["codecs"][0]["version"]
-    for plot in ("rd_psnr.png", "rd_ms_ssim.png"):
+    for plot in ("rd_psnr.png", "rd_ms_ssim.png", "speed.png"):
         with Image.open(tmp_path / "out" / plot) as image:
             assert image.width > 500
     assert len((tmp_path / "out" / "curves.csv").read_text().splitlines()) == 1 + 2 * 10
@@ -121,8 +122,10 @@ def test_what_a_run_leaves(run: Callable[..., Report], tmp_path: Path) -> None:
         "curves.csv",
         "rd_ms_ssim.png",
         "rd_psnr.png",
+        "report.html",
         "results.csv",
         "results.json",
+        "speed.png",
     ]
 
 
@@ -202,7 +205,9 @@ def test_stored_measurements_stand_in(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", "")
     (tmp_path / "data" / "kodak").mkdir(parents=True)
     Image.fromarray(make_photo(512, 768)).save(tmp_path / "data" / "kodak" / "kodim01.png")
-    report = bench.run("kodak", tmp_path / "out", data_root=tmp_path / "data", codecs=["jpeg420", "bpg444"])
+    report = bench.run(
+        "kodak", tmp_path / "out", Options(data_root=tmp_path / "data", codecs=["jpeg420", "bpg444"], crops=0)
+    )
     stored = [row for row in rows(tmp_path) if row["codec"] == "bpg444"]
     assert len(stored) == 13
     assert all(row["source"] == STORED and row["enc_s"] == "" for row in stored)
@@ -210,7 +215,9 @@ def test_stored_measurements_stand_in(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "stored, since bpgenc is not on the PATH" in report.codecs[1].version
     assert report.anchors == ("jpeg420", "bpg444")
     # In a folder of one's own, equal names mean nothing.
-    report = bench.run(str(tmp_path / "data" / "kodak"), tmp_path / "out", codecs=["jpeg420", "bpg444"], force=True)
+    report = bench.run(
+        str(tmp_path / "data" / "kodak"), tmp_path / "out", Options(codecs=["jpeg420", "bpg444"], crops=0, force=True)
+    )
     assert report.unavailable == {"bpg444": "bpgenc is not on the PATH"}
 
 
@@ -330,7 +337,7 @@ def test_results_of_another_set_are_left_alone(run: Callable[..., Report], tmp_p
     other.mkdir()
     Image.fromarray(make_photo(8, 8)).save(other / "a.png")
     with pytest.raises(UsageError, match="holds results for pictures, not other"):
-        bench.run(str(other), tmp_path / "out", codecs=CODECS, resume=True)
+        bench.run(str(other), tmp_path / "out", Options(codecs=CODECS, resume=True))
     (tmp_path / "out" / "results.json").write_text("[]")
     with pytest.raises(ShcError, match="cannot be read"):
         run(resume=True)

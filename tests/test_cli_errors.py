@@ -139,7 +139,7 @@ def test_missing_model_files(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyP
         (root / "model" / name).unlink()
         result = run_process("models", "verify", "model", cwd=folder, models=root)
         assert_fails(Outcome(result.returncode, "", result.stderr.decode()), name)
-        result = run_process("encode", "-m", "model", "photo.png", cwd=folder, models=root)
+        result = run_process("encode", "-f", "-m", "model", "photo.png", cwd=folder, models=root)
         if result.returncode:
             assert_fails(Outcome(result.returncode, "", result.stderr.decode()), name)
 

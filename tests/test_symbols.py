@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,70 +13,22 @@ import symbols_reference as reference
 from conftest import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_model import CLASSES, Picture, draw_symbols, make_tensors
 
 from shcodec.entropy import Decoder, Table, encode, integer_table
 from shcodec.errors import CorruptFileError, ModelError
 from shcodec.symbols import (
     KNOTS,
+    NEAREST,
     Band,
     Grid,
     Indices,
-    Order,
     SymbolTables,
     class_coordinate,
     class_spread,
     first_half,
     vector_counts,
 )
-
-Tensors = dict[str, npt.NDArray[Any]]
-Picture = tuple[npt.NDArray[np.int8] | None, list[Order], list[list[Indices]]]
-
-BANDS = ((2, 4, 4, 20), (5, 6, 2, 17), (7, 9, 1, 15))  # first class, last class, vector length, codewords
-CLASSES = 10
-
-
-def make_tensors(seed: int = 0, *, hyper: bool = True, latent: int = 4, rows: int = 3, skip: int = 2) -> Tensors:
-    """Raw tables of a made-up model; with `skip = 0` a last band makes every class a coded one."""
-    rng = np.random.default_rng(seed)
-
-    def histogram(size: int) -> npt.NDArray[np.uint32]:
-        return integer_table(rng.random(size) ** 4)
-
-    bands = BANDS if skip else ((0, 1, 4, 9), *BANDS)
-    tensors: Tensors = {
-        "latent.channels": np.array([latent], np.int32),
-        "class.count": np.array([CLASSES], np.int32),
-        "class.bands": np.array([first for first, *_ in bands], np.int32),
-    }
-    for i, (first, last, dim, codewords) in enumerate(bands):
-        codebook = rng.normal(0, 1 + i, (codewords, dim))
-        tensors[f"codebook.{i}"] = (np.sort(codebook, axis=0) if dim == 1 else codebook).astype(np.float16)
-        tensors[f"histogram.{i}"] = np.stack([histogram(codewords) for _ in range(first, last + 1)])
-    if hyper:
-        channels, limit = 3, 5
-        tensors["hyper.bank"] = np.stack(
-            [[histogram(2 * limit + 1) for _ in range(channels)] for _ in range(rows)]
-        )  # fmt: skip
-        tensors["class_map.weight"] = rng.integers(-127, 128, (16 * latent, channels)).astype(np.int8)
-        tensors["class_map.shift"] = rng.integers(4, 8, latent).astype(np.uint8)
-        tensors["class_map.bias"] = rng.integers(-200, 900, (KNOTS, latent)).astype(np.int32)
-    return tensors
-
-
-def draw_symbols(tables: SymbolTables, grid: Grid, beta_byte: int, seed: int) -> Picture:
-    """Random symbols of a picture: z, the orders that follow from it, and indices."""
-    rng = np.random.default_rng(seed)
-    z = None
-    if tables.has_hyper:
-        shape = (tables.bank.shape[1], grid.hyper_height, grid.hyper_width)
-        z = rng.integers(-tables.limit, tables.limit + 1, shape).astype(np.int8)
-    orders = tables.orders(tables.class_map(z, beta_byte, grid))
-    indices = [
-        [rng.integers(0, len(tables.bands[tables.band_of[k]].codebook), n).astype(np.int32) for k, n in order.numbers]
-        for order in orders
-    ]
-    return z, orders, indices
 
 
 def write(tables: SymbolTables, picture: Picture) -> bytes:
@@ -85,7 +38,8 @@ def write(tables: SymbolTables, picture: Picture) -> bytes:
 
 def assert_same(found: Picture, expected: Picture) -> None:
     assert (found[0] is None) == (expected[0] is None)
-    assert expected[0] is None or np.array_equal(found[0], expected[0])
+    if found[0] is not None and expected[0] is not None:
+        assert np.array_equal(found[0], expected[0])
     for ours, theirs in zip(found[1], expected[1], strict=True):
         assert np.array_equal(ours.elements, theirs.elements)
         assert ours.numbers == theirs.numbers
@@ -108,6 +62,7 @@ def groupings(draw: st.DrawFn) -> tuple[list[int], list[int], int]:
     return counts, dims, draw(st.integers(0, len(dims) - 1))
 
 
+@settings(deadline=None)
 @given(groupings())
 def test_vector_counts(grouping: tuple[list[int], list[int], int]) -> None:
     counts, dims, skip = grouping
@@ -135,6 +90,7 @@ def test_class_spreads_are_log_spaced() -> None:
     assert class_coordinate(np.array([0.12, 64.0])) == pytest.approx([0, 63])
 
 
+@settings(deadline=None)
 @given(seeds, st.booleans())
 def test_order_takes_every_coded_element_once(seed: int, hyper: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -172,6 +128,7 @@ def test_first_half_is_the_one_of_training() -> None:
 # Classes
 
 
+@settings(deadline=None)
 @given(sides, sides, beta_bytes, seeds)
 def test_class_map_is_exact(height: int, width: int, beta_byte: int, seed: int) -> None:
     tensors = make_tensors(seed % 7)
@@ -228,7 +185,9 @@ def test_the_independent_reader_agrees(seed: int, hyper: bool) -> None:
     z, orders, indices = picture = draw_symbols(tables, grid, 40 * seed, seed)
     fields = reference.Fields(b"", 130 - 9 * seed, 90 + seed, 40 * seed, write(tables, picture))
     symbols = reference.read_symbols(tensors, fields)
-    assert z is None or np.array_equal(symbols.hyper, z)
+    assert (symbols.hyper is None) == (z is None)
+    if symbols.hyper is not None and z is not None:
+        assert np.array_equal(symbols.hyper, z)
     assert symbols.indices == [int(i) for group in itertools.chain(*indices) for i in group]
     assert [[(k, len(group)) for k, group in groups] for groups in symbols.passes] == [
         list(order.numbers) for order in orders
@@ -254,7 +213,7 @@ def test_the_payload_is_as_long_as_the_tables_say() -> None:
         sum(Table(table).bits[value].sum() for table, value in zip(row, values, strict=True)) for row in tables.bank
     )
     payload = write(tables, (z, orders, indices))
-    assert bits / 8 - 1 <= len(payload) <= bits / 8 * 1.0001 + 8
+    assert bits / 8 - 8 <= len(payload) <= bits / 8 * 1.0001 + 8  # the coder starts empty: up to a state less
 
 
 # Damage
@@ -310,24 +269,48 @@ def test_a_row_beyond_the_bank() -> None:
 # The encoder's choice
 
 
+@settings(deadline=None)
 @given(seeds, st.sampled_from([0.0, 0.05, 0.13, 0.3]))
 def test_search_equals_brute_force(seed: int, rate_weight: float) -> None:
     rng = np.random.default_rng(seed)
     tables = SymbolTables(make_tensors(seed % 5))
-    classes = rng.integers(0, CLASSES, (4, 6, 5)).astype(np.uint8)
-    residual = rng.normal(0, 2, classes.size).astype(np.float32)
-    for order in tables.orders(classes):
-        flat = np.concatenate([residual[order.elements], np.zeros(4, np.float32)])
-        found, start = tables.search(order, residual, rate_weight), 0
-        for (k, n), index in zip(order.numbers, found, strict=True):
-            band = tables.bands[tables.band_of[k]]
-            vectors = flat[start : start + n * band.dim].reshape(n, 1, band.dim)
-            start += n * band.dim
-            cost = ((vectors - band.codebook.astype(np.float64)) ** 2).sum(2) + rate_weight * band.bits[k - band.first]
-            if band.dim == 1 and rate_weight:  # the search looks at neighbouring levels only
-                cost = cost[:, _neighbours(band, 3)] if len(band.codebook) <= 7 else _masked(cost, vectors, band)
+    for k, vectors, index in searched(tables, rng.normal(0, 2, (4, 6, 5)), rate_weight, rng):
+        band = tables.bands[tables.band_of[k]]
+        cost = costs(band, k, vectors, rate_weight)
+        allowed = np.ones_like(cost, dtype=bool)
+        if band.dim == 1:  # of scalars only the neighbours of the nearest level are looked at
+            nearest = np.abs(vectors - band.codebook[:, 0]).argmin(1)
+            allowed = np.abs(np.arange(cost.shape[1]) - nearest[:, None]) <= NEAREST
+        best = np.where(allowed, cost, np.inf).min(1)
+        assert np.all(cost[np.arange(len(index)), index] <= best + 1e-4)
+
+
+def test_with_trained_levels_the_neighbours_are_enough() -> None:
+    tables, rng = SymbolTables(reference.load_tables(GOLDEN / "model")), np.random.default_rng(2)
+    residual = rng.laplace(0, 1, (16, 30, 30)) * class_spread(rng.integers(0, 64, 14400)).reshape(16, 30, 30)
+    for k, vectors, index in searched(tables, residual, 0.13, rng):
+        cost = costs(tables.bands[tables.band_of[k]], k, vectors, 0.13)
+        assert np.all(cost[np.arange(len(index)), index] <= cost.min(1) + 1e-3)
+
+
+def searched(
+    tables: SymbolTables, residual: npt.NDArray[np.float64], rate_weight: float, rng: np.random.Generator
+) -> Iterator[tuple[int, npt.NDArray[np.float32], Indices]]:
+    """Quantises residuals (M, h, w) under random classes; yields each class, its vectors and the chosen indices."""
+    flat = residual.astype(np.float32).ravel()
+    for order in tables.orders(rng.integers(0, tables.classes, residual.shape).astype(np.uint8)):
+        ordered, start = np.concatenate([flat[order.elements], np.zeros(4, np.float32)]), 0
+        for (k, n), index in zip(order.numbers, tables.search(order, flat, rate_weight), strict=True):
             assert index.shape == (n,)
-            assert np.allclose(cost[np.arange(n), index], cost.min(1), atol=1e-4)
+            yield k, ordered[start : start + n * tables.dims[k]].reshape(n, tables.dims[k]), index
+            start += n * tables.dims[k]
+
+
+def costs(band: Band, k: int, vectors: npt.NDArray[np.float32], rate_weight: float) -> npt.NDArray[np.float64]:
+    """(n, L) cost of every codeword for every vector, in double precision."""
+    difference = vectors[:, None].astype(np.float64) - band.codebook
+    cost: npt.NDArray[np.float64] = (difference**2).sum(2) + rate_weight * band.bits[k - band.first]
+    return cost
 
 
 def test_search_finds_codewords_again() -> None:
@@ -337,7 +320,8 @@ def test_search_finds_codewords_again() -> None:
     for order, index in zip(orders, indices, strict=True):
         values = tables.values(order, index, size)
         again = tables.values(order, tables.search(order, values, 0.0), size)
-        assert np.array_equal(values, again)
+        whole = order.elements[:-3]  # the last vector may be padded with zeros, and then it is no codeword
+        assert np.array_equal(values[whole], again[whole])
         assert not np.delete(values, order.elements).any()
 
 
@@ -364,6 +348,7 @@ def test_missing_tensors(name: str) -> None:
         ("latent.channels", lambda t: t + 1),
         ("latent.channels", lambda t: t[:0]),
         ("class.count", lambda t: t + 1),
+        ("class.count", lambda t: t + 256),
         ("class.bands", lambda t: t[:0]),
         ("codebook.1", lambda t: t[:-1]),
         ("histogram.0", lambda t: t[:-1]),
@@ -371,6 +356,7 @@ def test_missing_tensors(name: str) -> None:
         ("hyper.bank", lambda t: t[0]),
         ("hyper.bank", lambda t: t[:, :-1]),
         ("hyper.bank", lambda t: t[:, :, :-1]),
+        ("hyper.bank", lambda t: np.repeat(t, 27, axis=2)),
         ("class_map.weight", lambda t: t[:-1]),
         ("class_map.weight", lambda t: t.astype(np.int16)),
         ("class_map.shift", lambda t: t[:-1]),
@@ -400,7 +386,3 @@ def test_a_histogram_that_is_none() -> None:
     tables = SymbolTables(tensors)
     with pytest.raises(ModelError):
         [band.tables for band in tables.bands]
-
-
-def _neighbours(band: Band, reach: int) -> npt.NDArray[np.intp]:
-    raise NotImplementedError

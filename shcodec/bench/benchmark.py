@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shcodec.bench import plots, report, runner, summary
-from shcodec.bench.codecs import DEFAULT_BETAS, Codec, select_codecs
-from shcodec.bench.datasets import Dataset, PictureFile, find_dataset
+from shcodec.bench import crops, literature, page, plots, report, runner, summary
+from shcodec.bench.codecs import DEFAULT_BETAS, SHC_PREFIX, Codec, select_codecs
+from shcodec.bench.crops import Viewer
+from shcodec.bench.datasets import Dataset, PictureFile, check_name, find_dataset
+from shcodec.bench.progress import progress_bar
 from shcodec.bench.report import CodecInfo, Report
-from shcodec.bench.results import MEASURED, STORED, Cell, read_csv, stored_cells, write_atomically, write_csv
+from shcodec.bench.results import MEASURED, STORED, Cell, Failure, read_csv, stored_cells, write_atomically, write_csv
 from shcodec.bench.summary import CodecCurve, Comparison
 from shcodec.container import beta_to_byte
 from shcodec.errors import MissingExtraError, ShcError, UsageError
@@ -23,83 +24,99 @@ from shcodec.errors import MissingExtraError, ShcError, UsageError
 DEFAULT_ANCHORS = ("jpeg420", "bpg444")
 """Codecs that the others are compared with unless told otherwise, where they are among the results."""
 
-_EXTRA_MODULES = ("matplotlib", "pytorch_msssim", "scipy", "skimage", "torch")
+DEFAULT_CROPS = 3
+"""Pictures of which the page shows crops."""
+
+_EXTRA_MODULES = ("matplotlib", "platformdirs", "pooch", "pytorch_msssim", "scipy", "skimage", "tomli_w", "torch")
 
 
-def run(
-    dataset: str,
-    out: Path,
-    *,
-    data_root: Path | None = None,
-    codecs: Sequence[str] | None = None,
-    betas: Sequence[float] = DEFAULT_BETAS,
-    anchors: Sequence[str] | None = None,
-    limit: int | None = None,
-    jobs: int = 1,
-    repeat: int = 1,
-    resume: bool = False,
-    force: bool = False,
-    command: str = "",
-    progress: bool = False,
-) -> Report:
-    """Measure codecs on a set of pictures; write results.csv, results.json, curves.csv and plots.
+@dataclass(frozen=True)
+class Options:
+    """What a run does besides measuring all codecs on all pictures.
 
-    Args:
-        dataset: `kodak`, `b100`, `urban100`, or a folder of pictures.
-        out: folder for the results, made if it does not exist.
-        data_root: folder that holds the named sets; the environment's SHC_DATA if None.
+    Attributes:
+        data_root: folder that holds the named sets; if None, that of the environment's SHC_DATA, then the user's cache,
+            into which a set that is nowhere is downloaded.
         codecs: names of codecs, `shc` for every shipped model; None means all.
         betas: settings of shc, each in 2..4096.
         anchors: codecs to compare with, added to `codecs` where missing; None means `DEFAULT_ANCHORS`.
         limit: measure only the first pictures of the set.
         jobs: processes; seconds are not recorded with more than one.
         repeat: how often each cell is timed; seconds are the medians.
-        resume: keep the cells of an interrupted run in `out`.
-        force: overwrite the results in `out`.
+        process_times: time whole processes of shc as well.
+        published: lay the published curves of other learned codecs into the plots.
+        crops: pictures of which the page shows crops; 0 for none.
+        resume: keep the cells of an interrupted run.
+        force: overwrite the results that are there.
         command: the command line, to be recorded.
-        progress: draw a progress bar on stderr.
+        progress: draw progress bars on stderr.
+    """
+
+    data_root: Path | None = None
+    codecs: Sequence[str] | None = None
+    betas: Sequence[float] = DEFAULT_BETAS
+    anchors: Sequence[str] | None = None
+    limit: int | None = None
+    jobs: int = 1
+    repeat: int = 1
+    process_times: bool = False
+    published: bool = False
+    crops: int = DEFAULT_CROPS
+    resume: bool = False
+    force: bool = False
+    command: str = ""
+    progress: bool = False
+
+
+def run(dataset: str, out: Path, options: Options | None = None) -> Report:
+    """Measure codecs on a set of pictures; write tables, plots and a page that shows them.
+
+    Args:
+        dataset: `kodak`, `b100`, `urban100`, or a folder of pictures.
+        out: folder for the results, made if it does not exist.
+        options: see `Options`.
 
     Raises:
         UsageError: if an argument is wrong, or results are in `out` and neither `resume` nor `force` is given.
         MissingExtraError: if the extra `bench` is not installed.
         OSError: if `out` cannot be written; this is tried before any work.
     """
-    _check_arguments(betas, limit=limit, jobs=jobs, repeat=repeat)
+    options = options or Options()
+    _check(options)
     _require_extra()
-    pictures = find_dataset(dataset, data_root).first(limit)
-    wanted = None if codecs is None else [*codecs, *(anchors or ())]
-    chosen = select_codecs(wanted, betas)
-    _prepare_folder(out, resume=resume, force=force)
+    check_name(dataset)
+    others = literature.load(dataset) if options.published else ()
+    wanted = None if options.codecs is None else [*options.codecs, *(options.anchors or ())]
+    chosen = select_codecs(wanted, options.betas)
+    _prepare_folder(out, resume=options.resume, force=options.force)
 
-    readable, failures = runner.check_pictures(pictures.pictures)
+    pictures = find_dataset(dataset, options.data_root, progress=options.progress).first(options.limit)
+    readable, unreadable = runner.check_pictures(pictures.pictures)
     survey = _survey(chosen, pictures, readable)
-    table = out / "results.csv"
-    done = _kept_cells(out, pictures, readable, survey.infos) if resume else []
-    write_csv(table, done)
+    done = _kept_cells(out, pictures, readable, survey, options) if options.resume else []
+    write_csv(out / "results.csv", done)
     # Until the run is complete, results.json holds just what a resumed run must know.
     _write_json(out, {"dataset": pictures.name, "codecs": [asdict(info) for info in survey.infos], "complete": False})
 
-    tasks = runner.plan(readable, survey.ready, done, repeat=repeat, timed=jobs == 1)
-    with _progress_bar(len(tasks), progress) as advance:
-        cells, failed = runner.measure_all(tasks, table, jobs=jobs, on_done=advance)
-
-    order = [info.name for info in survey.infos]
-    everything = sorted([*done, *cells, *survey.stored], key=lambda c: (order.index(c.codec), c.image, c.setting))
-    curves = summary.build_curves(everything, order)
+    cells, viewers, failed = _measure(out / "results.csv", readable, survey, done, options)
+    everything = sorted([*cells, *survey.stored], key=lambda c: (survey.order.index(c.codec), c.image, c.setting))
+    curves = summary.build_curves(everything, survey.order)
     result = Report(
         dataset=pictures.name,
         title=pictures.title,
         images=len(readable),
         total=pictures.total,
+        is_benchmark=pictures.is_benchmark,
         codecs=survey.infos,
         unavailable=survey.unavailable,
         curves=curves,
-        comparisons=_compare(curves, DEFAULT_ANCHORS if anchors is None else anchors),
-        failures=(*failures, *failed),
-        environment={**report.describe_environment(command), "repeat": repeat, "jobs": jobs},
+        comparisons=_compare(curves, DEFAULT_ANCHORS if options.anchors is None else options.anchors),
+        failures=(*unreadable, *failed),
+        published=others if len(readable) == pictures.total else (),
+        environment={**report.describe_environment(options.command), "repeat": options.repeat, "jobs": options.jobs},
     )
-    write_csv(table, everything)
-    _write_report(result, out)
+    write_csv(out / "results.csv", everything)
+    _write_report(result, viewers, out)
     return result
 
 
@@ -111,6 +128,11 @@ class _Survey:
     infos: tuple[CodecInfo, ...]
     stored: tuple[Cell, ...]
     unavailable: Mapping[str, str]
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Names of the codecs with results, in the order of tables."""
+        return tuple(info.name for info in self.infos)
 
 
 def _survey(codecs: Iterable[Codec], pictures: Dataset, readable: Iterable[PictureFile]) -> _Survey:
@@ -137,7 +159,7 @@ def _survey(codecs: Iterable[Codec], pictures: Dataset, readable: Iterable[Pictu
 
 
 def _kept_cells(
-    out: Path, pictures: Dataset, readable: Iterable[PictureFile], infos: Iterable[CodecInfo]
+    out: Path, pictures: Dataset, readable: Iterable[PictureFile], survey: _Survey, options: Options
 ) -> list[Cell]:
     """Read the cells that an earlier run finished; those of a codec that has changed since are measured again."""
     table, document = out / "results.csv", out / "results.json"
@@ -151,16 +173,54 @@ def _kept_cells(
         raise ShcError(f"{document} cannot be read: run without --resume, or into another folder") from error
     if dataset != pictures.name:
         raise UsageError(f"{out} holds results for {dataset}, not {pictures.name}: choose another folder")
-    same = {info.name: info for info in infos if versions.get(info.name) == (info.description, info.version)}
+    cells = [cell for cell in read_csv(table) if cell.source == MEASURED]
+    _refuse_to_drop(out, cells, pictures, [*survey.order, *survey.unavailable])
+    same = {info.name: info for info in survey.infos if versions.get(info.name) == (info.description, info.version)}
     names = {picture.name for picture in readable}
     return [
         cell
-        for cell in read_csv(table)
-        if cell.source == MEASURED
-        and cell.image in names
+        for cell in cells
+        if cell.image in names
         and cell.codec in same
         and cell.setting in same[cell.codec].settings
+        and not (options.process_times and cell.codec.startswith(SHC_PREFIX) and cell.enc_process_s is None)
     ]
+
+
+def _refuse_to_drop(out: Path, cells: Iterable[Cell], pictures: Dataset, codecs: Sequence[str]) -> None:
+    """Protect what was measured from a run that resumes with fewer codecs or pictures."""
+    names = {picture.name for picture in pictures.pictures}
+    for cell in cells:
+        if cell.codec not in codecs or cell.image not in names:
+            raise UsageError(
+                f"{out} holds results of {cell.codec} for {cell.image}, which this run leaves out and would drop: "
+                "resume with the same codecs and pictures, or choose another folder"
+            )
+
+
+def _measure(
+    table: Path, readable: Sequence[PictureFile], survey: _Survey, done: Sequence[Cell], options: Options
+) -> tuple[list[Cell], list[Viewer], list[Failure]]:
+    """Measure what is not done, then make the crops; returns all measured cells, the crops, and what failed."""
+    tasks = runner.plan(
+        readable,
+        survey.ready,
+        done,
+        repeat=options.repeat,
+        timed=options.jobs == 1,
+        process_times=options.process_times,
+    )
+    shown = crops.choose_pictures(readable, options.crops)
+    with progress_bar("measuring", len(tasks) + len(shown) * len(survey.ready), options.progress) as advance:
+        cells, failures = runner.measure_all(tasks, table, jobs=options.jobs, on_done=advance)
+        cells = [*done, *cells]
+        viewers: list[Viewer] = []
+        for picture in shown:
+            own = [cell for cell in cells if cell.image == picture.name]
+            viewer, failed = crops.make_viewer(picture, survey.ready, own, on_done=advance)
+            viewers.append(viewer)
+            failures.extend(failed)
+    return cells, viewers, failures
 
 
 def _compare(curves: Sequence[CodecCurve], anchors: Iterable[str]) -> tuple[Comparison, ...]:
@@ -175,12 +235,19 @@ def _compare(curves: Sequence[CodecCurve], anchors: Iterable[str]) -> tuple[Comp
     )
 
 
-def _check_arguments(betas: Iterable[float], **numbers: int | None) -> None:
-    for beta in betas:
+def _check(options: Options) -> None:
+    for beta in options.betas:
         beta_to_byte(beta)
-    for name, number in numbers.items():
+    for name in ("limit", "jobs", "repeat"):
+        number = getattr(options, name)
         if number is not None and number < 1:
             raise UsageError(f"--{name} must be at least 1, not {number}")
+    if options.crops < 0:
+        raise UsageError(f"--crops must be at least 0, not {options.crops}")
+    if options.process_times and options.jobs > 1:
+        raise UsageError("--process-times needs --jobs 1: processes beside each other would not tell their times")
+    if options.published and options.limit is not None:
+        raise UsageError("--published goes without --limit: the published curves are means over whole sets")
 
 
 def _require_extra() -> None:
@@ -197,27 +264,14 @@ def _prepare_folder(out: Path, *, resume: bool, force: bool) -> None:
         pass
 
 
-def _write_report(result: Report, out: Path) -> None:
+def _write_report(result: Report, viewers: Sequence[Viewer], out: Path) -> None:
     write_atomically(out / "curves.csv", report.curves_csv(result))
-    plots.write_plots(result, out)
+    figures = plots.draw(result)
+    plots.write_png(figures, out)
+    write_atomically(out / "report.html", page.render(result, figures, viewers))
     # Last, since it says that the run is complete.
     _write_json(out, {**report.to_json(result), "complete": True})
 
 
 def _write_json(out: Path, document: Mapping[str, Any]) -> None:
     write_atomically(out / "results.json", report.json_text(document))
-
-
-@contextmanager
-def _progress_bar(total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    """Draw a bar with the time left on stderr; yields what to call after each cell."""
-    if not shown or not total:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)

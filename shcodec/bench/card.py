@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,42 @@ def update_cards(report: Report) -> list[Path]:
     """Put the results of every model that was run into its card, as the table `measured.DATASET`.
 
     Args:
-        report: results over a whole set.
+        report: results over a whole published set.
 
     Returns:
         The cards written.
 
     Raises:
-        UsageError: if only a part of the set was measured.
+        UsageError: if not all pictures of a published set were measured; no card is written then.
         ModelError: if a card cannot be read.
+        OSError: if a card cannot be written.
     """
     import tomli_w
 
-    if report.images != report.total:
-        raise UsageError(f"a card tells of whole sets; {report.images} of {report.total} pictures were measured")
+    curves = [curve for curve in report.curves if curve.codec.startswith(SHC_PREFIX)]
+    _check(report, curves)
     written = []
-    for curve in report.curves:
-        if curve.codec.startswith(SHC_PREFIX):
-            name = curve.codec.removeprefix(SHC_PREFIX)
-            card = zoo.card(name)
-            card.setdefault("measured", {})[report.dataset] = _figures(report, curve)
-            path = zoo.model_dir(name) / CARD
-            write_atomically(path, tomli_w.dumps(card))
-            written.append(path)
+    for curve in curves:
+        name = curve.codec.removeprefix(SHC_PREFIX)
+        card = zoo.card(name)
+        card.setdefault("measured", {})[report.dataset] = _figures(report, curve)
+        path = zoo.model_dir(name) / CARD
+        write_atomically(path, tomli_w.dumps(card))
+        written.append(path)
     return written
+
+
+def _check(report: Report, curves: Sequence[CodecCurve]) -> None:
+    if not report.is_benchmark:
+        raise UsageError(f"a card tells of published sets, and {report.dataset} is none")
+    if not curves:
+        raise UsageError("no model was measured, so there is no card to update")
+    for curve in curves:
+        if len(curve.images) != report.total:
+            raise UsageError(
+                f"a card tells of whole sets; {curve.codec} was measured on {len(curve.images)} of "
+                f"{report.total} pictures"
+            )
 
 
 def _figures(report: Report, curve: CodecCurve) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Codec(Protocol):
         """Name the implementation; raise a ShcError if it is not installed."""
 
     def encode(self, rgb: RGBArray, setting: float) -> bytes:
-        """Encode a (H, W, 3) uint8 RGB picture to a whole file."""
+        """Encode a (H, W, 3) uint8 RGB picture to a whole file; a codec of whole settings rounds others."""
 
     def decode(self, data: bytes) -> RGBArray:
         """Decode a whole file to (H, W, 3) uint8 RGB."""
@@ -163,7 +163,7 @@ class HeicCodec:
         parameters = {
             "preset": "veryslow",
             "tune": "ssim",
-            "x265:qp": f"{setting:g}",
+            "x265:qp": f"{round(setting)}",
             "x265:psy-rd": "0",
             "x265:psy-rdoq": "0",
             "x265:aq-mode": "0",
@@ -231,7 +231,7 @@ class BpgCodec:
         with tempfile.TemporaryDirectory(prefix="shc-bench-") as folder:
             source, coded = Path(folder, "picture.png"), Path(folder, "picture.bpg")
             Image.fromarray(rgb).save(source, compress_level=1)
-            options = ["-f", "444", "-e", "x265", "-c", "ycbcr", "-b", "8", "-q", f"{setting:g}"]
+            options = ["-f", "444", "-e", "x265", "-c", "ycbcr", "-b", "8", "-q", f"{round(setting)}"]
             _run_program(["bpgenc", *options, "-o", str(coded), str(source)])
             return coded.read_bytes()
 
@@ -246,11 +246,11 @@ class BpgCodec:
 
 
 def _jpeg420_options(quality: float) -> dict[str, Any]:
-    return {"quality": int(quality), "subsampling": "4:2:0", "optimize": True}
+    return {"quality": round(quality), "subsampling": "4:2:0", "optimize": True}
 
 
 def _jpeg444_options(quality: float) -> dict[str, Any]:
-    return {"quality": int(quality), "subsampling": "4:4:4", "optimize": True}
+    return {"quality": round(quality), "subsampling": "4:4:4", "optimize": True}
 
 
 def _jpeg2000_options(bpp: float) -> dict[str, Any]:
@@ -259,12 +259,12 @@ def _jpeg2000_options(bpp: float) -> dict[str, Any]:
 
 
 def _webp_options(quality: float) -> dict[str, Any]:
-    return {"quality": int(quality), "method": 6}
+    return {"quality": round(quality), "method": 6}
 
 
 def _avif444_options(quality: float) -> dict[str, Any]:
     return {
-        "quality": int(quality),
+        "quality": round(quality),
         "subsampling": "4:4:4",
         "speed": 6,
         "codec": "aom",

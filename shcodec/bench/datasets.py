@@ -77,7 +77,18 @@ class Dataset:
         return Dataset(self.name, self.title, self.pictures[:limit], self.total, self.is_benchmark)
 
 
-def find_dataset(dataset: str, data_root: Path | None = None) -> Dataset:
+def check_name(dataset: str) -> None:
+    """Make sure that a name is that of a set or a folder.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if dataset not in BENCHMARKS and not Path(dataset).is_dir():
+        known = ", ".join(BENCHMARKS)
+        raise UsageError(f"no dataset {dataset!r}: give one of {known}, or a folder of pictures")
+
+
+def find_dataset(dataset: str, data_root: Path | None = None, *, progress: bool = False) -> Dataset:
     """Find a benchmark set by its name, or take every picture of a folder.
 
     Args:
@@ -89,12 +100,10 @@ def find_dataset(dataset: str, data_root: Path | None = None) -> Dataset:
         UsageError: if the name is neither a set nor a folder, or the set is not on this machine.
         PictureError: if the folder holds no pictures.
     """
+    check_name(dataset)
     if dataset in BENCHMARKS:
         return _find_benchmark(dataset, data_root)
     folder = Path(dataset)
-    if not folder.is_dir():
-        known = ", ".join(BENCHMARKS)
-        raise UsageError(f"no dataset {dataset!r}: give one of {known}, or a folder of pictures")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES and p.is_file())
     if not paths:
         raise PictureError(f"no pictures in {folder}")

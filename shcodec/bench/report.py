@@ -1,4 +1,4 @@
-"""What a run hands out: results.json, curves.csv and the tables on the terminal."""
+"""What a run hands out: the report, and its plain forms results.json and curves.csv."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shcodec.bench import summary
-from shcodec.bench.codecs import SHC_PREFIX
-from shcodec.bench.results import STORED, Failure
+from shcodec.bench.literature import PublishedCurve
+from shcodec.bench.results import Failure
 from shcodec.bench.summary import CodecCurve, Comparison, Point
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
 
 _PACKAGES = (
     "shcodec",
@@ -66,11 +62,13 @@ class Report:
         title: what tables and plots call it.
         images: pictures that were measured.
         total: pictures of the whole set.
+        is_benchmark: whether it is one of the published sets, and not any folder.
         codecs: the codecs that were run or have stored measurements.
         unavailable: codecs that could not be run, with the reason.
         curves: one per codec with results.
         comparisons: each codec against each anchor by each measure.
         failures: whatever could not be measured.
+        published: curves of other codecs that were not measured here.
         environment: command, machine, versions.
     """
 
@@ -78,11 +76,13 @@ class Report:
     title: str
     images: int
     total: int
+    is_benchmark: bool
     codecs: tuple[CodecInfo, ...]
     unavailable: Mapping[str, str]
     curves: tuple[CodecCurve, ...]
     comparisons: tuple[Comparison, ...]
     failures: tuple[Failure, ...]
+    published: tuple[PublishedCurve, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -141,6 +141,7 @@ def to_json(report: Report) -> dict[str, Any]:
             curve.codec: {f"{psnr:g}": summary.bpp_at_psnr(curve, psnr) for psnr in summary.PSNR_TARGETS}
             for curve in report.curves
         },
+        "published": [asdict(curve) for curve in report.published],
         "environment": dict(report.environment),
     }
     plain: dict[str, Any] = _finite(document)
@@ -156,146 +157,14 @@ def curves_csv(report: Report) -> str:
     """Format the means over the pictures, one line per codec and setting, as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = ("setting", "size", "bpp", "psnr", "ms_ssim", "ms_ssim_db", "ssim", "enc_mp_s", "dec_mp_s")
+    names = tuple(part.name for part in fields(Point))
     writer.writerow(("codec", "source", "images", *names))
     for curve in report.curves:
         for point in curve.points:
             values = (getattr(point, name) for name in names)
-            fields = ("" if value is None else f"{value:.6g}" for value in values)
-            writer.writerow((curve.codec, curve.source, len(curve.images), *fields))
+            texts = ("" if value is None else f"{value:.6g}" for value in values)
+            writer.writerow((curve.codec, curve.source, len(curve.images), *texts))
     return text.getvalue()
-
-
-def print_report(report: Report, console: Console) -> None:
-    """Print the tables, then whatever is missing."""
-    tables = [codecs_table(report), *(anchor_table(report, anchor) for anchor in report.anchors)]
-    for table in (*tables, rates_table(report), points_table(report)):
-        if table.row_count:
-            # Cut to the width of a terminal, or to the 80 columns assumed for a pipe, a table would lose figures.
-            wanted = console.measure(table, options=console.options.update(max_width=1000)).maximum
-            console.width = max(console.width, wanted)
-            console.print(table)
-    for name, reason in report.unavailable.items():
-        _print_line(console, f"not available: {name}: {reason}")
-    for failure in report.failures:
-        _print_line(console, f"failed: {failure}")
-
-
-def codecs_table(report: Report) -> Table:
-    """What was run: pictures, range of rates, median speed over the settings."""
-    count = (
-        f"{report.images} pictures" if report.images == report.total else f"{report.images} of {report.total} pictures"
-    )
-    table = _table(f"{report.title}, {count}")
-    _add_columns(table, ["codec", "pictures", "settings", "bpp", "PSNR dB", "encode MP/s", "decode MP/s"])
-    for curve in report.curves:
-        first, last = curve.points[0], curve.points[-1]
-        table.add_row(
-            _label(curve),
-            _pictures(len(curve.images), report.images),
-            f"{len(curve.points)}",
-            f"{first.bpp:.3f}..{last.bpp:.3f}",
-            f"{first.psnr:.2f}..{last.psnr:.2f}",
-            _number(_median_speed(curve.points, "enc_mp_s"), ".2f"),
-            _number(_median_speed(curve.points, "dec_mp_s"), ".2f"),
-        )
-    return table
-
-
-def anchor_table(report: Report, anchor: str) -> Table:
-    """BD-rates against one anchor, in percent; negative means fewer bytes than the anchor.
-
-    For each measure: that of the mean curve with the range it covers, and the mean of the pictures' own.
-    """
-    label = next(_label(curve) for curve in report.curves if curve.codec == anchor)
-    table = _table(f"BD-rate against {label}: mean curve over a range in dB, and mean of the pictures' own")
-    _add_columns(table, ["codec", "pictures", "PSNR", "range", "pictures' own", "MS-SSIM", "range", "pictures' own"])
-    for curve in report.curves:
-        psnr = report.comparison(curve.codec, anchor, "psnr")
-        if psnr is not None:
-            fields = [_bd_fields(psnr), _bd_fields(report.comparison(curve.codec, anchor, "ms_ssim_db"))]
-            table.add_row(_label(curve), _pictures(psnr.images, report.images), *fields[0], *fields[1])
-    return table
-
-
-def points_table(report: Report) -> Table:
-    """Means over the pictures at every setting, of this project's models; of all codecs where none of those was run."""
-    own = [curve for curve in report.curves if curve.codec.startswith(SHC_PREFIX)]
-    table = _table("Means over the pictures" + (" (other codecs: curves.csv)" if own else ""))
-    _add_columns(
-        table, ["codec", "setting", "bytes", "bpp", "PSNR dB", "MS-SSIM", "MS-SSIM dB", "SSIM", "enc MP/s", "dec MP/s"]
-    )
-    for curve in own or report.curves:
-        for point in curve.points:
-            table.add_row(
-                _label(curve),
-                f"{point.setting:g}",
-                f"{point.size:,.0f}",
-                f"{point.bpp:.4f}",
-                f"{point.psnr:.3f}",
-                _number(point.ms_ssim, ".5f"),
-                _number(point.ms_ssim_db, ".3f"),
-                _number(point.ssim, ".4f"),
-                _number(point.enc_mp_s, ".2f"),
-                _number(point.dec_mp_s, ".2f"),
-            )
-        table.add_section()
-    return table
-
-
-def rates_table(report: Report) -> Table:
-    """Bits per pixel that each codec needs for the same PSNR, read from the mean curves."""
-    table = _table("Bits per pixel at equal PSNR")
-    targets = [
-        psnr for psnr in summary.PSNR_TARGETS if any(summary.bpp_at_psnr(c, psnr) is not None for c in report.curves)
-    ]
-    _add_columns(table, ["codec", *(f"{psnr:g} dB" for psnr in targets)])
-    for curve in report.curves if targets else ():
-        table.add_row(_label(curve), *(_number(summary.bpp_at_psnr(curve, psnr), ".3f") for psnr in targets))
-    return table
-
-
-def _table(title: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _add_columns(table: Table, headers: Sequence[str]) -> None:
-    for header in headers:
-        table.add_column(header, justify="left" if header == "codec" else "right", no_wrap=True)
-
-
-def _label(curve: CodecCurve) -> str:
-    return f"{curve.codec} (stored)" if curve.source == STORED else curve.codec
-
-
-def _print_line(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _pictures(count: int, total: int) -> str:
-    return f"{count}" if count == total else f"{count} only"
-
-
-def _bd_fields(comparison: Comparison | None) -> tuple[str, str, str]:
-    """Format BD-rate of the mean curve, range, and mean of the pictures' own."""
-    if comparison is None or comparison.mean_curve is None:
-        return ("no overlap", "", "")
-    mean, own = comparison.mean_curve, comparison.mean_of_images
-    excluded = comparison.images - comparison.images_in_mean
-    note = f" ({excluded} left out)" if excluded else ""
-    return (f"{mean.percent:+.1f} %", f"{mean.low:.1f}..{mean.high:.1f}", "" if own is None else f"{own:+.1f} %{note}")
-
-
-def _median_speed(points: Sequence[Point], kind: str) -> float | None:
-    speeds = sorted(speed for point in points if (speed := getattr(point, kind)) is not None)
-    return speeds[len(speeds) // 2] if speeds else None
-
-
-def _number(value: float | None, spec: str) -> str:
-    return "" if value is None else format(value, spec)
 
 
 def _processor() -> str:

@@ -33,6 +33,8 @@ COLUMNS = (
     "width",
     "height",
     "source",
+    "enc_process_s",
+    "dec_process_s",
 )
 """Columns of results.csv; an empty field is a measure that is not defined or was not taken."""
 
@@ -55,6 +57,8 @@ class Cell:
         enc_s: seconds to encode; None if not measured alone on the machine.
         dec_s: seconds to decode; None if not measured alone on the machine.
         source: `MEASURED` or `STORED`.
+        enc_process_s: seconds of a whole process that encodes; None if that was not asked for, or is not shc.
+        dec_process_s: seconds of a whole process that decodes, likewise.
     """
 
     image: str
@@ -70,6 +74,8 @@ class Cell:
     enc_s: float | None = None
     dec_s: float | None = None
     source: str = MEASURED
+    enc_process_s: float | None = None
+    dec_process_s: float | None = None
 
     @property
     def bpp(self) -> float:
@@ -121,6 +127,8 @@ def to_row(cell: Cell) -> dict[str, str]:
         "width": str(cell.width),
         "height": str(cell.height),
         "source": cell.source,
+        "enc_process_s": _optional(cell.enc_process_s, 6),
+        "dec_process_s": _optional(cell.dec_process_s, 6),
     }
 
 
@@ -145,6 +153,8 @@ def from_row(row: Mapping[str, str]) -> Cell:
         enc_s=_number(row["enc_s"]),
         dec_s=_number(row["dec_s"]),
         source=row["source"],
+        enc_process_s=_number(row["enc_process_s"]),
+        dec_process_s=_number(row["dec_process_s"]),
     )
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shcodec.bench import metrics
-from shcodec.bench.codecs import Codec
+from shcodec.bench import metrics, processes
+from shcodec.bench.codecs import Codec, ShcCodec
 from shcodec.bench.datasets import PictureFile
 from shcodec.bench.results import Cell, Failure, csv_text
 from shcodec.errors import PictureError, ShcError
@@ -38,6 +38,7 @@ class Task:
         setting: one of its settings.
         repeat: how often it is encoded and decoded; seconds are the medians.
         timed: whether seconds are kept; they mean little while other processes run.
+        process_times: whether whole processes are timed as well, where the codec is this project's.
     """
 
     picture: PictureFile
@@ -45,6 +46,7 @@ class Task:
     setting: float
     repeat: int = 1
     timed: bool = True
+    process_times: bool = False
 
 
 def plan(
@@ -54,6 +56,7 @@ def plan(
     *,
     repeat: int = 1,
     timed: bool = True,
+    process_times: bool = False,
 ) -> list[Task]:
     """List the cells that are still to be measured, picture by picture.
 
@@ -63,10 +66,11 @@ def plan(
         done: cells that exist already.
         repeat: see `Task`.
         timed: see `Task`.
+        process_times: see `Task`.
     """
     finished = {(cell.image, cell.codec, cell.setting) for cell in done}
     return [
-        Task(picture, codec, setting, repeat, timed)
+        Task(picture, codec, setting, repeat, timed, process_times)
         for picture in pictures
         for codec in codecs
         for setting in codec.settings
@@ -82,12 +86,12 @@ def check_pictures(pictures: Iterable[PictureFile]) -> tuple[list[PictureFile], 
     """
     readable: list[PictureFile] = []
     failures: list[Failure] = []
-    _load.cache_clear()  # the file may have changed since an earlier run in this process
+    load.cache_clear()  # the file may have changed since an earlier run in this process
     for picture in pictures:
         try:
-            _load(picture.path)
+            load(picture.path)
         except ShcError as error:
-            failures.append(Failure(picture.name, "", "", _one_line(error)))
+            failures.append(Failure(picture.name, "", "", one_line(error)))
         else:
             readable.append(picture)
     return readable, failures
@@ -131,7 +135,7 @@ def measure_cell(task: Task) -> Cell | Failure:
 
 
 def _measure(task: Task) -> Cell:
-    rgb = _load(task.picture.path)
+    rgb = load(task.picture.path)
     if task.timed:
         _warm_up(task.codec)
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -147,6 +151,7 @@ def _measure(task: Task) -> Cell:
         sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in (rgb, decoded)]
         raise PictureError(f"{sizes[0]} went in, {sizes[1]} came out")
     quality = metrics.measure(rgb, decoded)
+    enc_process_s, dec_process_s = _process_seconds(task)
     return Cell(
         image=task.picture.name,
         codec=task.codec.name,
@@ -160,12 +165,20 @@ def _measure(task: Task) -> Cell:
         ssim=quality.ssim,
         enc_s=statistics.median(seconds[0]) if task.timed else None,
         dec_s=statistics.median(seconds[1]) if task.timed else None,
+        enc_process_s=enc_process_s,
+        dec_process_s=dec_process_s,
     )
 
 
+def _process_seconds(task: Task) -> tuple[float, float] | tuple[None, None]:
+    if not task.process_times or not isinstance(task.codec, ShcCodec):
+        return None, None
+    return processes.time_processes(task.codec.model, task.picture.path, task.setting, task.repeat)
+
+
 @functools.lru_cache(maxsize=1)
-def _load(path: Path) -> RGBArray:
-    """Read a picture; the last one is kept, since all cells of a picture come in a row."""
+def load(path: Path) -> RGBArray:
+    """Read a picture as (H, W, 3) uint8 RGB, not writeable; the last is kept, since its cells come in a row."""
     rgb = read_picture(path).rgb
     rgb.flags.writeable = False
     return rgb
@@ -201,9 +214,10 @@ def _prepare_worker() -> None:
 
 
 def _failure(task: Task, error: Exception) -> Failure:
-    return Failure(task.picture.name, task.codec.name, f"{task.setting:g}", _one_line(error))
+    return Failure(task.picture.name, task.codec.name, f"{task.setting:g}", one_line(error))
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Say what went wrong in one line; an error that is not this project's own is named by its kind."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ShcError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from shcodec.bench import bd_rate
+from shcodec.bench.literature import PublishedPoint
 from shcodec.bench.results import Cell
 
 Getter = Callable[[Cell], float | None]
@@ -37,6 +40,8 @@ class Point:
         ssim: -1..1.
         enc_mp_s: megapixels encoded a second, all pixels over all seconds.
         dec_mp_s: megapixels decoded a second.
+        enc_process_s: seconds of a whole process that encodes, the mean.
+        dec_process_s: seconds of a whole process that decodes, the mean.
     """
 
     setting: float
@@ -48,6 +53,8 @@ class Point:
     ssim: float | None
     enc_mp_s: float | None
     dec_mp_s: float | None
+    enc_process_s: float | None
+    dec_process_s: float | None
 
 
 @dataclass(frozen=True)
@@ -135,8 +142,19 @@ def compare(test: CodecCurve, anchor: CodecCurve, measure: str) -> Comparison:
 
 def bpp_at_psnr(curve: CodecCurve, psnr: float) -> float | None:
     """Interpolate the bits per pixel of the mean curve at a PSNR in dB; None outside the measured range."""
-    points = curve.points
-    return bd_rate.rate_at(bd_rate.curve([p.bpp for p in points], [p.psnr for p in points]), psnr)
+    return bd_rate.rate_at(mean_curve(curve.points), psnr)
+
+
+def mean_curve(points: Iterable[Point | PublishedPoint]) -> bd_rate.Curve:
+    """Make the curve of PSNR in dB over bits per pixel from means at every setting."""
+    known = list(points)
+    return bd_rate.curve([point.bpp for point in known], [point.psnr for point in known])
+
+
+def median_speed(curve: CodecCurve, kind: Literal["enc_mp_s", "dec_mp_s"]) -> float | None:
+    """Take the median over a codec's settings of its speed in megapixels a second; None where it was not timed."""
+    speeds = [speed for point in curve.points if (speed := getattr(point, kind)) is not None]
+    return statistics.median_high(speeds) if speeds else None
 
 
 def _curve(codec: str, cells: Sequence[Cell]) -> CodecCurve:
@@ -170,6 +188,8 @@ def _point(setting: float, cells: Sequence[Cell]) -> Point:
         ssim=_mean(cell.ssim for cell in cells),
         enc_mp_s=megapixels / (enc_s * len(cells)) if enc_s else None,
         dec_mp_s=megapixels / (dec_s * len(cells)) if dec_s else None,
+        enc_process_s=_mean(cell.enc_process_s for cell in cells),
+        dec_process_s=_mean(cell.dec_process_s for cell in cells),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from click.exceptions import Exit
 
-from shcodec.cli.console import print_json
+from shcodec.cli.console import print_json, say, shown
 from shcodec.errors import UsageError
 
 
@@ -19,13 +20,14 @@ from shcodec.errors import UsageError
 Examples:
   shc bench --dataset kodak --data-root pictures
   shc bench --dataset holiday --codecs shc,jpeg420 --betas 15,50,150
-  shc bench --dataset kodak --out results --resume""",
+  shc bench --dataset kodak --out results --resume
+  shc bench --dataset kodak --published --update-cards""",
 )
 @click.option("--dataset", required=True, metavar="NAME|FOLDER", help="kodak, b100, urban100, or a folder of pictures.")
 @click.option(
     "--data-root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that holds the named sets.  [default: SHC_DATA of the environment]",
+    help="Folder that holds the named sets.  [default: SHC_DATA, then a cache filled from the sets' public homes]",
 )
 @click.option(
     "--out",
@@ -42,52 +44,62 @@ Examples:
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Time each coding N times: the median."
 )
+@click.option("--process-times", is_flag=True, help="Time whole processes of shc as well.")
+@click.option("--published", is_flag=True, help="Lay the published curves of other learned codecs into the plots.")
+@click.option(
+    "--crops",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Show crops of N pictures in the HTML page.",
+)
+@click.option("--update-cards", is_flag=True, help="Write the results into the cards of the models that were run.")
 @click.option("--resume", is_flag=True, help="Keep what an interrupted run has measured.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the results that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     dataset: str,
-    data_root: Path | None,
     out: Path | None,
     betas: str | None,
     codecs: str | None,
     anchor: str | None,
-    limit: int | None,
-    jobs: int,
-    repeat: int,
-    resume: bool,
-    force: bool,
+    update_cards: bool,
     as_json: bool,
+    **switches: Any,
 ) -> None:
     """Measure shc beside other codecs: whole files, their sizes, quality and times.
 
-    Writes tables (CSV, JSON) and rate-distortion plots, and prints a summary.
+    Writes tables (CSV, JSON), rate-distortion plots and an HTML page with crops, and prints a summary.
     """
     from shcodec import bench
     from shcodec.bench.codecs import DEFAULT_BETAS
-    from shcodec.bench.report import print_report, to_json
+    from shcodec.bench.datasets import BENCHMARKS
+    from shcodec.bench.report import to_json
+    from shcodec.bench.tables import print_report
 
-    found = bench.run(
-        dataset,
-        out or Path(f"bench-{Path(dataset).resolve().name}"),
-        data_root=data_root,
+    options = bench.Options(
         codecs=_names(codecs),
         betas=DEFAULT_BETAS if betas is None else _numbers(betas),
         anchors=_names(anchor),
-        limit=limit,
-        jobs=jobs,
-        repeat=repeat,
-        resume=resume,
-        force=force,
         command=shlex.join(["shc", *sys.argv[1:]]),
         progress=sys.stderr.isatty(),
+        **switches,
     )
+    if update_cards and (dataset not in BENCHMARKS or options.limit is not None):
+        raise UsageError(f"--update-cards needs a whole set: {', '.join(BENCHMARKS)}, without --limit")
+    found = bench.run(dataset, out or Path(f"bench-{Path(dataset).resolve().name}"), options)
     if as_json:
         print_json(to_json(found))
     else:
         from rich.console import Console
 
         print_report(found, Console())
+    if update_cards:
+        from shcodec.bench.card import update_cards as write_cards
+
+        for path in write_cards(found):
+            say(f"shc: note: {shown(path)}: updated", err=True)
     if found.failures:
         raise Exit(1)
 

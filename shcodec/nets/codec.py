@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
 from shcodec.nets.layers import knot_weights
-from shcodec.nets.transforms import Analysis, Synthesis
+from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, Analysis, Synthesis
 from shcodec.symbols import class_coordinate
 
 
@@ -45,6 +46,31 @@ class CodecNet(nn.Module):
             self.step_knots = nn.Parameter(start.log()[:, None].repeat(1, config.latent))
             spread = torch.from_numpy(class_coordinate(0.7 / start.numpy())).float()
             self.prior_knots = nn.Parameter(spread[:, None].repeat(1, config.latent))
+
+    @torch.no_grad()
+    def start_from(self, blocks: Tensor) -> None:
+        """Sets the shortcuts to the principal components of picture blocks, the class map to their spreads.
+
+        Training then begins with a working linear codec, and the rest learns what that one cannot do.
+
+        Args:
+            blocks: (n, 3, 16, 16) pixels 0..255.
+        """
+        if self.g_a.shortcut is None or self.g_s.shortcut is None:
+            return
+        flat = (F.pixel_unshuffle(blocks.float(), 16)[:, :, 0, 0] - PIXEL_MEAN) / PIXEL_SCALE
+        variances, components = torch.linalg.eigh(flat.T @ flat / len(flat))
+        basis = components.flip(1)[:, : self.config.latent].T  # (M, 768), the largest variances first
+        spread = variances.flip(0)[: self.config.latent].clamp(min=1e-6).sqrt()
+        self.g_a.shortcut.weight.copy_(basis[:, :, None, None])
+        # two nested shuffles by 4 order the pixels of a block otherwise than one by 16
+        pixels = torch.arange(768.0).view(1, 3, 16, 16)
+        nested = F.pixel_unshuffle(F.pixel_unshuffle(pixels, 4), 4).flatten().long()
+        place = torch.argsort(F.pixel_unshuffle(pixels, 16).flatten().long())
+        self.g_s.shortcut.weight.copy_(basis.T[place[nested]][:, :, None, None])
+        target = self.class_map.bias_knots if self.config.has_hyper else self.prior_knots
+        steps = start_steps()[:, None]
+        target.copy_(torch.from_numpy(class_coordinate((0.7 * spread.cpu() / steps).clamp(min=0.1).numpy())))
 
     def latents(self, x: Tensor, beta_byte: Tensor) -> Latents:
         """Runs everything up to the residual.

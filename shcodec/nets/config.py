@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from shcodec.errors import UsageError
+
+MAX_CLASSES = 64  # classes of spread, from 0.12 to 64 steps
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class ModelConfig:
 
     name: str
     latent: int = 192  # channels of y, at 1/16
+    shortcut: bool = False  # a linear path beside g_a and g_s, which starts as the principal components of blocks
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     hyper: HyperConfig = field(default_factory=HyperConfig)
@@ -82,35 +85,73 @@ class ModelConfig:
         """Builds the configuration from a TOML table.
 
         Raises:
-            UsageError: a key is unknown, or the bands do not tile the coded classes.
+            UsageError: a key or a value is not valid, or the bands do not tile the coded classes.
         """
         try:
-            quantiser = dict(values.get("quantiser", {}))
+            tables = dict(values)
+            quantiser = dict(tables.pop("quantiser", {}))
             bands = tuple(BandConfig(*row) for row in quantiser.pop("bands", ()))
             config = ModelConfig(
-                name=values["name"],
-                latent=values.get("latent", 192),
-                analysis=AnalysisConfig(**values.get("analysis", {})),
-                synthesis=SynthesisConfig(**values.get("synthesis", {})),
-                hyper=HyperConfig(**values.get("hyper", {})),
+                analysis=AnalysisConfig(**tables.pop("analysis", {})),
+                synthesis=SynthesisConfig(**tables.pop("synthesis", {})),
+                hyper=HyperConfig(**tables.pop("hyper", {})),
                 quantiser=QuantiserConfig(bands=bands, **quantiser),
+                **tables,
             )
-        except (KeyError, TypeError) as error:
+        except (TypeError, ValueError) as error:
             raise UsageError(f"the [model] table is not valid: {error}") from None
         config.check()
         return config
 
     def check(self) -> None:
-        """Checks that the bands cover the coded classes in order, colder bands with longer vectors.
+        """Checks all values, and that the bands tile the coded classes, colder bands with longer vectors.
 
         Raises:
-            UsageError: they do not.
+            UsageError: something does not fit.
         """
+        for table in (self, self.analysis, self.synthesis, self.hyper, self.quantiser, *self.quantiser.bands):
+            check_values(table)
+        tables = (self.analysis, self.synthesis, self.hyper) if self.has_hyper else (self.analysis, self.synthesis)
+        if min(self.latent, *(width for table in tables for width in _widths(table))) < 1:
+            raise UsageError("the networks need at least one channel at every stage")
+        if self.has_hyper and not 1 <= self.hyper.limit <= 127:
+            raise UsageError(f"hyper.limit = {self.hyper.limit} is not in 1..127: z is coded as int8")
+        if not 1 <= self.quantiser.classes <= MAX_CLASSES:
+            raise UsageError(f"quantiser.classes = {self.quantiser.classes} is not in 1..{MAX_CLASSES}")
+        if self.quantiser.skip and not self.has_hyper:
+            raise UsageError("quantiser.skip needs a hyper path: without one a class is a rate, and all are coded")
+        self._check_bands()
+
+    def _check_bands(self) -> None:
         expected = self.quantiser.skip
         last_dim = max((band.dim for band in self.quantiser.bands), default=0)
         for band in self.quantiser.bands:
             if band.first != expected or band.last < band.first or band.dim > last_dim or band.codewords < 2:
                 raise UsageError(f"quantiser band {band} does not continue the bands before it")
+            if band.dim not in (1, 2, 4):
+                raise UsageError(f"quantiser band {band}: vectors have 1, 2 or 4 elements")
             expected, last_dim = band.last + 1, band.dim
-        if expected != self.quantiser.classes:
+        if expected != self.quantiser.classes or not self.quantiser.bands:
             raise UsageError(f"the quantiser's bands end at class {expected - 1} of {self.quantiser.classes}")
+
+
+def check_values(table: Any) -> None:
+    """Checks that every plain value of a configuration dataclass has the declared type and is not negative.
+
+    Raises:
+        UsageError: names the first value that is not.
+    """
+    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+    for entry in fields(table):
+        kind, value = str(entry.type), getattr(table, entry.name)
+        if kind not in kinds:
+            continue  # a table of its own
+        fits = isinstance(value, kinds[kind]) and not isinstance(value, bool)
+        if not fits or (kind != "str" and not value >= 0):
+            wanted = "a text" if kind == "str" else f"{'an integer' if kind == 'int' else 'a number'} of at least 0"
+            raise UsageError(f"{entry.name} = {value!r} is not {wanted}")
+
+
+def _widths(table: Any) -> list[int]:
+    """All sizes of a table that cannot be 0: a stage may have no blocks, but not no channels."""
+    return [getattr(table, entry.name) for entry in fields(table) if not entry.name.startswith("blocks")]

@@ -132,7 +132,7 @@ class ClassMap(nn.Module):
         Returns:
             (B, M, h, w) float32, not clipped.
         """
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.fake_integer:
             exact = self.integer_weight() / (2.0 ** self.shifts()).repeat_interleave(16)[:, None]
             weight = weight + (exact - weight).detach()

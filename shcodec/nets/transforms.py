@@ -19,6 +19,7 @@ class Analysis(Conditioned):
 
         x -> space-to-depth 8 -> 1x1 -> residual blocks (1/8) -> space-to-depth 2 -> 1x1
           -> residual blocks (1/16) -> 3x3 -> y
+        (+ x -> space-to-depth 16 -> 1x1, the shortcut)
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -28,15 +29,19 @@ class Analysis(Conditioned):
         self.body8 = nn.Sequential(*(Residual(sizes.width8, 2) for _ in range(sizes.blocks8)))
         self.down = conv1(4 * sizes.width8, sizes.width16)
         self.body16 = nn.Sequential(*(Residual(sizes.width16, 2) for _ in range(sizes.blocks16)))
-        self.head = conv3(sizes.width16, config.latent, 0.5)
+        self.head = conv3(sizes.width16, config.latent, 0.02 if config.shortcut else 0.5)
+        self.shortcut = conv1(3 * 256, config.latent) if config.shortcut else None
 
     def forward(self, x: Tensor, gain: Tensor) -> Tensor:
         """H and W are multiples of 16; gain (B, G)."""
         stages = self.split(gain)
-        x = F.pixel_unshuffle((x - PIXEL_MEAN) / PIXEL_SCALE, 8)
-        x = modulate(self.body8(self.stem(x)), stages[0])
+        pixels = (x - PIXEL_MEAN) / PIXEL_SCALE
+        x = modulate(self.body8(self.stem(F.pixel_unshuffle(pixels, 8))), stages[0])
         x = modulate(self.body16(self.down(F.pixel_unshuffle(x, 2))), stages[1])
-        return modulate(full_precision(self.head, x), stages[2])
+        y = full_precision(self.head, x)
+        if self.shortcut is not None:
+            y = y + full_precision(self.shortcut, F.pixel_unshuffle(pixels, 16))
+        return modulate(y, stages[2])
 
 
 class Synthesis(Conditioned):
@@ -47,6 +52,7 @@ class Synthesis(Conditioned):
 
         y -> 3x3 -> residuals (1/16) -> 1x1, shuffle -> residuals (1/8) -> 1x1, shuffle
           -> pointwise residual (1/4) -> 3x3 to 48, shuffle by 4 -> pixels
+        (+ y -> 1x1 to 768, shuffle by 4 -> 48 at 1/4, the shortcut)
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -59,7 +65,8 @@ class Synthesis(Conditioned):
         self.up4 = conv1(sizes.width8, 4 * sizes.width4)
         self.expand = conv1(sizes.width4, sizes.expand4)
         self.shrink = conv1(sizes.expand4, sizes.width4, 0.2)
-        self.head = conv3(sizes.width4, 48, 0.5)
+        self.head = conv3(sizes.width4, 48, 0.02 if config.shortcut else 0.5)
+        self.shortcut = conv1(config.latent, 3 * 256) if config.shortcut else None
 
     def forward(self, y: Tensor, gain: Tensor) -> Tensor:
         """gain (B, G)."""
@@ -68,4 +75,7 @@ class Synthesis(Conditioned):
         x = modulate(self.body8(F.pixel_shuffle(self.up8(x), 2)), stages[1])
         x = F.pixel_shuffle(self.up4(x), 2)
         x = modulate(x + self.shrink(F.relu(self.expand(x))), stages[2])
-        return F.pixel_shuffle(full_precision(self.head, x), 4) * PIXEL_SCALE + PIXEL_MEAN
+        fine = full_precision(self.head, x)
+        if self.shortcut is not None:
+            fine = fine + F.pixel_shuffle(full_precision(self.shortcut, y), 4)
+        return F.pixel_shuffle(fine, 4) * PIXEL_SCALE + PIXEL_MEAN

@@ -16,7 +16,6 @@ from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.lattice import assign, distances, lattice, refine
 from shcodec.symbols import class_spread, vector_counts
 
-SURROGATES = ("soft", "straight-through", "noise")
 NEIGHBOURS = 4  # hot scalars: the soft assignment looks at 4 levels on either side of the nearest
 
 
@@ -202,14 +201,15 @@ class ClassCodebooks(nn.Module):
             dead = torch.nonzero(total < least)[:8, 0]
             if len(dead):
                 pick = torch.randint(len(last), (len(dead),), generator=generator)
-                self.codebooks[i][dead] = last[pick] + 0.01 * torch.randn(len(dead), band.dim, generator=generator)
+                jitter = 0.01 * torch.randn(len(dead), band.dim, generator=generator)
+                self.codebooks[i][dead] = last[pick] + jitter.to(last.device)
                 counts[:, dead] = counts.sum(1, keepdim=True) / band.codewords
                 moved += len(dead)
         return moved
 
     @torch.no_grad()
     def usage(self) -> tuple[float, float]:
-        """Share of codewords in use and perplexity relative to size, averaged over the vector bands."""
+        """Share of codewords in use and perplexity relative to size, averaged over the bands."""
         shares, perplexities = [], []
         for i, band in enumerate(self.config.bands):
             total = self.get_buffer(f"counts{i}").sum(0)
@@ -252,5 +252,6 @@ def _surrogate(name: str, vectors: Tensor, soft: Tensor, exact: Tensor) -> Tenso
     if name == "straight-through":
         return vectors + (exact - vectors).detach()
     noise = torch.randn_like(vectors)
-    radius: Tensor = (vectors - exact).detach().norm(dim=1, keepdim=True)
-    return vectors + radius * noise / noise.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    radius: Tensor = torch.linalg.vector_norm((vectors - exact).detach(), dim=1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(noise, dim=1, keepdim=True).clamp(min=1e-6)
+    return vectors + radius * noise / length

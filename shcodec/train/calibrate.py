@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,13 +41,11 @@ def calibrate(trainer: Trainer) -> None:
     picked = rng.choice(len(trainer.crops.pictures), number, replace=False)
     betas = rng.integers(10, 252, len(picked))
 
-    def samples() -> list[tuple[Tensor, Tensor]]:
-        out = []
+    def samples() -> Iterator[tuple[Tensor, Tensor]]:
         for index, beta in zip(picked, betas, strict=True):
             picture = trainer.crops.pictures[index]
             height, width = (side // 64 * 64 for side in picture.shape[:2])
-            out.append(trainer.tensors(picture[None, :height, :width].copy(), np.array([beta])))
-        return out
+            yield trainer.tensors(picture[None, :height, :width].copy(), np.array([beta]))
 
     _fit(trainer, samples(), rounds=0, start="keep")
     _fit(trainer, samples(), rounds=0, start="keep")
@@ -55,12 +54,12 @@ def calibrate(trainer: Trainer) -> None:
 
 
 @torch.no_grad()
-def _fit(trainer: Trainer, batches: object, *, rounds: int, start: str) -> None:
+def _fit(trainer: Trainer, batches: Iterable[tuple[Tensor, Tensor]], *, rounds: int, start: str) -> None:
     learner = trainer.learner
     learner.eval()
     learner.books.recorder = []
     state = State(Phase.HARD, 1.0, skip=True)
-    for pixels, beta_byte in batches:  # type: ignore[attr-defined]
+    for pixels, beta_byte in batches:
         evaluate(learner, pixels, beta_byte, state)
     residuals, classes = (torch.cat(part) for part in zip(*learner.books.recorder, strict=True))
     learner.books.recorder = None
@@ -69,7 +68,7 @@ def _fit(trainer: Trainer, batches: object, *, rounds: int, start: str) -> None:
 
 
 @torch.no_grad()
-def _fit_bank(learner: Learner, samples: list[tuple[Tensor, Tensor]]) -> None:
+def _fit_bank(learner: Learner, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Hard EM of the bank of z histograms, from the rows that training learned."""
     histograms: HyperHistograms = learner.histograms
     limit, size = histograms.limit, 2 * histograms.limit + 1

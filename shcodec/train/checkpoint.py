@@ -35,6 +35,7 @@ def save(trainer: Trainer) -> None:
         "reseeded": trainer.reseeded,
         "generator": trainer.generator.get_state(),
         "frozen": [name for name, p in trainer.learner.named_parameters() if not p.requires_grad],
+        "finished": trainer.finished,
         "fake_integer": trainer.config.model.has_hyper and trainer.learner.net.class_map.fake_integer,
     }
     path = trainer.out / FILE
@@ -52,10 +53,10 @@ def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:
     path = run / FILE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return TrainConfig.from_dict(state["config"]), state
+        return TrainConfig.from_dict(dict(state["config"])), state
     except FileNotFoundError:
         raise UsageError(f"{run}: no checkpoint there") from None
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError):
+    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError, OSError, EOFError):
         raise UsageError(f"{path}: not a readable checkpoint") from None
 
 
@@ -72,7 +73,7 @@ def load(trainer: Trainer) -> None:
     frozen = set(state["frozen"])
     for name, parameter in trainer.learner.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    trainer.optimiser = trainer._optimiser()
+    trainer.optimiser = trainer.make_optimiser()
     trainer.optimiser.load_state_dict(state["optimiser"])
     trainer.average = {name: tensor.to(trainer.device) for name, tensor in state["average"].items()}
     trainer.origin = state["origin"]
@@ -80,6 +81,7 @@ def load(trainer: Trainer) -> None:
     trainer.step, trainer.phase_start, trainer.elapsed = state["step"], state["phase_start"], state["elapsed"]
     trainer.sigma.value, trainer.sigma.first_gap, trainer.sigma.last_gap = state["sigma"]
     trainer.reseeded = state["reseeded"]
+    trainer.finished = state.get("finished", False)
     trainer.generator.set_state(state["generator"])
     if trainer.config.model.has_hyper:
         trainer.learner.net.class_map.fake_integer = state["fake_integer"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shcodec.errors import UsageError
-from shcodec.nets.config import ModelConfig
+from shcodec.nets.config import ModelConfig, check_values
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -77,12 +77,16 @@ class TrainConfig:
             raise UsageError(f"no training configuration '{name}' (shipped: {known}; or a path to a .toml file)")
         try:
             return TrainConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}") from None
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> TrainConfig:
         """Builds a configuration from parsed TOML; raises UsageError for unknown keys or values."""
+        unknown = set(values) - {"model", "schedule", "annealing", "training"}
+        if unknown or "model" not in values:
+            problem = f"unknown table [{min(unknown)}]" if unknown else "there is no table [model]"
+            raise UsageError(f"the training configuration is not valid: {problem}")
         try:
             config = TrainConfig(
                 model=ModelConfig.from_dict(values["model"]),
@@ -90,15 +94,29 @@ class TrainConfig:
                 annealing=Annealing(**values.get("annealing", {})),
                 **values.get("training", {}),
             )
-        except (KeyError, TypeError) as error:
+        except TypeError as error:
             raise UsageError(f"the training configuration is not valid: {error}") from None
+        config.check()
+        return config
+
+    def check(self) -> None:
+        """Checks all values; raises UsageError for the first that does not fit."""
+        for table in (self, self.schedule, self.annealing):
+            check_values(table)
         for key, value, allowed in (
-            ("surrogate", config.surrogate, ("soft", "straight-through", "noise")),
-            ("forward", config.forward, ("soft", "hard")),
-            ("annealing.mode", config.annealing.mode, ("budget", "gap")),
+            ("surrogate", self.surrogate, ("soft", "straight-through", "noise")),
+            ("forward", self.forward, ("soft", "hard")),
+            ("annealing.mode", self.annealing.mode, ("budget", "gap")),
         ):
             if value not in allowed:
                 raise UsageError(f"{key} = '{value}' is not one of {', '.join(allowed)}")
-        if config.crop % 64 or config.late_crop % 64:
+        if not self.crop or not self.late_crop or self.crop % 64 or self.late_crop % 64:
             raise UsageError("crops must be multiples of 64")
-        return config
+        s = self.schedule
+        if max(s.skip, s.integer, s.decay, s.hard) > 1 or s.codebooks > s.hard:
+            raise UsageError("the phases of the schedule must be fractions of the budget, in order")
+        if self.model.has_hyper and s.integer > s.codebooks:
+            raise UsageError("schedule.integer must not be later than schedule.codebooks, which freezes the class map")
+        least = (s.steps, self.batch, self.lr, self.codebook_lr, self.annealing.start, self.annealing.end)
+        if min(least) <= 0 or self.ema >= 1:
+            raise UsageError("steps, batch, learning rates and sigma must be above 0, and ema below 1")

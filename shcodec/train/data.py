@@ -21,20 +21,27 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", 
 def _sources(root: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
         if path.suffix == ".tar":
-            with tarfile.open(path) as pack:
-                for member in pack:
-                    stream = pack.extractfile(member)
-                    if stream is not None and Path(member.name).suffix.lower() in SUFFIXES:
-                        yield f"{path.name}/{member.name}", stream.read()
+            yield from _members(path)
         elif path.suffix.lower() in SUFFIXES:
             yield str(path), path.read_bytes()
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        with tarfile.open(path) as pack:
+            for member in pack:
+                stream = pack.extractfile(member)
+                if stream is not None and Path(member.name).suffix.lower() in SUFFIXES:
+                    yield f"{path.name}/{member.name}", stream.read()
+    except tarfile.TarError:
+        yield str(path), b""  # a pack that breaks off counts as one damaged picture
 
 
 def _decode(source: tuple[str, bytes]) -> Pixels | None:
     try:
         with Image.open(io.BytesIO(source[1])) as image:
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError):
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
         return None  # a damaged picture among thousands is counted, not fatal
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from shcodec.entropy import integer_table
-from shcodec.errors import UsageError
+from shcodec.errors import ModelError, UsageError
 from shcodec.nets.codec import CodecNet
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import knot_weights
@@ -41,9 +41,11 @@ def export(run: Path, model_dir: Path) -> None:
         model_dir: folder to write; its name becomes the model's name.
 
     Raises:
-        UsageError: the run has no checkpoint.
+        UsageError: the run has no checkpoint, or has not come to its end, where the tables are made.
     """
     config, state = checkpoint.read(run)
+    if not state.get("finished", True):
+        raise UsageError(f"{run}: the training is not finished; 'shc train ... --resume' takes it to its end")
     learner = Learner(config)
     learner.load_state_dict(state["learner"])
     learner.eval()
@@ -182,15 +184,14 @@ def write_graphs(config: ModelConfig, folder: Path) -> None:
 def _write(
     module: nn.Module, inputs: Any, path: Path, names: list[str], outputs: list[str], axes: dict[str, dict[int, str]]
 ) -> None:
-    buffer = io.BytesIO()
     with warnings.catch_warnings():
         # the exporter based on TorchScript is the one that keeps the parameters' names and needs nothing but onnx
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, inputs, buffer, input_names=names, output_names=outputs, dynamic_axes=axes,
+            module, inputs, path, input_names=names, output_names=outputs, dynamic_axes=axes,
             opset_version=OPSET, do_constant_folding=False, dynamo=False,
         )  # fmt: skip
-    graph = onnx.load_from_string(buffer.getvalue())
+    graph = onnx.load(path)
     for tensor in graph.graph.initializer:
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
@@ -230,20 +231,27 @@ def load_model(learner: Learner, model_dir: Path) -> None:
         ModelError: the folder is not a whole model.
         UsageError: its architecture is not the configuration's.
     """
-    card = read_card(model_dir)
-    ours, theirs = learner.config.to_dict()["model"], card["config"]["model"]
-    if ours | {"name": ""} != theirs | {"name": ""}:
+    # parsed, not compared as text: a card may be older than an option whose default it means
+    theirs = ModelConfig.from_dict(read_card(model_dir).get("config", {}).get("model", {}))
+    if replace(learner.config.model, name="") != replace(theirs, name=""):
         raise UsageError(f"{model_dir}: its architecture differs from the configuration's")
     tensors = {k: v for file in (ENCODER, TRAINING) for k, v in read_tensors(model_dir / file).items()}
     decoder = read_tensors(model_dir / DECODER)
     tensors |= {k: v for k, v in decoder.items() if k not in tensors}
-    with torch.no_grad():
-        for name, parameter in learner.named_parameters():
-            if not name.startswith("books."):
-                parameter.copy_(torch.from_numpy(tensors[name.removeprefix("net.")].astype(np.float32)))
-        for i in range(len(learner.books.codebooks)):
-            learner.books.codebooks[i].copy_(torch.from_numpy(decoder[f"codebook.{i}"].astype(np.float32)))
-            histogram = torch.from_numpy(decoder[f"histogram.{i}"].astype(np.float32))
-            learner.books.get_buffer(f"counts{i}").copy_(histogram / histogram.sum(1, keepdim=True) * 500)
-        if "hyper.bank" in decoder:
-            learner.get_buffer("bank").copy_(torch.from_numpy(decoder["hyper.bank"].astype(np.float32)))
+    try:
+        _copy_tensors(learner, tensors, decoder)
+    except (KeyError, RuntimeError) as error:  # a tensor is missing, or of another shape
+        raise ModelError(f"{model_dir}: its tensors do not fit its card: {str(error).splitlines()[0]}") from None
+
+
+@torch.no_grad()
+def _copy_tensors(learner: Learner, tensors: Tensors, decoder: Tensors) -> None:
+    for name, parameter in learner.named_parameters():
+        if not name.startswith("books."):
+            parameter.copy_(torch.from_numpy(tensors[name.removeprefix("net.")].astype(np.float32)))
+    for i in range(len(learner.books.codebooks)):
+        learner.books.codebooks[i].copy_(torch.from_numpy(decoder[f"codebook.{i}"].astype(np.float32)))
+        histogram = torch.from_numpy(decoder[f"histogram.{i}"].astype(np.float32))
+        learner.books.get_buffer(f"counts{i}").copy_(histogram / histogram.sum(1, keepdim=True) * 500)
+    if "hyper.bank" in decoder:
+        learner.get_buffer("bank").copy_(torch.from_numpy(decoder["hyper.bank"].astype(np.float32)))

@@ -46,7 +46,7 @@ class Trainer:
         self.phase = Phase.SMOOTH
         self.step, self.phase_start, self.elapsed = 0, 0, 0.0
         self.sigma = Sigma(config.annealing, config.annealing.start)
-        self.optimiser = self._optimiser()
+        self.optimiser = self.make_optimiser()
         self.average = self.snapshot()
         self.generator = torch.Generator().manual_seed(config.seed)
         pictures, self.left_out = load_pictures(data, least=config.crop)
@@ -57,7 +57,14 @@ class Trainer:
             "device": device,
             "torch": str(torch.__version__),
         }
-        self.reseeded = 0
+        self.reseeded, self.finished = 0, False
+
+    def start_from_data(self) -> None:
+        """Initialises the linear shortcuts from crops of the training pictures."""
+        crops, _ = self.crops.batch(20_000_000, 64, 4096)
+        blocks = torch.from_numpy(crops).view(-1, 4, 16, 4, 16, 3).permute(0, 1, 3, 5, 2, 4).reshape(-1, 3, 16, 16)
+        self.learner.net.start_from(blocks.to(self.device))
+        self.average = self.snapshot()
 
     # -- schedule ---------------------------------------------------------------------------------
 
@@ -81,7 +88,7 @@ class Trainer:
         self.learner.load_state_dict(self.average, strict=False)
         fit_codebooks(self, start="data" if not self.config.model.has_hyper and phase is Phase.SOFT else "keep")
         if phase is Phase.HARD:
-            frozen = [self.learner.net.g_a, *self.learner.density.children()]
+            frozen = [self.learner.net.g_a, self.learner.density]
             if self.config.model.has_hyper:
                 frozen += [self.learner.net.h_a, self.learner.net.class_map, self.learner.histograms]
             for module in frozen:
@@ -89,7 +96,7 @@ class Trainer:
         if self.config.model.has_hyper:
             self.learner.net.class_map.requires_grad_(False)
         self.phase, self.phase_start = phase, self.step
-        self.optimiser = self._optimiser()
+        self.optimiser = self.make_optimiser()
         self.average = self.snapshot()
 
     def _advance(self, fraction: float) -> None:
@@ -105,15 +112,19 @@ class Trainer:
 
     # -- one step ---------------------------------------------------------------------------------
 
-    def _optimiser(self) -> torch.optim.AdamW:
+    def make_optimiser(self) -> torch.optim.AdamW:
+        """A fresh optimiser of everything that is not frozen; codebooks and z histograms have rates of their own."""
         books = [p for p in self.learner.books.parameters() if p.requires_grad]
         tables = [p for n, p in self.learner.named_parameters() if "histograms" in n and p.requires_grad]
-        taken = {id(p) for p in (*books, *tables)}
+        # the shortcuts start near their optimum: large steps would only shake them
+        linear = [p for n, p in self.learner.named_parameters() if "shortcut" in n and p.requires_grad]
+        taken = {id(p) for p in (*books, *tables, *linear)}
         rest = [p for p in self.learner.parameters() if p.requires_grad and id(p) not in taken]
         groups = [
             {"params": rest, "scale": 1.0},
             {"params": books, "scale": self.config.codebook_lr / self.config.lr},
             {"params": tables, "scale": 10.0},
+            {"params": linear, "scale": 0.2},
         ]
         groups = [g for g in groups if g["params"]]
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
@@ -148,7 +159,7 @@ class Trainer:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # noise depends on the step alone
         pixels, beta = self.tensors(crops, beta_bytes)
         outcome = evaluate(self.learner, pixels, beta, state)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.learner.zero_grad(set_to_none=True)  # frozen parameters too: their last gradients must not be clipped with
         outcome.loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.clip)
         self.optimiser.step()
@@ -172,9 +183,10 @@ class Trainer:
     def run(self, resumed: bool) -> None:
         """Trains to the end of the budget, then calibrates; saves checkpoints on the way."""
         log = self.out / "log.csv"
-        if not resumed or not log.exists():
-            with log.open("w", newline="") as stream:
-                csv.writer(stream).writerow(FIELDS)
+        self.finished = self.finished and self.fraction() >= 1  # a larger budget reopens a finished run
+        kept = self._logged(log) if resumed else []
+        with log.open("w", newline="") as stream:
+            csv.writer(stream).writerows([FIELDS, *kept])
         started, last_saved = time.monotonic() - self.elapsed, time.monotonic()
         with Progress(self.config.schedule.steps) as bar, ThreadPoolExecutor(1) as pool:
             coming = None
@@ -195,14 +207,24 @@ class Trainer:
                 if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
                     checkpoint.save(self)
                     last_saved = time.monotonic()
-        self._finish()
+        if not self.finished:  # a second calibration would change the tables of a finished run
+            self._finish()
+        plot_log(self.out)
 
     def _finish(self) -> None:
-        if self.phase is Phase.HARD:
-            self.learner.load_state_dict(self.average, strict=False)
+        self._advance(1.0)  # a budget that ran out within a single step still ends in the hard phase
+        self.learner.load_state_dict(self.average, strict=False)
         calibrate(self)
+        self.finished = True
         checkpoint.save(self)
-        plot_log(self.out)
+
+    def _logged(self, path: Path) -> list[list[str]]:
+        """Rows of the log up to the checkpoint: what came after it will be trained and logged again."""
+        if not path.exists():
+            return []
+        with path.open(newline="") as stream:
+            rows = [row for row in csv.reader(stream) if len(row) == len(FIELDS)]
+        return [row for row in rows if row[0].isdigit() and int(row[0]) <= self.step]
 
     def _log(self, path: Path, outcome: Outcome) -> None:
         usage, perplexity = self.learner.books.usage()
@@ -262,7 +284,10 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(settings, data, out, device, time_limit)
     limit = f" --time-limit {time_limit:g}" if time_limit else ""
-    trainer.origin["command"] = f"shc train {config} --data DIR --out RUN --device {device}{limit}"
+    start = f" --init {init.name}" if init is not None else ""
+    trainer.origin["command"] = f"shc train {config} --data DIR --out RUN{start} --device {device}{limit}"
+    if init is None and not resume:
+        trainer.start_from_data()
     if init is not None:
         load_model(trainer.learner, init)
         trainer.average = trainer.snapshot()

@@ -91,14 +91,14 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
     y_hat, y_hard, rate = _residuals(learner, latents, beta_byte, weight, state)
     distortion = _mse(learner.net.synthesise(y_hat, beta_byte), pixels)
     loss = (distortion * balance).mean() + rate.bits + hyper_loss
-    total = loss + CODEBOOK_WEIGHT * rate.codebook_loss / rate.value.numel()
+    codebook_loss = CODEBOOK_WEIGHT * rate.codebook_loss / rate.value.numel()
     hard_loss = None
     if state.measure_gap:
         with torch.no_grad():
             hard = _mse(learner.net.synthesise(y_hard, beta_byte), pixels)
-            hard_loss = float((hard * balance).mean() + rate.hard_weighted + hyper_loss)
+            hard_loss = float((hard * balance).mean() + rate.hard_weighted + hyper_loss + codebook_loss)
     return Outcome(
-        loss=total,
+        loss=loss + codebook_loss,
         mse=float(distortion.detach().mean()),
         bpp=float(rate.hard_bits + hyper_bits) / (batch * area),
         hyper_bpp=float(hyper_bits) / (batch * area),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
     """
     loaded, _ = load_pictures(pictures, least=1)
     model = Model(model_dir)
-    best = [min(WEIGHTS, key=lambda w, b=beta_byte: _cost(model, loaded, b, w)) for beta_byte in BETA_BYTES]
+    best = [min(WEIGHTS, key=partial(_cost, model, loaded, beta_byte)) for beta_byte in BETA_BYTES]
     tensors = read_tensors(model_dir / ENCODER)
     knots = np.minimum(16 * np.arange(KNOTS), 255)
     tensors["rate_weight"] = np.interp(knots, BETA_BYTES, best).astype(np.float32)

@@ -1,0 +1,139 @@
+"""Writes the golden files: ``.shc`` files of the frozen model, their decoded pixels, and a manifest.
+
+A golden file that exists is never written again, nor is its line of the manifest: files of version 1 must decode
+for ever, whatever later encoders make of the same picture. To add one, add a line to `CASES` and run
+
+    python tests/golden/make_golden.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from shcodec import codec, container
+from shcodec.symbols import Grid
+from shcodec.zoo import load_by_id
+
+FOLDER = Path(__file__).resolve().parent
+FILES = FOLDER / "files"
+MANIFEST = FOLDER / "manifest.json"
+MODEL = "model"
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden file: what picture it holds, how large, at which beta, and whether with a chunk."""
+
+    picture: str
+    width: int
+    height: int
+    beta: float
+    chunk: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the file, without suffix."""
+        return f"{self.picture}-{self.width}x{self.height}-{self.beta:g}" + ("-chunk" if self.chunk else "")
+
+
+CASES = (
+    Case("scene", 1, 1, 50),
+    Case("noise", 1, 1, 2),
+    Case("scene", 1, 70, 50),
+    Case("scene", 70, 1, 5),
+    Case("scene", 16, 17, 2),
+    Case("scene", 63, 65, 15),
+    Case("scene", 130, 67, 2),
+    Case("scene", 130, 67, 50),
+    Case("scene", 130, 67, 4096),
+    Case("scene", 64, 128, 500, chunk=True),
+    Case("scene", 200, 150, 10),
+    Case("noise", 48, 33, 2),
+    Case("noise", 48, 33, 300),
+    Case("black", 64, 64, 50),
+    Case("black", 65, 64, 4096),
+    Case("ramp", 97, 80, 150),
+)
+
+
+def picture(kind: str, width: int, height: int) -> Pixels:
+    """A generated picture, (height, width, 3) uint8: the same on every machine.
+
+    Only the encoder sees it, so that the golden files do not depend on it once they are written.
+    """
+    if kind == "noise":
+        return np.random.default_rng(width * height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    if kind == "black":
+        return np.zeros((height, width, 3), np.uint8)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    if kind == "ramp":
+        planes = [255 * x / width, 255 * y / height, 128 + 0 * x]
+    else:  # a scene: shading, a disc with a sharp edge, stripes, grain
+        disc = 70.0 * ((x - width / 3) ** 2 + (y - height / 2) ** 2 < (min(width, height) / 3) ** 2)
+        grain = np.random.default_rng(5).normal(0, 5, (height, width))
+        stripes = 40 * np.sin(x / 3 + y / 7) * (x > width / 2)
+        planes = [80 + 90 * x / width + disc, 60 + 120 * y / height + grain, 130 + stripes - disc]
+    return np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
+
+
+def sha256(arrays: Sequence[npt.NDArray[Any]], dtype: str) -> str:
+    """SHA-256 of the arrays' values one after another, each as the little-endian type `dtype`."""
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array, dtype).tobytes() for array in arrays)).hexdigest()
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """The symbols of a file, as the manifest pins them."""
+    file = container.unpack(data)
+    tables = load_by_id(file.model_id).tables
+    z, orders, indices = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
+    classes = tables.class_map(z, file.beta_byte, Grid.of(file.height, file.width))
+    flat = [group for groups in indices for group in groups]
+    return {
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "model": file.model_id.hex(),
+        "beta_byte": file.beta_byte,
+        "hyper": sha256([] if z is None else [z], "<i1"),
+        "classes": sha256([classes], "<u1"),
+        "indices": sha256(flat, "<i4"),
+        "symbols": sum(map(len, flat)),
+        "passes": len(orders),
+    }
+
+
+def write(case: Case) -> dict[str, Any]:
+    """Writes one golden file and its pixels; returns its line of the manifest."""
+    pixels = picture(case.picture, case.width, case.height)
+    data = codec.encode_array(pixels, case.beta, model=MODEL)
+    if case.chunk:
+        chunk = container.Chunk(b"noTe", b"readers of version 1 skip what they may")
+        data = container.pack(replace(container.unpack(data), chunks=(chunk,)))
+    (FILES / f"{case.name}.shc").write_bytes(data)
+    Image.fromarray(codec.decode_array(data)).save(FILES / f"{case.name}.png", optimize=True)
+    return {"width": case.width, "height": case.height, "beta": case.beta, **describe(data)}
+
+
+def main() -> None:
+    """Writes what is not there yet."""
+    os.environ["SHC_MODELS"] = str(FOLDER)
+    FILES.mkdir(exist_ok=True)
+    known = json.loads(MANIFEST.read_text(encoding="utf-8")) if MANIFEST.exists() else {}
+    added = {case.name: write(case) for case in CASES if case.name not in known}
+    MANIFEST.write_text(json.dumps(known | added, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(added)} golden files written, {len(known)} kept")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Networks: shapes, modulation by beta, the integer class map, receptive fields, and configurations that are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toy_training import FAMILIES, toy_config
+
+from shcodec import runtime, symbols
+from shcodec.errors import UsageError
+from shcodec.nets.codec import CodecNet, first_half
+from shcodec.nets.config import ModelConfig
+from shcodec.nets.hyper import ClassMap, start_steps
+from shcodec.nets.layers import full_precision, knot_weights
+from shcodec.train.config import TrainConfig
+
+SHIPPED = ("fast", "sha", "tiny")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(5)
+
+
+def make_net(family: str = "hyper") -> CodecNet:
+    return CodecNet(toy_config(family).model).eval()
+
+
+# -- beta -------------------------------------------------------------------------------------------
+
+
+def test_knot_weights_interpolate_as_the_runtime_does() -> None:
+    weights = knot_weights(torch.arange(256))
+    assert weights.shape == (256, symbols.KNOTS)
+    assert torch.equal(weights.sum(1), torch.ones(256))
+    knots = np.random.default_rng(0).normal(size=(symbols.KNOTS, 5)).astype(np.float32)
+    expected = np.stack([runtime.interpolate(knots, b) for b in range(256)])
+    assert np.allclose(weights.numpy() @ knots, expected, atol=1e-6)
+
+
+def test_untrained_gains_are_neutral() -> None:
+    net = make_net()
+    stages = net.g_s.split(net.g_s.gain(knot_weights(torch.tensor([3, 200]))))
+    assert len(stages) == 3
+    assert all(torch.equal(scale, torch.ones_like(scale)) and not bias.any() for scale, bias in stages)
+
+
+def test_steps_follow_beta_and_stay_positive() -> None:
+    net = make_net()
+    latents = net.latents(torch.rand(4, 3, 64, 64) * 255, torch.tensor([0, 80, 160, 255]))
+    steps = latents.step.mean((1, 2, 3))
+    assert latents.step.min() > 0
+    assert torch.equal(steps, steps.sort().values)
+    assert float(start_steps()[-1] / start_steps()[0]) == pytest.approx(2 ** (11 * 256 / 255 / 2), rel=1e-4)
+
+
+# -- shapes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 192)])
+def test_shapes(family: str, height: int, width: int) -> None:
+    net = make_net(family)
+    x, beta = torch.rand(2, 3, height, width) * 255, torch.tensor([10, 240])
+    with torch.no_grad():
+        latents = net.latents(x, beta)
+        pixels = net.synthesise(latents.y, beta)
+    size = (2, net.config.latent, height // 16, width // 16)
+    assert pixels.shape == x.shape
+    assert latents.y.shape == latents.mean.shape == latents.coordinate.shape == size
+    assert torch.broadcast_shapes(latents.step.shape, size) == size
+    if family == "seed":
+        assert latents.z is None and latents.features is None
+        return
+    assert latents.z is not None and latents.z.shape == (2, 6, height // 64, width // 64)
+    with torch.no_grad():
+        second = net.second_means(latents.y, latents, beta)
+    assert second.shape == size
+
+
+def test_bfloat16_reaches_neither_latent_nor_pixels() -> None:
+    net = make_net()
+    net.mixed = True
+    beta = torch.tensor([100])
+    latents = net.latents(torch.rand(1, 3, 64, 64) * 255, beta)
+    pixels = net.synthesise(latents.y, beta)
+    outputs = (latents.y, latents.mean, latents.step, latents.coordinate, pixels)
+    assert all(tensor.dtype == torch.float32 for tensor in outputs)
+    values = pixels.detach().flatten()
+    assert not torch.equal(values, values.bfloat16().float())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert full_precision(torch.nn.Linear(2, 2), torch.rand(1, 2)).dtype == torch.float32
+
+
+def test_the_checkerboard_is_the_codecs() -> None:
+    for shape in ((6, 5, 7), (5, 4, 4), (16, 1, 1)):
+        assert np.array_equal(first_half(*shape).numpy(), symbols.first_half(*shape))
+
+
+def test_hyper_latent_is_hard_with_straight_through_gradient() -> None:
+    net = make_net()
+    latents = net.latents(torch.rand(1, 3, 64, 64) * 255, torch.tensor([100]))
+    assert latents.z is not None
+    (gradient,) = torch.autograd.grad(latents.mean.square().sum(), latents.z)
+    assert gradient.any()
+    loud = make_net()
+    with torch.no_grad():
+        loud.h_a.down64.bias.fill_(1e4)
+        coordinate = loud.latents(torch.rand(1, 3, 64, 64) * 255, torch.tensor([100])).coordinate
+        limit = torch.full((1, 6, 1, 1), float(loud.config.hyper.limit))
+        expected = loud.class_map(limit, knot_weights(torch.tensor([100])))
+    assert torch.allclose(coordinate, expected, atol=1e-3)  # clipped to what a file can hold
+
+
+# -- class map --------------------------------------------------------------------------------------
+
+
+def class_tables(class_map: ClassMap, config: ModelConfig) -> symbols.SymbolTables:
+    """The codec's tables around the integers of a float class map."""
+    weight, shift, bias = class_map.integers()
+    tensors: dict[str, Any] = {
+        "latent.channels": np.array([config.latent], np.int32),
+        "class.count": np.array([64], np.int32),
+        "class.bands": np.array([0], np.int32),
+        "codebook.0": np.zeros((2, 1), np.float16),
+        "histogram.0": np.full((64, 2), 1 << 23, np.uint32),
+        "hyper.bank": np.ones((1, config.hyper.channels, 2 * config.hyper.limit + 1), np.uint32),
+        "class_map.weight": weight.numpy(),
+        "class_map.shift": shift.numpy(),
+        "class_map.bias": bias.numpy(),
+    }
+    return symbols.SymbolTables(tensors)
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.5, 30.0])
+def test_integer_class_map_is_the_floor_of_the_float_one(scale: float) -> None:
+    config = TrainConfig.load("tiny").model
+    class_map = ClassMap(config, start_steps())
+    with torch.no_grad():
+        class_map.weight.normal_(0, scale)
+        class_map.bias_knots.add_(torch.randn(17, config.latent) * 3)
+    class_map.fake_integer = True
+    tables = class_tables(class_map, config)
+    grid = symbols.Grid.of(640, 320)
+    differing = []
+    for beta_byte in (0, 77, 128, 255):
+        z = torch.randint(-7, 8, (config.hyper.channels, 10, 5))
+        with torch.no_grad():
+            coordinate = class_map(z[None].float(), knot_weights(torch.tensor([beta_byte])))[0]
+        expected = coordinate.floor().clamp(0, 63).numpy()
+        exact = tables.class_map(z.numpy().astype(np.int8), beta_byte, grid)
+        assert np.abs(exact - expected).max() <= 1
+        differing.append(np.mean(exact != expected))
+    # only the bias is rounded, to 2^-shift: a coordinate that close to an integer may fall to its other side
+    shift = float(class_map.shifts().min())
+    assert np.mean(differing) <= 2 * 2**-shift
+
+
+def test_fake_integers_keep_the_gradient() -> None:
+    config = TrainConfig.load("tiny").model
+    class_map = ClassMap(config, start_steps())
+    class_map.fake_integer = True
+    z = torch.randint(-7, 8, (1, config.hyper.channels, 2, 2)).float()
+    class_map(z, knot_weights(torch.tensor([9]))).sum().backward()
+    assert class_map.weight.grad is not None and class_map.weight.grad.any()
+    integers = class_map.integer_weight()
+    assert torch.equal(integers, integers.round()) and integers.abs().max() <= 127
+    assert integers.abs().view(config.latent, -1).amax(1).min() >= 63  # every channel fills int8
+
+
+# -- windows ----------------------------------------------------------------------------------------
+
+
+def reach(network: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor, ratio: float) -> float:
+    """Latents from the edge of a middle row of the output to the farthest input row that the row depends on.
+
+    `ratio`: latents per row of the input.
+    """
+    inputs = inputs.requires_grad_()
+    out = network(inputs)
+    row, column = out.shape[2] // 2, out.shape[3] // 2
+    (gradient,) = torch.autograd.grad(out[:, :, row, column].abs().sum(), inputs)
+    rows = torch.nonzero(gradient.abs().sum((0, 1, 3)))[:, 0]
+    top, bottom = (edge / out.shape[2] * inputs.shape[2] for edge in (row, row + 1))
+    return ratio * max(float(rows.max()) + 1 - bottom, top - float(rows.min()))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_windows_have_halos_that_cover_the_receptive_fields(name: str) -> None:
+    config = TrainConfig.load(name).model
+    thin = replace(
+        config,
+        latent=4,
+        analysis=replace(config.analysis, width8=4, width16=4),
+        synthesis=replace(config.synthesis, width16=4, width8=4, width4=4, expand4=4),
+        hyper=replace(config.hyper, channels=min(2, config.hyper.channels), width=4, features=4, refine=4),
+    )
+    net, beta = CodecNet(thin).eval(), torch.tensor([100])
+    weights = knot_weights(beta)
+    net.apply(_open)
+    pixels = torch.rand(1, 3, 640, 64) * 255
+    analysis = reach(lambda x: net.g_a(x, net.g_a.gain(weights)), pixels, 1 / 16)
+    synthesis = reach(lambda y: net.synthesise(y, beta), torch.randn(1, 4, 40, 4), 1)
+    assert synthesis <= runtime.HALOS["synthesis"]
+    if not thin.has_hyper:
+        assert analysis <= runtime.HALOS["analysis"]
+        return
+
+    def z_of(x: torch.Tensor) -> torch.Tensor:
+        return net.h_a(net.g_a(x, net.g_a.gain(weights)), net.h_a.gain(weights))
+
+    def described(z: torch.Tensor) -> torch.Tensor:
+        return torch.cat(net.h_s(z, net.h_s.gain(weights)), 1)
+
+    assert reach(z_of, pixels, 1 / 16) <= runtime.HALOS["analysis"]
+    assert reach(described, torch.randn(1, 2, 10, 1), 4) <= runtime.HALOS["hyper"]
+    features = torch.rand(1, 4, 40, 4)
+    shift = reach(lambda y: net.refine(y, features, net.refine.gain(weights)), torch.randn(1, 4, 40, 4), 1)
+    assert shift <= runtime.HALOS["refine"]
+
+
+def _open(module: torch.nn.Module) -> None:
+    """Positive weights and biases: no ReLU closes, so the gradient shows the whole receptive field."""
+    if isinstance(module, torch.nn.Conv2d):
+        with torch.no_grad():
+            module.weight.abs_()
+            torch.nn.init.ones_(module.bias)
+
+
+# -- configurations ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configurations_load_and_return_from_dict(name: str) -> None:
+    config = TrainConfig.load(name)
+    assert config.model.name == name
+    assert TrainConfig.from_dict(config.to_dict()) == config
+
+
+MODEL: dict[str, Any] = TrainConfig.load("tiny").to_dict()["model"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lattent": 16}, "lattent"),
+        ({"latent": 0}, "at least one channel"),
+        ({"latent": "16"}, "latent = '16'"),
+        ({"latent": True}, "latent = True"),
+        ({"name": 3}, "name = 3"),
+        ({"analysis": {"width9": 3}}, "width9"),
+        ({"analysis": 3}, "not valid"),
+        ({"synthesis": {"width4": -12}}, "width4 = -12"),
+        ({"synthesis": {"width4": 1.5}}, "width4 = 1.5"),
+        ({"hyper": {"limit": 200}}, "limit"),
+        ({"hyper": {"channels": 0}}, "skip needs a hyper path"),
+        ({"quantiser": {"classes": 65, "skip": 7, "bands": [[7, 64, 4, 48]]}}, "classes = 65"),
+        ({"quantiser": {"skip": 7, "bands": [[7, 63, 3, 48]]}}, "1, 2 or 4"),
+        ({"quantiser": {"skip": 7, "bands": [[7, 62, 4, 48]]}}, "end at class 62"),
+        ({"quantiser": {"skip": 7, "bands": [[8, 63, 4, 48]]}}, "does not continue"),
+        ({"quantiser": {"skip": 7, "bands": [[7, 20, 1, 48], [21, 63, 4, 48]]}}, "does not continue"),
+        ({"quantiser": {"skip": 7, "bands": [[7, 63, 4, 1]]}}, "does not continue"),
+        ({"quantiser": {"skip": 7, "bands": [[7, 63, 4]]}}, "not valid"),
+        ({"quantiser": {"skip": 7, "bands": [["7", 63, 4, 48]]}}, "first = '7'"),
+        ({"quantiser": {"skip": 64, "bands": []}}, "bands end"),
+        ({"quantiser": {"skip": 7, "bands": 7}}, "not valid"),
+    ],
+)
+def test_bad_model_tables_are_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        ModelConfig.from_dict(MODEL | change)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_needs_a_name() -> None:
+    with pytest.raises(UsageError, match="name"):
+        ModelConfig.from_dict({"latent": 16})

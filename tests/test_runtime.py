@@ -1,0 +1,181 @@
+"""The networks in ONNX Runtime: windows without seams, and the same pixels as in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import GOLDEN, make_photo
+
+from shcodec import codec, container, runtime
+from shcodec.errors import UsageError
+from shcodec.pictures import psnr
+from shcodec.runtime import Model
+from shcodec.symbols import KNOTS, Grid, first_half
+
+LATENTS = 48  # length of the row on which receptive fields are measured
+
+
+@pytest.fixture(autouse=True)
+def frozen_model(tiny_model: str) -> str:
+    """Every test here finds the frozen model, whatever else is installed."""
+    return tiny_model
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """The frozen model, loaded on one thread."""
+    return Model(GOLDEN / "model", threads=1)
+
+
+# Windows
+
+
+def test_windows_leave_no_seams(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = make_photo(400, 700)
+    data = codec.encode_array(pixels, 20, model=model)
+    whole = codec.decode_array(data, model=model)
+    padded = codec._padded(pixels, Grid.of(400, 700))
+    y, z = model.analyse(padded, 100)
+    monkeypatch.setattr(runtime, "WINDOW", 4)
+    calls = count_runs(model, monkeypatch)
+    pieces = codec.decode_array(data, model=model)
+    assert np.abs(pieces.astype(int) - whole).max() <= 1
+    windowed_y, windowed_z = model.analyse(padded, 100)
+    assert np.abs(windowed_y - y).max() < 1e-3
+    assert z is not None
+    assert windowed_z is not None
+    assert np.abs(windowed_z.astype(int) - z).max() <= 1  # rounding may fall the other way, rarely
+    assert np.mean(windowed_z != z) < 0.01
+    assert min(calls.values()) > 1
+    assert calls.keys() == {"analysis", "hyper", "refine", "synthesis"}
+    coded = codec.encode_array(pixels, 20, model=model)
+    assert psnr(codec.decode_array(coded, model=model), pixels) == pytest.approx(psnr(whole, pixels), abs=0.05)
+
+
+def count_runs(model: Model, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Counts how often each network runs from here on."""
+    calls: dict[str, int] = {}
+    run = model._run
+
+    def counted(graph: str, **inputs: Any) -> list[Any]:
+        calls[graph] = calls.get(graph, 0) + 1
+        return run(graph, **inputs)
+
+    monkeypatch.setattr(model, "_run", counted)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["fast", "sha", "tiny"])
+def test_halos_hold_the_receptive_fields(name: str) -> None:
+    """A window sees all that its inner part depends on, in every architecture that is shipped."""
+    torch = pytest.importorskip("torch", reason="the networks' definition needs torch")
+    from shcodec.nets.codec import CodecNet
+    from shcodec.nets.layers import Conditioned
+    from shcodec.train.config import TrainConfig
+
+    net, halos = CodecNet(TrainConfig.load(name).model), runtime.HALOS
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(0.01)  # all positive: no ReLU is closed and nothing cancels out
+        weights = torch.full((1, KNOTS), 1 / KNOTS)
+        gains = {name: part.gain(weights) for name, part in net.named_children() if isinstance(part, Conditioned)}
+    latent, sizes = net.config.latent, net.config.hyper
+
+    def z_of(x: Any) -> Any:
+        return net.h_a(net.g_a(x, gains["g_a"]), gains["h_a"])
+
+    assert reach(lambda y: net.g_s(y, gains["g_s"]), latent, 1) <= halos["synthesis"]
+    assert reach(lambda x: net.g_a(x, gains["g_a"]), 3, 16) <= halos["analysis"]
+    if net.config.has_hyper:
+        features = torch.ones(1, sizes.features, 4, LATENTS)
+        assert reach(z_of, 3, 16) <= halos["analysis"]
+        assert reach(lambda z: net.h_s(z, gains["h_s"])[1], sizes.channels, 0.25) <= halos["hyper"]
+        assert reach(lambda y: net.refine(y, features, gains["refine"]), latent, 1) <= halos["refine"]
+
+
+def reach(network: Callable[[Any], Any], channels: int, scale: float) -> float:
+    """How many latents to either side of the 8 in the middle of a row those 8 depend on.
+
+    Args:
+        network: input (1, channels, h, w) -> output (1, C, h', w').
+        channels: of the input.
+        scale: samples of the input per latent.
+    """
+    torch = pytest.importorskip("torch")
+    x = torch.full((1, channels, round(4 * scale), round(LATENTS * scale)), 200.0, requires_grad=True)
+    y = network(x)
+    middle, half = y.shape[-1] // 2, 4 * y.shape[-1] // LATENTS
+    y[..., middle - half : middle + half].sum().backward()
+    seen = torch.nonzero(x.grad.abs().sum((0, 1, 2))).flatten() / scale
+    return max(LATENTS / 2 - float(seen.min()), float(seen.max()) + 1 / scale - LATENTS / 2) - 4
+
+
+# ONNX Runtime against torch
+
+
+@pytest.fixture(scope="module")
+def learner() -> Any:
+    """The frozen model as training has it, in torch."""
+    torch = pytest.importorskip("torch", reason="comparing with torch needs torch")
+    from shcodec.train.config import TrainConfig
+    from shcodec.train.export import load_model
+    from shcodec.train.objective import Learner
+
+    torch.set_num_threads(1)
+    learner = Learner(TrainConfig.from_dict(runtime.read_card(GOLDEN / "model")["config"]))
+    load_model(learner, GOLDEN / "model")
+    learner.net.class_map.fake_integer = True
+    return learner.eval()
+
+
+@pytest.mark.parametrize("beta", [2, 50, 700])
+def test_pixels_are_those_of_torch(model: Model, learner: Any, beta: float) -> None:
+    torch = pytest.importorskip("torch")
+    from shcodec.nets.layers import knot_weights
+
+    data = codec.encode_array(make_photo(128, 192), beta, model=model)
+    file = container.unpack(data)
+    z, orders, indices = model.tables.read(file.payload, file.beta_byte, Grid.of(128, 192))
+    assert z is not None
+    beta_byte, shape = torch.tensor([file.beta_byte]), (16, 8, 12)
+    values = [
+        torch.from_numpy(model.tables.values(order, index, 16 * 8 * 12).reshape(shape))
+        for order, index in zip(orders, indices, strict=True)
+    ]
+    with torch.no_grad():
+        net = learner.net
+        weights = knot_weights(beta_byte)
+        features, mean, step = net.h_s(torch.from_numpy(z[None].astype(np.float32)), net.h_s.gain(weights))
+        first = mean + step * values[0]
+        half = torch.from_numpy(first_half(*shape))
+        shift = net.refine(first, features, net.refine.gain(weights))
+        y_hat = torch.where(half, first, mean + shift + step * values[1])
+        pixels = net.synthesise(y_hat, beta_byte)[0].round().clamp(0, 255).permute(1, 2, 0).numpy()
+    assert np.abs(codec.decode_array(data, model=model) - pixels).max() <= 1
+
+
+@pytest.mark.parametrize("beta_byte", [0, 31, 108, 255])
+def test_training_measures_what_the_file_gives(model: Model, learner: Any, beta_byte: int) -> None:
+    """Rate and PSNR of the last phase of training are those of a real file."""
+    torch = pytest.importorskip("torch")
+    from shcodec.train.objective import Phase, State, evaluate
+
+    pixels = make_photo(256, 384)
+    x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].astype(np.float32))
+    with torch.no_grad():
+        told = evaluate(learner, x, torch.tensor([beta_byte]), State(Phase.HARD, 40.0, skip=True))
+    data = codec.encode_array(pixels, container.byte_to_beta(beta_byte), model=model)
+    assert told.psnr == pytest.approx(psnr(codec.decode_array(data, model=model), pixels), abs=0.3)
+    assert told.bpp == pytest.approx(codec.info(data).bpp, rel=0.05, abs=24 * 8 / (256 * 384))
+
+
+# Settings
+
+
+def test_threads_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHC_THREADS", "two")
+    with pytest.raises(UsageError, match="SHC_THREADS"):
+        Model(GOLDEN / "model")
