@@ -21,7 +21,7 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 from rich.console import Console
 
 from shcodec import bench
-from shcodec.bench import Options, benchmark, card, runner
+from shcodec.bench import Options, benchmark, runner
 from shcodec.bench.report import Report
 from shcodec.bench.results import COLUMNS, STORED, Cell, from_row, read_csv, to_row, write_csv
 from shcodec.bench.summary import build_curves, compare
@@ -260,6 +260,12 @@ def test_out_is_a_file(run: Callable[..., Report], tmp_path: Path, monkeypatch: 
         run()
 
 
+def test_out_lies_under_a_file(run: Callable[..., Report], pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "check_pictures", lambda pictures: pytest.fail("read before the output was tried"))
+    with pytest.raises(OSError, match="Not a directory"):
+        bench.run(str(pictures), pictures / "small.png" / "out", Options(codecs=CODECS))
+
+
 @pytest.mark.parametrize("options", [{"jobs": 0}, {"repeat": 0}, {"limit": 0}, {"betas": [1.0]}, {"codecs": ["gif"]}])
 def test_wrong_usage(run: Callable[..., Report], tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
@@ -352,36 +358,3 @@ def test_cells_survive_the_file(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text("image,codec\na,b\n")
     with pytest.raises(ShcError, match="not a table of results"):
         read_csv(tmp_path / "results.csv")
-
-
-# Cards
-
-
-def test_cards_take_their_figures_from_a_report(
-    run: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("tomli_w")
-    import tomllib
-
-    folder = tmp_path / "models" / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "model.toml").write_text('name = "tiny"\nid = "00112233"\n[measured.kodak]\nimages = 24\n')
-    monkeypatch.setenv("SHC_MODELS", str(folder.parent))
-    monkeypatch.setattr(
-        benchmark, "select_codecs", lambda names, betas: (Brittle("shc-tiny", (2, 3)), *_other_codecs("jpeg420"))
-    )
-    report = run(command="shc bench")
-    assert card.update_cards(report) == [folder / "model.toml"]
-    told = tomllib.loads((folder / "model.toml").read_text())
-    assert told["id"] == "00112233"
-    assert told["measured"]["kodak"] == {"images": 24}
-    assert told["measured"]["pictures"]["beta"] == [2, 3]
-    assert told["measured"]["pictures"]["command"] == "shc bench"
-    with pytest.raises(UsageError, match="1 of 2 pictures"):
-        card.update_cards(run(force=True, limit=1))
-
-
-def _other_codecs(*names: str) -> tuple[Any, ...]:
-    from shcodec.bench.codecs import OTHER_CODECS
-
-    return tuple(codec for codec in OTHER_CODECS if codec.name in names)

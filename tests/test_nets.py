@@ -1,4 +1,4 @@
-"""Networks: shapes, modulation by beta, the integer class map, receptive fields, and configurations that are refused."""
+"""Networks: shapes, modulation by beta, the integer class map, receptive fields, and refused configurations."""
 
 from __future__ import annotations
 
@@ -115,6 +115,28 @@ def test_hyper_latent_is_hard_with_straight_through_gradient() -> None:
         limit = torch.full((1, 6, 1, 1), float(loud.config.hyper.limit))
         expected = loud.class_map(limit, knot_weights(torch.tensor([100])))
     assert torch.allclose(coordinate, expected, atol=1e-3)  # clipped to what a file can hold
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_linear_shortcuts_start_as_principal_components(family: str) -> None:
+    model = replace(toy_config(family).model, shortcut=True)
+    blocks = torch.nn.functional.interpolate(torch.rand(400, 3, 6, 6) * 255, size=16, mode="bicubic")
+    beta, weights = torch.tensor([100]), knot_weights(torch.tensor([100]))
+    row = torch.cat(list(blocks[:8]), 2)[None]  # (1, 3, 16, 128)
+    x = torch.cat([row, row], 2)
+    errors = []
+    for latent in (1, 12, 108):  # such blocks have 3 x 36 degrees of freedom
+        net = CodecNet(replace(model, latent=latent)).eval()
+        net.start_from(blocks)
+        for head in (net.g_a.head, net.g_s.head):
+            torch.nn.init.zeros_(head.weight)
+        y = net.g_a(x, net.g_a.gain(weights))
+        errors.append(float((net.synthesise(y, beta) - x).square().mean()))
+    assert errors[0] > errors[1] > 100 * errors[2]
+    assert errors[2] < 0.5
+    start = net.class_map.bias_knots if family == "hyper" else net.prior_knots
+    assert torch.equal(start, start.sort(1, descending=True).values)  # the largest variances come first
 
 
 # -- class map --------------------------------------------------------------------------------------
@@ -250,6 +272,8 @@ MODEL: dict[str, Any] = TrainConfig.load("tiny").to_dict()["model"]
     [
         ({"lattent": 16}, "lattent"),
         ({"latent": 0}, "at least one channel"),
+        ({"latent": 800, "shortcut": True}, "768"),
+        ({"shortcut": 1}, "shortcut = 1"),
         ({"latent": "16"}, "latent = '16'"),
         ({"latent": True}, "latent = True"),
         ({"name": 3}, "name = 3"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_no_round_of_refinement_raises_the_cost(dim: int, rate_weight: float) ->
         distortion = (vectors - codebook[index]).double().square().sum()
         rate = bits[rows, index].double().sum() + strength * (prior * bits).double().sum()
         costs.append(float(distortion + rate_weight * rate))
-    assert all(after <= before * (1 + 1e-6) for before, after in zip(costs, costs[1:], strict=False)), costs
+    assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(costs)), costs
     assert costs[-1] < 0.995 * costs[0]
 
 
@@ -181,6 +182,16 @@ def test_unused_codewords_are_reseeded_near_recent_vectors() -> None:
     assert torch.cdist(books.codebooks[0][[5, 9]], last).min(1).values.max() < 0.1
     assert counts[:, [5, 9]].min() > 0
     assert torch.equal(books.codebooks[2], scalars)  # levels of scalars keep their order and their places
+    assert books.reseed(torch.Generator().manual_seed(1)) == 0
+
+
+def test_codewords_that_only_soft_assignments_touch_are_reseeded() -> None:
+    books = make_books(ONE_CLASS)
+    counts = books.get_buffer("counts0")
+    counts.fill_(10_000.0)
+    counts[:, 4:14] = 0.3  # what far codewords gather from thousands of soft assignments
+    assert books.reseed(torch.Generator().manual_seed(1)) == 8  # at most eight at a time
+    assert books.reseed(torch.Generator().manual_seed(1)) == 2
     assert books.reseed(torch.Generator().manual_seed(1)) == 0
 
 

@@ -98,6 +98,10 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
     # Until the run is complete, results.json holds just what a resumed run must know.
     _write_json(out, {"dataset": pictures.name, "codecs": [asdict(info) for info in survey.infos], "complete": False})
 
+    unavailable = dict(survey.unavailable)
+    if others and len(readable) != pictures.total:
+        unavailable["published curves"] = f"they are means over {pictures.total} pictures, and {len(readable)} are here"
+        others = ()
     cells, viewers, failed = _measure(out / "results.csv", readable, survey, done, options)
     everything = sorted([*cells, *survey.stored], key=lambda c: (survey.order.index(c.codec), c.image, c.setting))
     curves = summary.build_curves(everything, survey.order)
@@ -108,11 +112,11 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
         total=pictures.total,
         is_benchmark=pictures.is_benchmark,
         codecs=survey.infos,
-        unavailable=survey.unavailable,
+        unavailable=unavailable,
         curves=curves,
         comparisons=_compare(curves, DEFAULT_ANCHORS if options.anchors is None else options.anchors),
         failures=(*unreadable, *failed),
-        published=others if len(readable) == pictures.total else (),
+        published=others,
         environment={**report.describe_environment(options.command), "repeat": options.repeat, "jobs": options.jobs},
     )
     write_csv(out / "results.csv", everything)

@@ -111,6 +111,10 @@ def find_dataset(dataset: str, data_root: Path | None = None, *, progress: bool 
     return Dataset(folder.resolve().name, folder.resolve().name, pictures, len(pictures), is_benchmark=False)
 
 
+def load_pins(name: str) -> Mapping[str, str]:
+    return {}
+
+
 def _find_benchmark(name: str, data_root: Path | None) -> Dataset:
     benchmark = BENCHMARKS[name]
     environment = os.environ.get(DATA_VARIABLE)

@@ -139,7 +139,11 @@ def _codecs(report: Report) -> str:
         (codec.name, codec.description, " ".join(f"{setting:g}" for setting in codec.settings), codec.version)
         for codec in report.codecs
     )
-    return _table(Table("Codecs", ("codec", "how it is run", "settings", "implementation"), (rows,)), "prose")
+    tables = [Table("Codecs", ("codec", "how it is run", "settings", "implementation"), (rows,))]
+    if report.published:
+        sources = tuple((curve.name, curve.source) for curve in report.published)
+        tables.append(Table("Published curves, not measured here", ("codec", "source"), (sources,)))
+    return "\n".join(_table(table, "prose") for table in tables)
 
 
 def _environment(environment: Mapping[str, object]) -> str:

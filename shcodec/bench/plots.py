@@ -50,7 +50,8 @@ _COLOURS: Mapping[str, str] = MappingProxyType(
     }
 )
 _OWN_COLOURS = ("#d62728", "#ff7f0e", "#e377c2", "#bcbd22")
-_PUBLISHED_MARKERS = "1234+x|_"
+_PUBLISHED_COLOURS = ("#6a8caf", "#c28e5c", "#7da87b", "#b5838d", "#8d7fb0", "#8f8f8f")
+_PUBLISHED_MARKERS = "^vs*DpP"
 
 
 def draw(report: Report) -> dict[str, Figure]:
@@ -111,8 +112,6 @@ def _rate_distortion(report: Report, quality: Quality, unit: str) -> Figure | No
     figure = _figure(8, 5.5)
     axes = figure.add_subplot()
     colours = _colours(report)
-    for number, other in enumerate(report.published):
-        _plot_published(axes, other, quality, _PUBLISHED_MARKERS[number % len(_PUBLISHED_MARKERS)])
     for curve in curves:
         own = curve.codec.startswith(SHC_PREFIX)
         axes.plot(
@@ -124,6 +123,8 @@ def _rate_distortion(report: Report, quality: Quality, unit: str) -> Figure | No
             marker="o" if own else ".",
             zorder=3 if own else 2,
         )
+    for number, other in enumerate(report.published):
+        _plot_published(axes, other, quality, number)
     axes.set_xscale("log", base=2)
     _plain_numbers(axes)
     axes.set_xlabel("bits per pixel, whole file")
@@ -138,11 +139,22 @@ def _rate_distortion(report: Report, quality: Quality, unit: str) -> Figure | No
     return figure
 
 
-def _plot_published(axes: Axes, curve: PublishedCurve, quality: Quality, marker: str) -> None:
+def _plot_published(axes: Axes, curve: PublishedCurve, quality: Quality, number: int) -> None:
+    """Draw a curve that was not measured here: thin, dotted, with open markers, behind the others."""
     rates, qualities = _coordinates(curve.points, quality)
     if rates:
-        name = f"{curve.name} (published)"
-        axes.plot(rates, qualities, label=name, color="#9a9a9a", linestyle=":", linewidth=1, marker=marker, zorder=1)
+        axes.plot(
+            rates,
+            qualities,
+            label=f"{curve.name} (published)",
+            color=_PUBLISHED_COLOURS[number % len(_PUBLISHED_COLOURS)],
+            marker=_PUBLISHED_MARKERS[number % len(_PUBLISHED_MARKERS)],
+            markersize=4.5,
+            markerfacecolor="white",
+            linestyle=":",
+            linewidth=1,
+            zorder=1,
+        )
 
 
 def _speed(report: Report, anchor: str) -> Figure | None:

@@ -64,7 +64,7 @@ class Report:
         total: pictures of the whole set.
         is_benchmark: whether it is one of the published sets, and not any folder.
         codecs: the codecs that were run or have stored measurements.
-        unavailable: codecs that could not be run, with the reason.
+        unavailable: codecs that could not be run, and whatever else could not be shown, with the reason.
         curves: one per codec with results.
         comparisons: each codec against each anchor by each measure.
         failures: whatever could not be measured.

@@ -120,9 +120,9 @@ def published_table(report: Report, anchor: str) -> Table:
         fields = (
             ("no overlap", "") if found is None else (f"{found.percent:+.1f} %", f"{found.low:.1f}..{found.high:.1f}")
         )
-        rows.append((curve.name, *fields, curve.source))
+        rows.append((curve.name, *fields))
     title = f"Published, not measured here: BD-rate against {label(reference)}, mean curve over a range in dB"
-    return Table(title, ("codec", "PSNR", "range", "source"), (tuple(rows),))
+    return Table(title, ("codec", "PSNR", "range"), (tuple(rows),))
 
 
 def rates_table(report: Report) -> Table:

@@ -114,6 +114,10 @@ class ModelConfig:
         tables = (self.analysis, self.synthesis, self.hyper) if self.has_hyper else (self.analysis, self.synthesis)
         if min(self.latent, *(width for table in tables for width in _widths(table))) < 1:
             raise UsageError("the networks need at least one channel at every stage")
+        if self.shortcut and self.latent > 768:
+            raise UsageError(
+                f"latent = {self.latent}: with a shortcut at most 768, the values of a block of 16x16 pixels"
+            )
         if self.has_hyper and not 1 <= self.hyper.limit <= 127:
             raise UsageError(f"hyper.limit = {self.hyper.limit} is not in 1..127: z is coded as int8")
         if not 1 <= self.quantiser.classes <= MAX_CLASSES:
@@ -141,15 +145,15 @@ def check_values(table: Any) -> None:
     Raises:
         UsageError: names the first value that is not.
     """
-    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+    wanted = {"int": "an integer of at least 0", "float": "a number of at least 0", "str": "a text"}
     for entry in fields(table):
         kind, value = str(entry.type), getattr(table, entry.name)
         if kind not in kinds:
             continue  # a table of its own
-        fits = isinstance(value, kinds[kind]) and not isinstance(value, bool)
-        if not fits or (kind != "str" and not value >= 0):
-            wanted = "a text" if kind == "str" else f"{'an integer' if kind == 'int' else 'a number'} of at least 0"
-            raise UsageError(f"{entry.name} = {value!r} is not {wanted}")
+        fits = isinstance(value, kinds[kind]) and (kind == "bool") == isinstance(value, bool)
+        if not fits or (kind in ("int", "float") and not value >= 0):
+            raise UsageError(f"{entry.name} = {value!r} is not {wanted.get(kind, 'true or false')}")
 
 
 def _widths(table: Any) -> list[int]:

@@ -190,15 +190,24 @@ class ClassCodebooks(nn.Module):
             last[: len(keep)] = keep
 
     @torch.no_grad()
-    def reseed(self, generator: torch.Generator, least: float = 0.02) -> int:
-        """Moves codewords of vector bands that nothing uses to recent vectors; returns how many."""
+    def reseed(self, generator: torch.Generator, least: float = 1e-3) -> int:
+        """Moves codewords of vector bands that hardly anything uses to recent vectors.
+
+        Args:
+            generator: which vectors.
+            least: a codeword is dead below this share of its band's counts, in units of an even share. Soft
+                assignments leave a trace of every vector in every count, so none ever falls to 0.
+
+        Returns:
+            How many codewords were moved, at most eight in each band.
+        """
         moved = 0
         for i, band in enumerate(self.config.bands):
             counts, last = self.get_buffer(f"counts{i}"), self.get_buffer(f"last{i}")
             total = counts.sum(0)
             if band.dim == 1 or total.sum() < 20 * band.codewords:
                 continue
-            dead = torch.nonzero(total < least)[:8, 0]
+            dead = torch.nonzero(total < least * total.sum() / band.codewords)[:8, 0]
             if len(dead):
                 pick = torch.randint(len(last), (len(dead),), generator=generator)
                 jitter = 0.01 * torch.randn(len(dead), band.dim, generator=generator)

@@ -60,7 +60,9 @@ class Trainer:
         self.reseeded, self.finished = 0, False
 
     def start_from_data(self) -> None:
-        """Initialises the linear shortcuts from crops of the training pictures."""
+        """Initialises the linear shortcuts, where the model has them, from crops of the training pictures."""
+        if not self.config.model.shortcut:
+            return
         crops, _ = self.crops.batch(20_000_000, 64, 4096)
         blocks = torch.from_numpy(crops).view(-1, 4, 16, 4, 16, 3).permute(0, 1, 3, 5, 2, 4).reshape(-1, 3, 16, 16)
         self.learner.net.start_from(blocks.to(self.device))

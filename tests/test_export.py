@@ -1,0 +1,376 @@
+"""Export: what a model folder holds, its id, agreement with the networks in training, and starting from a model."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import GOLDEN, make_photo
+from PIL import Image
+from safetensors.numpy import save_file
+from toy_training import FAMILIES, SCHEDULE, VARIANTS, shorten, toy_config, write_config, write_pictures
+
+from shcodec import codec, zoo
+from shcodec.container import byte_to_beta, unpack
+from shcodec.errors import ModelError, UsageError
+from shcodec.nets.layers import knot_weights
+from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Model, read_card, read_tensors
+from shcodec.symbols import Grid
+from shcodec.train import checkpoint, objective
+from shcodec.train.config import TrainConfig
+from shcodec.train.export import export, load_model
+from shcodec.train.loop import Trainer, train
+from shcodec.train.objective import Learner, Phase, State, evaluate
+from shcodec.train.tune import WEIGHTS, tune_rate_weight
+
+FILES = {
+    "hyper": {"analysis.onnx", "hyper.onnx", "refine.onnx", "synthesis.onnx"},
+    "seed": {"analysis.onnx", "synthesis.onnx"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, one short run of each family, and the models exported from them, each under its family's name."""
+    root = tmp_path_factory.mktemp("export")
+    pictures = write_pictures(root / "pictures")
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        for family in VARIANTS:
+            config = toy_config(family, lr=3e-3, schedule=replace(SCHEDULE, steps=60))
+            train(write_config(config, root), pictures, root / "runs" / family, device="cpu")
+            export(root / "runs" / family, root / "models" / family)
+    return root
+
+
+@pytest.fixture
+def models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of both models, made known to the codec."""
+    monkeypatch.setenv("SHC_MODELS", str(folder / "models"))
+    return folder / "models"
+
+
+def copied(model: Path, target: Path) -> Path:
+    shutil.copytree(model, target)
+    return target
+
+
+def altered_run(run: Path, target: Path, name: str, change: float) -> Path:
+    """A copy of a run with one tensor changed."""
+    shutil.copytree(run, target)
+    state = torch.load(target / checkpoint.FILE, weights_only=True)
+    state["learner"][name] = state["learner"][name] + change
+    torch.save(state, target / checkpoint.FILE)
+    return target
+
+
+# -- what is in the folder --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_files_and_card(family: str, models: Path) -> None:
+    model = models / family
+    tensors = {DECODER, ENCODER, TRAINING}
+    assert {path.name for path in model.iterdir()} == FILES[family] | tensors | {CARD}
+    assert not list(models.glob(".export-*"))
+    card = tomllib.loads((model / CARD).read_text(encoding="utf-8"))
+    assert (card["name"], card["family"], card["licence"]) == (family, family, "Apache-2.0")
+    assert card["training"] == {
+        "data": "3 pictures, 0 megapixels",
+        "device": "cpu",
+        "torch": str(torch.__version__),
+        "command": card["training"]["command"],
+        "steps": 60,
+        "hours": 0.0,
+        "seed": 1,
+    }
+    assert card["training"]["command"].startswith("shc train ")
+    assert TrainConfig.from_dict(card["config"]).model.has_hyper == (family == "hyper")
+    assert set(card["sha256"]) == FILES[family] | tensors
+    for name, digest in card["sha256"].items():
+        assert hashlib.sha256((model / name).read_bytes()).hexdigest() == digest
+    assert zoo.verify(family) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_integer_tables(family: str, models: Path) -> None:
+    tensors = read_tensors(models / family / DECODER)
+    tables = [value for name, value in tensors.items() if name.startswith(("histogram.", "hyper.bank"))]
+    assert len(tables) == (6 if family == "hyper" else 1)
+    for table in tables:
+        assert table.dtype == np.uint32 and table.min() >= 1
+        assert (table.sum(-1, dtype=np.uint64) == 1 << 24).all()
+    if family == "hyper":
+        assert [tensors[f"class_map.{name}"].dtype for name in ("weight", "shift", "bias")] == ["i1", "u1", "i4"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_tensor_is_stored_once_in_half_precision(family: str, folder: Path, models: Path) -> None:
+    seen: dict[str, list[np.dtype[Any]]] = {}
+    for file in (DECODER, ENCODER, TRAINING):
+        for name, tensor in read_tensors(models / family / file).items():
+            seen.setdefault(name, []).append(tensor.dtype)
+    # the class map has two forms: integers that decide symbols, and floats to go on training from
+    assert {name for name, kinds in seen.items() if len(kinds) > 1} == (
+        {"class_map.weight"} if family == "hyper" else set()
+    )
+    floats = {name: kind for name, kinds in seen.items() for kind in kinds if kind.kind == "f"}
+    assert {name for name, kind in floats.items() if kind != np.float16} == {"rate_weight"}
+    config, _ = checkpoint.read(folder / "runs" / family)
+    parameters = {name.removeprefix("net.") for name, _ in Learner(config).named_parameters()}
+    codebooks = {name for name in parameters if name.startswith("books.")}
+    assert parameters - codebooks <= set(seen)
+    assert len(codebooks) == sum(name.startswith("codebook.") for name in seen)
+
+
+@pytest.mark.parametrize("family", VARIANTS)
+def test_graphs_hold_no_weights(family: str, models: Path) -> None:
+    names = set()
+    for file in FILES["seed" if family == "seed" else "hyper"]:
+        graph = onnx.load(models / family / file, load_external_data=False).graph
+        for tensor in graph.initializer:
+            assert tensor.data_location == onnx.TensorProto.EXTERNAL
+            assert not (tensor.raw_data or tensor.float_data or tensor.int64_data or tensor.int32_data)
+            names.add(tensor.name)
+        for node in graph.node:
+            for attribute in node.attribute:
+                assert np.prod(attribute.t.dims, initial=1) <= 16, node.name  # constants of shapes, no weights
+    stored = {**read_tensors(models / family / DECODER), **read_tensors(models / family / ENCODER)}
+    assert names <= set(stored)
+    networks = ("g_a.", "g_s.", "h_a.", "h_s.", "refine.")
+    assert {n for n in stored if n.startswith(networks) and not n.endswith("knots")} == names
+
+
+# -- id ---------------------------------------------------------------------------------------------
+
+
+def test_graphs_and_encoder_do_not_make_the_id(folder: Path, models: Path, tmp_path: Path) -> None:
+    identity = read_card(models / "hyper")["id"]
+    again = copied(models / "hyper", tmp_path / "again")
+    for path in again.glob("*.onnx"):
+        path.write_bytes(path.read_bytes() + b"\0")
+    tensors = read_tensors(again / ENCODER)
+    save_file({name: value * 2 for name, value in tensors.items()}, again / ENCODER)
+    assert Model(again).id.hex() == identity
+
+    def exported(parameter: str) -> str:
+        run = altered_run(folder / "runs" / "hyper", tmp_path / parameter, parameter, 0.01)
+        export(run, tmp_path / f"model-{parameter}")
+        return str(read_card(tmp_path / f"model-{parameter}")["id"])
+
+    assert exported("net.g_a.stem.weight") == exported("net.h_a.stem.bias") == exported("density.wide") == identity
+    others = ("net.g_s.stem.weight", "net.refine.stem.bias", "net.class_map.bias_knots", "books.codebooks.1", "bank")
+    identities = {exported(name) for name in others}
+    assert len(identities) == len(others) and identity not in identities
+
+
+def test_exporting_again_gives_the_same_model(folder: Path, models: Path, tmp_path: Path) -> None:
+    for family in FAMILIES:
+        export(folder / "runs" / family, tmp_path / family)
+        ours, theirs = (path / family for path in (tmp_path, models))
+        for name in (DECODER, ENCODER, TRAINING, CARD):
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+
+
+# -- agreement --------------------------------------------------------------------------------------
+
+
+def learner_of(model: Path) -> Learner:
+    """The model as training sees it, from the shipped tensors."""
+    learner = Learner(TrainConfig.from_dict(read_card(model)["config"])).eval()
+    load_model(learner, model)
+    if learner.config.model.has_hyper:
+        learner.net.class_map.fake_integer = True
+    return learner
+
+
+def pixels_of(rgb: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float()
+
+
+@pytest.mark.parametrize("family", [*VARIANTS, "golden"])
+@torch.no_grad()
+def test_graphs_compute_what_was_trained(family: str, models: Path) -> None:
+    folder = GOLDEN / "model" if family == "golden" else models / family
+    model, learner = Model(folder), learner_of(folder)
+    rgb, beta_byte = make_photo(128, 192), 90
+    beta = torch.tensor([beta_byte])
+    latents = learner.net.latents(pixels_of(rgb), beta)
+    y, z = model.analyse(rgb, beta_byte)
+    scale = float(latents.y.abs().max())
+    assert np.allclose(y, latents.y[0].numpy(), atol=1e-3 * scale)
+    mean, step, *features = model.describe(z, beta_byte, y.shape)
+    if latents.z is not None and z is not None:
+        limit = model.tables.limit
+        assert np.array_equal(z, latents.z[0].round().clamp(-limit, limit).numpy())
+        classes = model.tables.class_map(z, beta_byte, Grid.of(128, 192))
+        expected = latents.coordinate[0].floor().clamp(0, 63).numpy()
+        # the float class map is stored in half precision, to go on training from: a few elements fall on the other side
+        assert np.mean(classes != expected) < 0.02 and np.abs(classes - expected).max() <= 1
+        shift = model.refine(mean + step, features[0], beta_byte)
+        second = learner.net.second_means(latents.mean + latents.step, latents, beta)
+        assert np.allclose(mean + shift, second[0].numpy(), atol=1e-3 * scale)
+    assert np.allclose(mean, latents.mean[0].numpy(), atol=1e-3 * scale)
+    assert np.allclose(step, latents.step[0].expand(y.shape).numpy(), rtol=1e-3)
+    trained = learner.net.synthesise(latents.y, beta)[0].permute(1, 2, 0).round().clamp(0, 255).numpy()
+    assert np.abs(model.synthesise(y, beta_byte).astype(int) - trained).max() <= 1
+
+
+def rounded_mse(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """The distortion of training, of pixels as a file holds them."""
+    return (decoded.round().clamp(0, 255) - pixels).square().mean((1, 2, 3))
+
+
+@torch.no_grad()
+def test_exported_classes_are_those_of_the_run(folder: Path, models: Path) -> None:
+    config, state = checkpoint.read(folder / "runs" / "hyper")
+    learner, tables = Learner(config), Model(models / "hyper").tables
+    learner.load_state_dict(state["learner"])
+    learner.net.class_map.fake_integer = True
+    generator, limit = np.random.default_rng(0), config.model.hyper.limit
+    for beta_byte in (0, 100, 255):
+        z = generator.integers(-limit, limit + 1, (config.model.hyper.channels, 16, 16))
+        weights = knot_weights(torch.tensor([beta_byte]))
+        coordinate = learner.net.class_map(torch.from_numpy(z)[None].float(), weights)
+        expected = coordinate[0].floor().clamp(0, 63).numpy()
+        exact = tables.class_map(z.astype(np.int8), beta_byte, Grid.of(1024, 1024))
+        assert np.mean(exact != expected) < 0.002 and np.abs(exact - expected).max() <= 1
+
+
+@pytest.mark.parametrize("family", [*VARIANTS, "golden"])
+@pytest.mark.parametrize("beta_byte", [40, 140])
+@torch.no_grad()
+def test_files_cost_and_show_what_training_measures(
+    family: str, beta_byte: int, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last phase of training and the real codec on the same picture: the same distortion, the same bits."""
+    folder = GOLDEN / "model" if family == "golden" else models / family
+    model, learner = Model(folder), learner_of(folder)
+    rgb = make_photo(128, 192)
+    monkeypatch.setattr(objective, "_mse", rounded_mse)
+    outcome = evaluate(learner, pixels_of(rgb), torch.tensor([beta_byte]), State(Phase.HARD, 1.0, skip=True))
+    data = codec.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=learner.config.rate_weight)
+    decoded = codec.decode_array(data, model=model)
+    mse = np.square(decoded.astype(float) - rgb).mean()
+    assert mse == pytest.approx(outcome.mse, rel=0.02)
+    file = unpack(data)
+    z, orders, _ = model.tables.read(file.payload, beta_byte, Grid.of(128, 192))
+    assert sum(n for order in orders for _, n in order.numbers) == pytest.approx(outcome.symbols, rel=0.01, abs=2)
+    bits = 8 * len(file.payload) - outcome.hyper_bpp * 128 * 192 if z is not None else 8 * len(file.payload)
+    trained = (outcome.bpp - outcome.hyper_bpp) * 128 * 192
+    # z is counted from the bank in files, by a smooth density in training: a few bytes apart
+    assert bits == pytest.approx(trained, rel=0.03, abs=300)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_picture_through_the_installed_model(family: str, models: Path, tmp_path: Path) -> None:
+    rgb = make_photo(61, 83)
+    Image.fromarray(rgb).save(tmp_path / "photo.png")
+    data = codec.encode(tmp_path / "photo.png", 50, model=family)
+    decoded = codec.decode(data)
+    assert decoded.size == (83, 61) and decoded.mode == "RGB"
+    codec.verify(data)
+    about = codec.info(data)
+    assert (about.model, about.model_id) == (family, read_card(models / family)["id"])
+    flat = np.square(rgb - rgb.mean((0, 1))).mean()
+    assert np.square(np.asarray(decoded).astype(float) - rgb).mean() < flat  # it has learned something
+    assert len(data) < rgb.size
+
+
+def test_tuning_changes_the_encoder_alone(folder: Path, models: Path, tmp_path: Path) -> None:
+    model = copied(models / "hyper", tmp_path / "tuned")
+    before = {name: (model / name).read_bytes() for name in (DECODER, TRAINING, ENCODER)}
+    identity = read_card(model)["id"]
+    picture = tmp_path / "validation" / "a.png"
+    picture.parent.mkdir()
+    Image.fromarray(make_photo(64, 64)).save(picture)
+    chosen = tune_rate_weight(model, picture.parent)
+    assert set(chosen) <= set(WEIGHTS)
+    card = read_card(model)
+    assert card["id"] == identity and card["rate_weight"]["values"] == chosen
+    assert {name for name in before if (model / name).read_bytes() != before[name]} == {ENCODER}
+    assert hashlib.sha256((model / ENCODER).read_bytes()).hexdigest() == card["sha256"][ENCODER]
+    weights = read_tensors(model / ENCODER)["rate_weight"]
+    assert weights.shape == (17,) and min(chosen) <= weights.min() + 1e-6 and weights.max() <= max(chosen) + 1e-6
+
+
+# -- runs that cannot be exported -------------------------------------------------------------------
+
+
+def test_an_unfinished_run_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no checkpoint"):
+        export(tmp_path, tmp_path / "model")
+    trainer = Trainer(toy_config(), folder / "pictures", tmp_path, "cpu", None)
+    checkpoint.save(trainer)
+    with pytest.raises(UsageError, match="not finished"):
+        export(tmp_path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+# -- starting from a model --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_starts_from_a_model(
+    family: str, folder: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Trainer] = []
+    monkeypatch.setattr(Trainer, "run", lambda self, resumed: started.append(self))
+    config = write_config(toy_config(family), tmp_path)
+    train(config, folder / "pictures", tmp_path / "run", init=models / family, device="cpu")
+    (trainer,) = started
+    _, state = checkpoint.read(folder / "runs" / family)
+    for name, value in trainer.learner.named_parameters():
+        exact = state["learner"][name]
+        assert torch.equal(value.detach(), exact.half().float()), name
+        assert torch.equal(trainer.average[name], value.detach())
+    assert (trainer.step, trainer.phase, len(trainer.optimiser.state)) == (0, Phase.SMOOTH, 0)
+    for i in range(len(trainer.learner.books.codebooks)):
+        trained = state["learner"][f"books.counts{i}"]
+        counts = trainer.learner.books.get_buffer(f"counts{i}")
+        assert torch.allclose(counts / counts.sum(1, keepdim=True), trained / trained.sum(1, keepdim=True), atol=0.01)
+    assert trainer.origin["init"] == f"{family} ({read_card(models / family)['id']})"
+    assert f"--init {family}" in trainer.origin["command"]
+
+
+def test_another_architecture_is_refused_in_one_line(models: Path) -> None:
+    config = toy_config()
+    wider = replace(config, model=replace(config.model, latent=20))
+    for other in (wider, toy_config("seed")):
+        with pytest.raises(UsageError, match="architecture differs") as caught:
+            load_model(Learner(other), models / "hyper")
+        assert "\n" not in str(caught.value)
+    renamed = replace(config, model=replace(config.model, name="a name is no architecture"))
+    load_model(Learner(renamed), models / "hyper")
+
+
+def test_a_model_from_before_an_option_existed_still_starts_a_training(models: Path, tmp_path: Path) -> None:
+    model = copied(models / "hyper", tmp_path / "old")
+    card = (model / CARD).read_text(encoding="utf-8")
+    assert "shortcut = false\n" in card
+    (model / CARD).write_text(card.replace("shortcut = false\n", ""), encoding="utf-8")
+    load_model(Learner(toy_config()), model)
+
+
+def test_a_damaged_model_is_refused_in_one_line(models: Path, tmp_path: Path) -> None:
+    learner = Learner(toy_config())
+    for number, file in enumerate((TRAINING, DECODER, CARD)):
+        model = copied(models / "hyper", tmp_path / str(number))
+        (model / file).unlink()
+        with pytest.raises(ModelError, match="missing model file"):
+            load_model(learner, model)
+    for name, value in {"missing": {}, "shape": {"weight": np.zeros(3, np.float16)}}.items():
+        model = copied(models / "hyper", tmp_path / name)
+        tensors = {key: tensor for key, tensor in read_tensors(model / TRAINING).items() if key != "density.weight"}
+        save_file(tensors | {f"density.{key}": tensor for key, tensor in value.items()}, model / TRAINING)
+        with pytest.raises(ModelError, match="do not fit") as caught:
+            load_model(learner, model)
+        assert "\n" not in str(caught.value)
