@@ -21,7 +21,7 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 from rich.console import Console
 
 from shcodec import bench
-from shcodec.bench import Options, benchmark, runner
+from shcodec.bench import Options, benchmark, datasets, runner
 from shcodec.bench.report import Report
 from shcodec.bench.results import COLUMNS, STORED, Cell, from_row, read_csv, to_row, write_csv
 from shcodec.bench.summary import build_curves, compare
@@ -203,6 +203,7 @@ def test_means_are_over_the_same_pictures() -> None:
 
 def test_stored_measurements_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(datasets, "load_pins", lambda name: {})
     (tmp_path / "data" / "kodak").mkdir(parents=True)
     Image.fromarray(make_photo(512, 768)).save(tmp_path / "data" / "kodak" / "kodim01.png")
     report = bench.run(

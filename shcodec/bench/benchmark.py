@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Options:
         force: overwrite the results that are there.
         command: the command line, to be recorded.
         progress: draw progress bars on stderr.
+        notify: called with one line on what a user should know while the run goes on.
     """
 
     data_root: Path | None = None
@@ -66,6 +67,7 @@ class Options:
     force: bool = False
     command: str = ""
     progress: bool = False
+    notify: Callable[[str], None] = lambda text: None
 
 
 def run(dataset: str, out: Path, options: Options | None = None) -> Report:
@@ -90,7 +92,8 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
     chosen = select_codecs(wanted, options.betas)
     _prepare_folder(out, resume=options.resume, force=options.force)
 
-    pictures = find_dataset(dataset, options.data_root, progress=options.progress).first(options.limit)
+    pictures = find_dataset(dataset, options.data_root, progress=options.progress, notify=options.notify)
+    pictures = pictures.first(options.limit)
     readable, unreadable = runner.check_pictures(pictures.pictures)
     survey = _survey(chosen, pictures, readable)
     done = _kept_cells(out, pictures, readable, survey, options) if options.resume else []

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from shcodec.errors import PictureError, UsageError
+from shcodec.bench.checksums import Pin, load_pins
+from shcodec.bench.download import cache_folder, download
+from shcodec.errors import PictureError, ShcError, UsageError
 
 DATA_VARIABLE = "SHC_DATA"
 """Environment variable that names the folder with the benchmark sets."""
 
 _PICTURE_SUFFIXES = (".png", ".webp", ".ppm", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".avif", ".jp2", ".gif")
+
+# In the order in which copies of a picture are preferred; the pins see to it that all have the same pixels.
+_BENCHMARK_SUFFIXES = (".webp", ".png", ".jpg")
+
+# Urban100's home adds this to the names of its pictures.
+_TAIL = "_SRF_4_HR"
 
 
 @dataclass(frozen=True)
@@ -23,22 +31,36 @@ class Benchmark:
     Attributes:
         title: what tables and plots call it.
         count: how many pictures it has.
-        home: where the public copy lives.
+        home: where the public copy lives, for people.
+        url: address of a picture there, with `{image}` in the place of its name.
     """
 
     title: str
     count: int
     home: str
+    url: str
 
 
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {
-        "kodak": Benchmark("Kodak", 24, "r0k.us/graphics/kodak"),
-        "b100": Benchmark("B100 (BSDS300 test)", 100, "github.com/BIDS/BSDS500, BSDS500/data/images/val"),
-        "urban100": Benchmark("Urban100", 100, "github.com/jbhuang0604/SelfExSR, data/Urban100/image_SRF_4/*_HR.png"),
+        "kodak": Benchmark("Kodak", 24, "r0k.us/graphics/kodak", "https://r0k.us/graphics/kodak/kodak/{image}.png"),
+        "b100": Benchmark(
+            "B100 (BSDS300 test)",
+            100,
+            "github.com/BIDS/BSDS500, BSDS500/data/images/val",
+            "https://raw.githubusercontent.com/BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722"
+            "/BSDS500/data/images/val/{image}.jpg",
+        ),
+        "urban100": Benchmark(
+            "Urban100",
+            100,
+            "github.com/jbhuang0604/SelfExSR, data/Urban100/image_SRF_4/*_HR.png",
+            "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598"
+            f"/data/Urban100/image_SRF_4/{{image}}{_TAIL}.png",
+        ),
     }
 )
-"""The sets known by name; each lies in a folder of that name, as lossless WebP or PNG."""
+"""The sets known by name; each lies in a folder of that name."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +70,12 @@ class PictureFile:
     Attributes:
         name: how results call it; the base name without suffix in a benchmark set, the relative path in a folder.
         path: where the file is.
+        pin: what its pixels must be, in a benchmark set.
     """
 
     name: str
     path: Path
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +98,7 @@ class Dataset:
 
     def first(self, limit: int | None) -> Dataset:
         """Return the set cut down to its first `limit` pictures (None keeps all)."""
-        return Dataset(self.name, self.title, self.pictures[:limit], self.total, self.is_benchmark)
+        return replace(self, pictures=self.pictures[:limit])
 
 
 def check_name(dataset: str) -> None:
@@ -88,21 +112,33 @@ def check_name(dataset: str) -> None:
         raise UsageError(f"no dataset {dataset!r}: give one of {known}, or a folder of pictures")
 
 
-def find_dataset(dataset: str, data_root: Path | None = None, *, progress: bool = False) -> Dataset:
+def find_dataset(
+    dataset: str,
+    data_root: Path | None = None,
+    *,
+    progress: bool = False,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Dataset:
     """Find a benchmark set by its name, or take every picture of a folder.
+
+    A set is looked for in `data_root`, or in the folder that SHC_DATA names, and then in the user's cache, into which
+    it is downloaded where it is nowhere.
 
     Args:
         dataset: `kodak`, `b100`, `urban100`, or the path of a folder (searched recursively). A benchmark's name wins
             over a folder of the same name, which can be given as `./kodak`.
         data_root: folder that holds the benchmark sets; the environment's SHC_DATA if None.
+        progress: draw a progress bar on stderr while downloading.
+        notify: called with one line before anything is downloaded.
 
     Raises:
-        UsageError: if the name is neither a set nor a folder, or the set is not on this machine.
+        UsageError: if the name is neither a set nor a folder.
         PictureError: if the folder holds no pictures.
+        ShcError: if the set is not on this machine and cannot be downloaded.
     """
     check_name(dataset)
     if dataset in BENCHMARKS:
-        return _find_benchmark(dataset, data_root)
+        return _find_benchmark(dataset, data_root) or _download(dataset, progress, notify)
     folder = Path(dataset)
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES and p.is_file())
     if not paths:
@@ -111,25 +147,49 @@ def find_dataset(dataset: str, data_root: Path | None = None, *, progress: bool 
     return Dataset(folder.resolve().name, folder.resolve().name, pictures, len(pictures), is_benchmark=False)
 
 
-def load_pins(name: str) -> Mapping[str, str]:
-    return {}
+def pictures_by_name(folder: Path) -> dict[str, Path]:
+    """List the pictures in the folder of a benchmark set, one file each, by the name that the set gives them."""
+    paths = sorted(folder.glob("*"))
+    found: dict[str, Path] = {}
+    for suffix in _BENCHMARK_SUFFIXES:
+        for path in paths:
+            if path.suffix.lower() == suffix:
+                found.setdefault(path.stem.removesuffix(_TAIL), path)
+    return found
 
 
-def _find_benchmark(name: str, data_root: Path | None) -> Dataset:
-    benchmark = BENCHMARKS[name]
+def _find_benchmark(name: str, data_root: Path | None) -> Dataset | None:
     environment = os.environ.get(DATA_VARIABLE)
-    roots = [data_root] if data_root is not None else [Path(environment)] if environment else []
-    for root in roots:
-        files: dict[str, Path] = {}
-        # The order of suffixes decides which copy is read where a picture lies there twice; all are lossless.
-        for suffix in (".webp", ".png"):
-            for path in sorted((root / name).glob(f"*{suffix}")):
-                files.setdefault(path.stem, path)
-        if files:
-            pictures = tuple(PictureFile(stem, files[stem]) for stem in sorted(files))
-            return Dataset(name, benchmark.title, pictures, max(benchmark.count, len(pictures)), is_benchmark=True)
-    where = f"{roots[0] / name}" if roots else f"DIR/{name}, and name DIR with --data-root or {DATA_VARIABLE}"
-    raise UsageError(
-        f"the {name} pictures are not here: put the {benchmark.count} files (PNG or lossless WebP, from "
-        f"{benchmark.home}) into {where}"
-    )
+    root = data_root or (Path(environment) if environment else None)
+    return None if root is None else _in_folder(name, root / name)
+
+
+def _download(name: str, progress: bool, notify: Callable[[str], None]) -> Dataset:
+    """Take a set from the cache, after downloading what the cache lacks."""
+    benchmark, pins = BENCHMARKS[name], load_pins(name)
+    folder = cache_folder() / name
+    if not pins.keys() <= pictures_by_name(folder).keys():
+        notify(f"downloading the {benchmark.count} pictures of {name} from {benchmark.home} into {folder}")
+        try:
+            download(folder, benchmark.url, pins.items(), progress=progress)
+        except ShcError as error:
+            raise ShcError(
+                f"the {name} pictures are not here and cannot be downloaded ({error}): put the {benchmark.count} files "
+                f"from {benchmark.home} into {folder}, or into DIR/{name} and name DIR with --data-root or "
+                f"{DATA_VARIABLE}"
+            ) from error
+    found = _in_folder(name, folder)
+    if found is None:
+        raise ShcError(f"the {name} pictures were downloaded, and are no longer in {folder}")
+    return found
+
+
+def _in_folder(name: str, folder: Path) -> Dataset | None:
+    """The pictures of a set that lie in a folder; None if there are none."""
+    benchmark, pins = BENCHMARKS[name], load_pins(name)
+    files = pictures_by_name(folder)
+    # Whatever else lies there is not of the set.
+    names = [found for found in sorted(files) if found in pins or not pins]
+    pictures = tuple(PictureFile(found, files[found], pins.get(found)) for found in names)
+    total = max(benchmark.count, len(pictures))
+    return Dataset(name, benchmark.title, pictures, total, is_benchmark=True) if pictures else None

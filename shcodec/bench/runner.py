@@ -79,17 +79,19 @@ def plan(
 
 
 def check_pictures(pictures: Iterable[PictureFile]) -> tuple[list[PictureFile], list[Failure]]:
-    """Open every picture once, so that a damaged one is reported once and not for every cell.
+    """Open every picture once, so that a damaged or wrong one is reported once and not for every cell.
 
     Returns:
-        The pictures that can be read, and a failure for each of the others.
+        The pictures that can be read and are what they should be, and a failure for each of the others.
     """
     readable: list[PictureFile] = []
     failures: list[Failure] = []
     load.cache_clear()  # the file may have changed since an earlier run in this process
     for picture in pictures:
         try:
-            load(picture.path)
+            rgb = load(picture.path)
+            if picture.pin is not None:
+                picture.pin.check(rgb)
         except ShcError as error:
             failures.append(Failure(picture.name, "", "", one_line(error)))
         else:

@@ -84,6 +84,7 @@ def command(
         anchors=_names(anchor),
         command=shlex.join(["shc", *sys.argv[1:]]),
         progress=sys.stderr.isatty(),
+        notify=_note,
         **switches,
     )
     if update_cards and (dataset not in BENCHMARKS or options.limit is not None):
@@ -99,9 +100,14 @@ def command(
         from shcodec.bench.card import update_cards as write_cards
 
         for path in write_cards(found):
-            say(f"shc: note: {shown(path)}: updated", err=True)
+            _note(f"{shown(path)}: updated")
     if found.failures:
         raise Exit(1)
+
+
+def _note(text: str) -> None:
+    """Says something on stderr that is no error."""
+    say(f"shc: note: {text}", err=True)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from shcodec.container import byte_to_beta
 from shcodec.nets.codec import CodecNet, Latents, first_half
@@ -50,6 +51,7 @@ class State:
     sigma: float
     skip: bool  # cold classes are not coded any more
     measure_gap: bool = False  # also compute the loss of the hard decoder
+    border: tuple[int, int] = (0, 0)  # rows at the bottom and columns on the right that are not picture but padding
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,22 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
         beta_byte: (B,) int64.
         state: phase and hardness.
     """
-    batch, area = len(pixels), pixels.shape[2] * pixels.shape[3]
+    height, width = pixels.shape[2] - state.border[0], pixels.shape[3] - state.border[1]
+    pixels = F.pad(pixels[:, :, :height, :width], (0, state.border[1], 0, state.border[0]), mode="replicate")
+    batch, area = len(pixels), height * width
     beta = torch.tensor([byte_to_beta(int(b)) for b in beta_byte], device=pixels.device)
     balance = beta**-SLOPE
     weight = balance * beta / (area * batch)  # what one bit of a sample counts
     latents = learner.net.latents(pixels, beta_byte)
     hyper_bits, hyper_loss = _hyper_rate(learner, latents, beta_byte, weight)
     y_hat, y_hard, rate = _residuals(learner, latents, beta_byte, weight, state)
-    distortion = _mse(learner.net.synthesise(y_hat, beta_byte), pixels)
+    distortion = _mse(learner.net.synthesise(y_hat, beta_byte), pixels, height, width)
     loss = (distortion * balance).mean() + rate.bits + hyper_loss
     codebook_loss = CODEBOOK_WEIGHT * rate.codebook_loss / rate.value.numel()
     hard_loss = None
     if state.measure_gap:
         with torch.no_grad():
-            hard = _mse(learner.net.synthesise(y_hard, beta_byte), pixels)
+            hard = _mse(learner.net.synthesise(y_hard, beta_byte), pixels, height, width)
             hard_loss = float((hard * balance).mean() + rate.hard_weighted + hyper_loss + codebook_loss)
     return Outcome(
         loss=loss + codebook_loss,
@@ -108,8 +112,8 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
     )
 
 
-def _mse(decoded: Tensor, pixels: Tensor) -> Tensor:
-    return (decoded - pixels).square().mean((1, 2, 3))
+def _mse(decoded: Tensor, pixels: Tensor, height: int, width: int) -> Tensor:
+    return (decoded - pixels)[:, :, :height, :width].square().mean((1, 2, 3))
 
 
 def _hyper_rate(learner: Learner, latents: Latents, beta_byte: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,15 +135,17 @@ def _residuals(
     """Both passes over the latent: y_hat for training, y_hat with hard indices, and the rates."""
     y, mean = latents.y, latents.mean
     classes = classes_of(learner, latents, beta_byte)
+    # as in the codec: positions that hold no pixel of the picture are not coded, their residual is 0
+    inside = torch.zeros(y.shape[2:], dtype=torch.bool, device=y.device)
+    inside[: y.shape[2] - state.border[0] // 16, : y.shape[3] - state.border[1] // 16] = True
     if not learner.config.model.has_hyper:
-        everything = torch.ones_like(y, dtype=torch.bool)
-        value, hard, rate = _quantise(learner, latents, mean, classes, everything, weight, state)
+        value, hard, rate = _quantise(learner, latents, mean, classes, inside.expand_as(y), weight, state)
         return mean + latents.step * value, mean + latents.step * hard, rate
     first = first_half(*y.shape[1:]).to(y.device).expand_as(y)
-    value, hard, rate = _quantise(learner, latents, mean, classes, first, weight, state)
+    value, hard, rate = _quantise(learner, latents, mean, classes, first & inside, weight, state)
     seen = mean + latents.step * (hard if state.phase is Phase.HARD else value)
     second_mean = learner.net.second_means(seen, latents, beta_byte)
-    value2, hard2, rate2 = _quantise(learner, latents, second_mean, classes, ~first, weight, state)
+    value2, hard2, rate2 = _quantise(learner, latents, second_mean, classes, ~first & inside, weight, state)
     centre = torch.where(first, mean, second_mean)
     both = Quantised(
         value=torch.cat([rate.value.flatten(), rate2.value.flatten()]),

@@ -1,0 +1,83 @@
+"""Pins of the benchmark sets: the SHA-256 of every picture's pixels, so that a wrong copy is noticed.
+
+Pixels are pinned, and not files, so that any lossless copy will do. `python -m shcodec.bench.make_pins` writes them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from shcodec.errors import PictureError
+from shcodec.pictures import RGBArray, read_picture
+
+_COLUMNS = ("image", "width", "height", "sha256")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a picture must be.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        sha256: of the 8-bit RGB samples, row by row, 64 hexadecimal digits.
+    """
+
+    width: int
+    height: int
+    sha256: str
+
+    @classmethod
+    def of(cls, rgb: RGBArray) -> Pin:
+        """The pin of a (H, W, 3) uint8 picture."""
+        return cls(rgb.shape[1], rgb.shape[0], hashlib.sha256(rgb.tobytes()).hexdigest())
+
+    def check(self, rgb: RGBArray) -> None:
+        """Compare a (H, W, 3) uint8 picture with the pin.
+
+        Raises:
+            PictureError: it is another picture, or not a lossless copy.
+        """
+        found = Pin.of(rgb)
+        if (found.width, found.height) != (self.width, self.height):
+            raise PictureError(
+                f"not the picture of the set: {found.width}x{found.height} pixels, and not {self.width}x{self.height}"
+            )
+        if found != self:
+            raise PictureError(
+                f"not the picture of the set, or not a lossless copy: SHA-256 of its pixels is {found.sha256[:16]}..., "
+                f"and not {self.sha256[:16]}..."
+            )
+
+
+def load_pins(dataset: str) -> Mapping[str, Pin]:
+    """Load the pins of a benchmark set, by name of the picture; empty where the set is not pinned."""
+    table = resources.files("shcodec.bench") / "pins" / f"{dataset}.csv"
+    if not table.is_file():
+        return {}
+    rows = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8")))
+    return {row["image"]: Pin(int(row["width"]), int(row["height"]), row["sha256"]) for row in rows}
+
+
+def pins_csv(pictures: Mapping[str, Path]) -> str:
+    """Format the pins of pictures as CSV.
+
+    Args:
+        pictures: files by the name that the set gives them.
+
+    Raises:
+        PictureError: if one cannot be read.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for name in sorted(pictures):
+        pin = Pin.of(read_picture(pictures[name]).rgb)
+        writer.writerow((name, pin.width, pin.height, pin.sha256))
+    return text.getvalue()
