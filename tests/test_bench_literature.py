@@ -83,7 +83,7 @@ def test_not_beside_a_part_of_the_set(root: Path, shc: Shc, tmp_path: Path) -> N
     assert "--published goes without --limit" in limited.err
     (root / "kodak" / "b.png").write_bytes(b"no picture")
     done = shc(*arguments, "--dataset", "kodak")
-    assert "not available: published curves: they are means over 2 pictures, and 1 are here" in done.out
+    assert "not available: published curves: means over 2 pictures, and 1 are here" in done.out
     assert "Published, not measured here" not in done.out
 
 

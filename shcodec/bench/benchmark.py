@@ -6,7 +6,7 @@ import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
     _check(options)
     _require_extra()
     check_name(dataset)
-    others = literature.load(dataset) if options.published else ()
+    published = literature.load(dataset) if options.published else ()
     wanted = None if options.codecs is None else [*options.codecs, *(options.anchors or ())]
     chosen = select_codecs(wanted, options.betas)
     _prepare_folder(out, resume=options.resume, force=options.force)
@@ -100,14 +100,14 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
     write_csv(out / "results.csv", done)
     # Until the run is complete, results.json holds just what a resumed run must know.
     _write_json(out, {"dataset": pictures.name, "codecs": [asdict(info) for info in survey.infos], "complete": False})
-
-    unavailable = dict(survey.unavailable)
-    if others and len(readable) != pictures.total:
-        unavailable["published curves"] = f"they are means over {pictures.total} pictures, and {len(readable)} are here"
-        others = ()
+    if published and len(readable) != pictures.total:
+        survey = survey.without(
+            "published curves", f"means over {pictures.total} pictures, and {len(readable)} are here"
+        )
+        published = ()
     cells, viewers, failed = _measure(out / "results.csv", readable, survey, done, options)
-    everything = sorted([*cells, *survey.stored], key=lambda c: (survey.order.index(c.codec), c.image, c.setting))
-    curves = summary.build_curves(everything, survey.order)
+    cells = sorted([*cells, *survey.stored], key=lambda c: (survey.order.index(c.codec), c.image, c.setting))
+    curves = summary.build_curves(cells, survey.order)
     result = Report(
         dataset=pictures.name,
         title=pictures.title,
@@ -115,14 +115,14 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
         total=pictures.total,
         is_benchmark=pictures.is_benchmark,
         codecs=survey.infos,
-        unavailable=unavailable,
+        unavailable=survey.unavailable,
         curves=curves,
         comparisons=_compare(curves, DEFAULT_ANCHORS if options.anchors is None else options.anchors),
         failures=(*unreadable, *failed),
-        published=others,
+        published=published,
         environment={**report.describe_environment(options.command), "repeat": options.repeat, "jobs": options.jobs},
     )
-    write_csv(out / "results.csv", everything)
+    write_csv(out / "results.csv", cells)
     _write_report(result, viewers, out)
     return result
 
@@ -140,6 +140,10 @@ class _Survey:
     def order(self) -> tuple[str, ...]:
         """Names of the codecs with results, in the order of tables."""
         return tuple(info.name for info in self.infos)
+
+    def without(self, what: str, reason: str) -> _Survey:
+        """Add something that cannot be shown."""
+        return replace(self, unavailable={**self.unavailable, what: reason})
 
 
 def _survey(codecs: Iterable[Codec], pictures: Dataset, readable: Iterable[PictureFile]) -> _Survey:
