@@ -5,7 +5,8 @@
 # Each makes the environment that it needs on its first run. PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -q -n 2 --dist loadfile
+# two processes of one thread each
+PYTEST_ARGS ?= -q -n 2 --dist loadfile --durations=15
 
 DEMO_VENV := .venv-demo
 VENV := .venv
@@ -18,7 +19,7 @@ demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python benchmarks/demo.py
 
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
