@@ -110,7 +110,7 @@ def write_picture(rgb: RGBArray, file: BinaryIO, format: str = "PNG") -> None:
     """Writes a picture: lossless where the format can be, at high quality otherwise.
 
     Args:
-        rgb: samples, (H, W, 3) uint8.
+        rgb: samples, (H, W, 3) or, for a grey picture, (H, W) uint8.
         file: a binary file object open for writing.
         format: Pillow's name of the format, one of the values of `FORMATS`.
 
@@ -118,8 +118,8 @@ def write_picture(rgb: RGBArray, file: BinaryIO, format: str = "PNG") -> None:
         PictureError: the array is no RGB picture, or the format cannot hold it (JPEG ends at 65,500 pixels a side).
         OSError: the system refused to write.
     """
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
-        raise PictureError(f"expected an (H, W, 3) uint8 array, got {rgb.shape} {rgb.dtype}")
+    if not (rgb.ndim == 2 or (rgb.ndim == 3 and rgb.shape[2] == 3)) or rgb.dtype != np.uint8:
+        raise PictureError(f"expected an (H, W, 3) or (H, W) uint8 array, got {rgb.shape} {rgb.dtype}")
     try:
         Image.fromarray(rgb).save(file, format=format, **_SAVE_OPTIONS.get(format, {}))
     except KeyError as error:

@@ -34,7 +34,7 @@ def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         shape = ",".join(map(str, array.shape))
-        digest.update(f"{name}\0{array.dtype.str.lstrip('<|')}\0{shape}\0".encode())
+        digest.update(f"{name}\0{array.dtype.str[1:]}\0{shape}\0".encode())
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.digest()[:4]
 
@@ -105,6 +105,12 @@ class Model:
     @cached_property
     def _encoder(self) -> Tensors:
         return read_tensors(self.folder / ENCODER)
+
+    def open_networks(self) -> None:
+        """Loads every network that the model should have; raises ModelError for the first that is damaged."""
+        hyper = ("hyper", "refine") if self.tables.has_hyper else ()
+        for graph in ("analysis", *hyper, "synthesis"):
+            self._session(graph)
 
     # -- networks ---------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ floats, since its result is what is written.
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -26,6 +28,7 @@ SEARCH_ROWS = 4096  # vectors per block of the index search: the block of distan
 NEAREST = 3  # hot scalars: levels on either side of the nearest that the search looks at
 
 Floats = npt.NDArray[np.float32]
+_BLAS_LOCK = threading.Lock()  # the limit below is the process's: two threads must not restore each other's
 Indices = npt.NDArray[np.int32]
 
 
@@ -159,10 +162,16 @@ class SymbolTables:
         for band, end in zip(self.bands, ends, strict=True):
             if band.histograms.shape != (end - band.first, len(band.codebook)) or band.histograms.dtype != np.uint32:
                 raise ModelError("a codebook and its histograms do not fit together")
+            if band.dim not in (1, 2, 4) or not np.isfinite(band.codebook).all():
+                raise ModelError("a codebook does not hold vectors of 1, 2 or 4 finite numbers")
+            _check_tables(band.histograms)
+        if any(hot.dim > cold.dim for cold, hot in itertools.pairwise(self.bands)):
+            raise ModelError("vectors of a hotter band are longer than those of a colder one")
         if not self.has_hyper:
             return
         if self.bank.ndim != 3 or self.bank.shape[2] % 2 == 0 or self.limit > 127:  # z is int8, its range symmetric
             raise ModelError("the hyper tables are not a bank of histograms of -limit to limit, limit at most 127")
+        _check_tables(self.bank)
         channels = self.bank.shape[1]
         shapes = (self.map_weight.shape, self.map_shift.shape, self.map_bias.shape)
         if shapes != ((16 * self.latent, channels), (self.latent,), (KNOTS, self.latent)):
@@ -206,7 +215,7 @@ class SymbolTables:
         knot, fraction = beta_byte >> 4, beta_byte & 15
         bias = (self.map_bias[knot] * (16 - fraction) + self.map_bias[knot + 1] * fraction) >> 4
         flat = z.reshape(len(z), -1).astype(np.float32)
-        with _blas().limit(limits=1, user_api="blas"):
+        with _BLAS_LOCK, _blas().limit(limits=1, user_api="blas"):
             sums = (self._float_weight @ flat).astype(np.int32)  # (16 M, hz wz): integer values, exact
         sums = sums.reshape(self.latent, 16, -1)
         sums += bias.astype(np.int32)[:, None, None]
@@ -324,7 +333,7 @@ class SymbolTables:
         flat = np.zeros(needed, np.float32)
         flat[: len(order.elements)] = residual[order.elements]
         out, start = [], 0
-        with _blas().limit(limits=1, user_api="blas"):
+        with _BLAS_LOCK, _blas().limit(limits=1, user_api="blas"):
             for k, n in order.numbers:
                 band = self.bands[self.band_of[k]]
                 vectors = flat[start : start + n * band.dim].reshape(n, band.dim)
@@ -332,6 +341,18 @@ class SymbolTables:
                 bits = band.bits[k - band.first] * np.float32(rate_weight)
                 out.append(_search_levels(vectors[:, 0], band, bits) if band.dim == 1 else _search(vectors, band, bits))
         return out
+
+
+def _check_tables(frequencies: npt.NDArray[np.uint32]) -> None:
+    """Checks many tables at once, (..., L): the rules of `entropy.Table`, before any of them is used."""
+    sums = frequencies.sum(-1, dtype=np.uint64)
+    if (
+        frequencies.size == 0
+        or frequencies.dtype != np.uint32
+        or frequencies.min() < 1
+        or (sums != entropy.TOTAL).any()
+    ):
+        raise ModelError(f"the frequencies of a table are not at least 1 with the sum 2^{entropy.PRECISION}")
 
 
 @cache

@@ -109,7 +109,14 @@ def verify(name: str) -> list[str]:
     """
     folder = model_dir(name)
     problems = []
-    for file, expected in card(name).get("sha256", {}).items():
+    try:
+        listed: dict[str, str] = read_card(folder).get("sha256", {})
+    except ModelError as error:
+        return [str(error)]
+    for path in sorted(folder.iterdir()):
+        if path.name != CARD and path.name not in listed:
+            problems.append(f"{path}: not listed in the card")
+    for file, expected in listed.items():
         path = folder / file
         if not path.is_file():
             problems.append(f"{path}: missing model file")
@@ -117,7 +124,7 @@ def verify(name: str) -> list[str]:
             problems.append(f"{path}: does not match the SHA-256 in the card")
     if not problems:
         try:
-            Model(folder)
+            Model(folder).open_networks()
         except ShcError as error:
             problems.append(str(error))
     return problems

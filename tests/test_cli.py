@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ import pytest
 from conftest import GOLDEN, Shc, make_photo, run_process
 from PIL import Image
 
+import shcodec
 from shcodec import __version__
 from shcodec.cli import COMMANDS
+from shcodec.container import pack, unpack
 
 ENCODED = re.compile(r"photo\.png 83x61 -> photo\.shc [\d,]+ B \d+\.\d{3} bpp \d+\.\d dB \d+\.\d\d s\n")
 DECODED = re.compile(r"photo\.shc [\d,]+ B \d+\.\d{3} bpp -> back\.png 83x61 \d+\.\d\d s\n")
@@ -43,6 +46,14 @@ def test_one_picture_there_and_back(encode: Shc, shc: Shc, photo: np.ndarray) ->
     assert (decoded.code, decoded.err) == (0, "")
     assert DECODED.fullmatch(decoded.out)
     assert np.array(Image.open("back.png")).shape == photo.shape
+
+
+def test_a_grey_file_becomes_a_grey_picture(encode: Shc, shc: Shc) -> None:
+    encode("photo.png")
+    Path("grey.shc").write_bytes(pack(replace(unpack(Path("photo.shc").read_bytes()), grey=True)))
+    assert shc("decode", "grey.shc", "grey.png").code == 0
+    assert Image.open("grey.png").mode == "L"
+    assert shcodec.decode("grey.shc").mode == "L"
 
 
 def test_the_result_line_tells_the_truth(encode: Shc, shc: Shc, photo: np.ndarray) -> None:

@@ -237,7 +237,10 @@ def test_even_a_bug_is_one_line(folder: Path, shc: Shc, monkeypatch: pytest.Monk
     monkeypatch.setattr(codec, "verify", broken)
     outcome = shc("verify", "good.shc")
     assert outcome.code == 1
-    assert outcome.err == "shc: error: internal error: RuntimeError: first second (SHC_TRACEBACK=1 shows where)\n"
+    assert (
+        outcome.err
+        == "shc: error: good.shc: internal error: RuntimeError: first second (SHC_TRACEBACK=1 shows where)\n"
+    )
     monkeypatch.setenv("SHC_TRACEBACK", "1")
     with pytest.raises(RuntimeError):
         shc("verify", "good.shc")

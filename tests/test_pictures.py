@@ -259,7 +259,7 @@ def test_what_cannot_be_written() -> None:
     with pytest.raises(PictureError, match="JPEG"):
         write_picture(np.zeros((1, 65_501, 3), np.uint8), io.BytesIO(), "JPEG")
     with pytest.raises(PictureError, match="expected"):
-        write_picture(np.zeros((4, 4), np.uint8), io.BytesIO())
+        write_picture(np.zeros((4, 4, 2), np.uint8), io.BytesIO())
 
 
 def test_psnr() -> None:

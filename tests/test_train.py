@@ -111,6 +111,22 @@ def test_a_hard_forward_shows_the_decoder_what_it_will_see(surrogate: str) -> No
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_what_lies_beyond_the_picture_is_not_seen(family: str) -> None:
+    config = toy_config(family)
+    learner = Learner(config).eval()
+    pixels, beta = toy_batch(config)
+    other = pixels.clone()
+    other[:, :, 64 - 21 :], other[:, :, :, 64 - 37 :] = 0, 255
+    outcomes = []
+    for batch in (pixels, other):
+        torch.manual_seed(1)
+        outcomes.append(evaluate(learner, batch, beta, State(Phase.HARD, 4.0, skip=False, border=(21, 37))))
+    assert float(outcomes[0].loss.detach()) == float(outcomes[1].loss.detach())
+    torch.manual_seed(1)
+    assert outcomes[0].symbols < evaluate(learner, pixels, beta, State(Phase.HARD, 4.0, skip=False)).symbols
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_gap_closes_with_sigma(family: str) -> None:
     torch.manual_seed(0)
     config = toy_config(family, forward="soft")

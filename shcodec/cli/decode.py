@@ -76,6 +76,8 @@ def command(
     """
     from shcodec.pictures import format_for
 
+    if format_name:
+        format_for(f"picture.{format_name.lower().lstrip('.')}")
     suffix = f".{format_name.lower().lstrip('.')}" if format_name else ".png"
     jobs = plan(paths, folder, suffix, lambda path: not path.lower().endswith(".shc"))
     by_suffix = format_name is None and jobs[0].target != STDIO
@@ -104,17 +106,19 @@ def decode_one(job: Job, kind: str, max_pixels: int) -> Result:
         ShcError: the file is damaged, too large, or of a model that is not here.
         OSError: the system refuses to read or write.
     """
+    import numpy as np
+
     from shcodec import codec
     from shcodec.pictures import write_picture
 
     data = read_shc(job.source, max_pixels=max_pixels)
     start = time.perf_counter()
-    rgb = codec.decode_array(data, max_pixels=max_pixels)
+    samples = np.asarray(codec.decode(data, max_pixels=max_pixels))
     seconds = time.perf_counter() - start
     buffer = io.BytesIO()
-    write_picture(rgb, buffer, kind)
+    write_picture(samples, buffer, kind)
     write_output(job, buffer.getbuffer())
-    height, width = rgb.shape[:2]
+    height, width = samples.shape[:2]
     return Result(
         input=job.source,
         output=job.target,

@@ -102,6 +102,14 @@ def run_each(
             except ShcError as error:
                 report_error(f"{shown(name(item))}: {one_line(error)}")
                 failed = True
+            except Exception as error:  # whatever it is, the other files are still done
+                if os.environ.get("SHC_TRACEBACK"):
+                    raise
+                report_error(
+                    f"{shown(name(item))}: internal error: {type(error).__name__}: "
+                    f"{one_line(error)} (SHC_TRACEBACK=1 shows where)"
+                )
+                failed = True
             advance()
     if failed:
         raise Exit(1)

@@ -40,7 +40,7 @@ def command(
 
     CONFIG is the name of a configuration that comes with the package (fast, sha) or a path to a TOML file.
     """
-    require_extra("train", "train", ("torch",))
+    require_extra("train", "train", ("torch", "onnx", "tomli_w", "matplotlib"))
     from shcodec.train import loop
 
     loop.train(config, data, out, resume=resume, init=init, time_limit=time_limit, device=device)

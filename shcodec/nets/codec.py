@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shcodec import symbols
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
 from shcodec.nets.layers import knot_weights
@@ -105,9 +106,5 @@ class CodecNet(nn.Module):
 
 
 def first_half(channels: int, height: int, width: int) -> Tensor:
-    """The spatial-channel checkerboard: True where an element is coded in the first pass, (M, h, w).
-
-    Even positions of the first half of the channels, odd positions of the others.
-    """
-    parity = (torch.arange(height)[:, None] + torch.arange(width)[None]) % 2
-    return parity[None] == (torch.arange(channels) >= channels // 2).long()[:, None, None]
+    """`symbols.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
+    return torch.from_numpy(symbols.first_half(channels, height, width))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from shcodec.train.loop import Trainer
 
 FIT_BATCHES = 60  # batches of crops between two phases
-FINAL_PICTURES = 300  # whole pictures for the final tables
+FINAL_PICTURES = 300  # pictures for the final tables
+LARGEST = 768  # pixels of a side that are looked at: residuals of all pictures are held at once
 EM_ROUNDS = 12
 
 
@@ -30,7 +31,7 @@ def fit_codebooks(trainer: Trainer, *, start: str = "keep") -> None:
 
 
 def calibrate(trainer: Trainer) -> None:
-    """Final tables: hard counts over whole training pictures, every one at a random beta.
+    """Final tables: hard counts over training pictures (at most 768 x 768 of each), every one at a random beta.
 
     Histograms of the latent indices are counted twice, since the choice of an index depends on them;
     the bank of z histograms is fitted by hard expectation-maximisation (every picture takes its
@@ -44,7 +45,7 @@ def calibrate(trainer: Trainer) -> None:
     def samples() -> Iterator[tuple[Tensor, Tensor]]:
         for index, beta in zip(picked, betas, strict=True):
             picture = trainer.crops.pictures[index]
-            height, width = (side // 64 * 64 for side in picture.shape[:2])
+            height, width = (min(side, LARGEST) // 64 * 64 for side in picture.shape[:2])
             yield trainer.tensors(picture[None, :height, :width].copy(), np.array([beta]))
 
     _fit(trainer, samples(), rounds=0, start="keep")

@@ -81,7 +81,7 @@ def load(trainer: Trainer) -> None:
     trainer.step, trainer.phase_start, trainer.elapsed = state["step"], state["phase_start"], state["elapsed"]
     trainer.sigma.value, trainer.sigma.first_gap, trainer.sigma.last_gap = state["sigma"]
     trainer.reseeded = state["reseeded"]
-    trainer.finished = state.get("finished", False)
+    trainer.finished = state["finished"]
     trainer.generator.set_state(state["generator"])
     if trainer.config.model.has_hyper:
         trainer.learner.net.class_map.fake_integer = state["fake_integer"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from shcodec.errors import PictureError
+from shcodec.errors import PictureError, ShcError
+from shcodec.pictures import read_picture
 
 Pixels = npt.NDArray[np.uint8]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
@@ -39,9 +41,8 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _decode(source: tuple[str, bytes]) -> Pixels | None:
     try:
-        with Image.open(io.BytesIO(source[1])) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        return read_picture(io.BytesIO(source[1])).rgb
+    except (ShcError, OSError):
         return None  # a damaged picture among thousands is counted, not fatal
 
 
@@ -61,8 +62,11 @@ def load_pictures(root: Path, *, least: int = 128, threads: int = 2) -> tuple[li
     """
     if not root.exists():
         raise PictureError(f"{root}: no such folder")
+    sources = _sources(root)
+    decoded: list[Pixels | None] = []
     with ThreadPoolExecutor(threads) as pool:
-        decoded = list(pool.map(_decode, _sources(root)))
+        while batch := list(itertools.islice(sources, 64)):  # compressed pictures are not all held at once
+            decoded += pool.map(_decode, batch)
     pictures = [p for p in decoded if p is not None and min(p.shape[:2]) >= least]
     if not pictures:
         raise PictureError(f"{root}: no picture with sides of at least {least} pixels")

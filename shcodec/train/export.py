@@ -22,7 +22,7 @@ from shcodec.errors import ModelError, UsageError
 from shcodec.nets.codec import CodecNet
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import knot_weights
-from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Tensors, model_id, read_card, read_tensors
+from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Model, Tensors, model_id, read_card, read_tensors
 from shcodec.symbols import KNOTS
 from shcodec.train import checkpoint
 from shcodec.train.config import TrainConfig
@@ -44,7 +44,7 @@ def export(run: Path, model_dir: Path) -> None:
         UsageError: the run has no checkpoint, or has not come to its end, where the tables are made.
     """
     config, state = checkpoint.read(run)
-    if not state.get("finished", True):
+    if not state["finished"]:
         raise UsageError(f"{run}: the training is not finished; 'shc train ... --resume' takes it to its end")
     learner = Learner(config)
     learner.load_state_dict(state["learner"])
@@ -61,10 +61,12 @@ def export(run: Path, model_dir: Path) -> None:
         write_graphs(config.model, folder)
         write_card(folder, model_dir.resolve().name, config, state, model_id(decoder))
         model_dir.mkdir(exist_ok=True)
-        for path in sorted(
-            folder.iterdir(), key=lambda path: path.name == CARD
-        ):  # the card last: it vouches for the rest
-            os.replace(path, model_dir / path.name)
+        Model(folder).open_networks()  # what is written must load
+        files = {path.name for path in folder.iterdir()}
+        for stale in {path.name for path in model_dir.iterdir()} - files:
+            (model_dir / stale).unlink()  # graphs of another family, say
+        for name in sorted(files, key=lambda name: name == CARD):  # the card last: it vouches for the rest
+            os.replace(folder / name, model_dir / name)
 
 
 def _half(tensor: Tensor) -> Any:
@@ -210,7 +212,7 @@ def write_card(folder: Path, name: str, config: TrainConfig, state: dict[str, An
     card = {
         "name": name,
         "id": identity.hex(),
-        "family": "hyper" if config.model.has_hyper else "seed",
+        "family": "flagship" if config.model.has_hyper else "sha",
         "licence": "Apache-2.0",
         "training": {
             **state["origin"],

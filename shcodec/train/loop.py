@@ -38,6 +38,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, data: Path, out: Path, device: str, time_limit: float | None) -> None:
         self.config, self.out, self.time_limit = config, out, time_limit
         self.device = torch.device(device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.manual_seed(config.seed)
         self.learner = Learner(config).to(self.device)
         self.learner.net.mixed = True
@@ -225,6 +226,7 @@ class Trainer:
     def _finish(self) -> None:
         self._advance(1.0)  # a budget that ran out within a single step still ends in the hard phase
         self.learner.load_state_dict(self.average, strict=False)
+        checkpoint.save(self)
         calibrate(self)
         self.finished = True
         checkpoint.save(self)

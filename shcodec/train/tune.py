@@ -17,7 +17,7 @@ from shcodec.symbols import KNOTS
 from shcodec.train.data import Pixels, load_pictures
 
 BETA_BYTES = (32, 80, 128, 176, 224)  # rates at which the weight is tuned; linear between them
-WEIGHTS = (0.07, 0.10, 0.13, 0.17, 0.22)
+WEIGHTS = (0.02, 0.04, 0.06, 0.08, 0.11, 0.15)
 
 
 def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
