@@ -52,11 +52,16 @@ class FileInfo:
     chunks: list[str]
 
 
-def encode(image: Image.Image | str | os.PathLike[str] | BinaryIO, beta: float = 50.0, *, model: str = "fast") -> bytes:
+def encode(
+    image: Image.Image | Pixels | str | os.PathLike[str] | BinaryIO,
+    beta: float = 50.0,
+    *,
+    model: str = zoo.DEFAULT_MODEL,
+) -> bytes:
     """Compresses a picture.
 
     Args:
-        image: a Pillow picture, a path, or a binary file object. What is not RGB is converted.
+        image: a Pillow picture, (H, W, 3) uint8 samples, a path, or a binary file object. What is not RGB is converted.
         beta: 2 (largest file) to 4096; D + beta * R is minimised, D the squared error on 0..255, R bits per pixel.
         model: name of an installed model.
 
@@ -70,6 +75,8 @@ def encode(image: Image.Image | str | os.PathLike[str] | BinaryIO, beta: float =
     """
     from shcodec.pictures import read_picture
 
+    if isinstance(image, np.ndarray):
+        return encode_array(image, beta, model=model)
     return encode_array(read_picture(image).rgb, beta, model=model)
 
 
@@ -182,11 +189,28 @@ def _latent(
     y_hat = mean.copy()
     for number, order in enumerate(orders):
         if number == 1:
-            y_hat += model.refine(y_hat, features[0], beta_byte) * ~first_half(*shape)
+            seen = _extended(y_hat, grid)
+            y_hat += model.refine(seen, features[0], beta_byte) * ~first_half(*shape)
         indices = choose(order, y_hat[coded], step[coded])
         values = tables.values(order, indices, size).reshape(tables.latent, grid.height, grid.width)
         y_hat[coded] += step[coded] * values
     return y_hat
+
+
+def _extended(y_hat: Floats, grid: Grid) -> Floats:
+    """Fills the positions beyond the coded ones with the nearest coded column and row of the same parity.
+
+    Same parity, so that a position of the first pass takes one that is decoded. Without this, the networks would
+    see bare means there, and predict the last column and row from them.
+    """
+    if y_hat.shape[1:] == (grid.height, grid.width):
+        return y_hat
+    rows, columns = (np.arange(side) for side in y_hat.shape[1:])
+    rows, columns = (
+        np.where(index < coded, index, np.maximum(coded - 1 - (index - coded + 1) % 2, 0))
+        for index, coded in ((rows, grid.height), (columns, grid.width))
+    )
+    return np.ascontiguousarray(y_hat[:, rows[:, None], columns])
 
 
 def _padded(rgb: Pixels, grid: Grid) -> Pixels:

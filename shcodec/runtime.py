@@ -124,6 +124,8 @@ class Model:
             options.intra_op_num_threads = self.threads
             options.enable_cpu_mem_arena = False
             options.log_severity_level = 3
+            # a model has several sessions with threads of their own: those that wait must not hold the cores
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             weights = {
                 name: onnxruntime.OrtValue.ortvalue_from_numpy(array.astype(np.float32))
                 for name, array in tensors.items()

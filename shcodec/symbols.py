@@ -152,6 +152,7 @@ class SymbolTables:
         except (KeyError, IndexError, ValueError) as error:
             raise ModelError(f"the model's tables are incomplete: {error}") from None
         self._check()
+        self._bank_tables: dict[int, list[entropy.Table]] = {}  # rows of the bank that were needed so far
         self.band_of = np.searchsorted(starts, np.arange(self.classes), side="right") - 1
         self.dims = [0 if b < 0 else self.bands[b].dim for b in self.band_of]
 
@@ -194,7 +195,9 @@ class SymbolTables:
         return entropy.Table(entropy.integer_table(np.ones(rows)))
 
     def _hyper_tables(self, row: int) -> list[entropy.Table]:
-        return [entropy.Table(channel) for channel in self.bank[row]]
+        if row not in self._bank_tables:
+            self._bank_tables[row] = [entropy.Table(channel) for channel in self.bank[row]]
+        return self._bank_tables[row]
 
     # -- classes ----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -71,7 +72,10 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None], *, force: bool, q
         UsageError: at once; wrong usage is the same for every job.
         click.exceptions.Exit: with code 1 at the end, if a job failed.
     """
-    if any(job.target == STDIO for job in jobs) and sys.stdout.isatty():
+    writes = any(job.target == STDIO for job in jobs)
+    if writes and sys.stdout is None:
+        raise UsageError("standard output is closed; name an output")
+    if writes and sys.stdout.isatty():
         raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
     refused = set() if force else {job for job in jobs if os.path.isfile(job.target) and not job.onto_itself}
     for job in jobs:
@@ -125,6 +129,8 @@ def make_folder(folder: str | None) -> None:
 def open_input(source: str) -> Iterator[BinaryIO]:
     """Opens an input for reading, or standard input for "-"."""
     if source == STDIO:
+        if sys.stdin is None:  # closed by whoever started the command
+            raise OSError(errno.EBADF, "standard input is closed")
         yield sys.stdin.buffer
         return
     with open(source, "rb") as file:
