@@ -12,6 +12,7 @@ import torch
 from toy_training import FAMILIES, toy_config
 
 from shcodec import runtime, symbols
+from shcodec.entropy import integer_table
 from shcodec.errors import UsageError
 from shcodec.nets.codec import CodecNet, first_half
 from shcodec.nets.config import ModelConfig
@@ -145,13 +146,14 @@ def test_linear_shortcuts_start_as_principal_components(family: str) -> None:
 def class_tables(class_map: ClassMap, config: ModelConfig) -> symbols.SymbolTables:
     """The codec's tables around the integers of a float class map."""
     weight, shift, bias = class_map.integers()
+    size = 2 * config.hyper.limit + 1
     tensors: dict[str, Any] = {
         "latent.channels": np.array([config.latent], np.int32),
         "class.count": np.array([64], np.int32),
         "class.bands": np.array([0], np.int32),
         "codebook.0": np.zeros((2, 1), np.float16),
         "histogram.0": np.full((64, 2), 1 << 23, np.uint32),
-        "hyper.bank": np.ones((1, config.hyper.channels, 2 * config.hyper.limit + 1), np.uint32),
+        "hyper.bank": np.tile(integer_table(np.ones(size)), (1, config.hyper.channels, 1)),
         "class_map.weight": weight.numpy(),
         "class_map.shift": shift.numpy(),
         "class_map.bias": bias.numpy(),

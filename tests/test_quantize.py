@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shcodec import symbols
+from shcodec.entropy import integer_table
 from shcodec.nets.codec import first_half
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks, Quantised
@@ -286,6 +287,10 @@ def test_nothing_coded_is_no_rate() -> None:
 # -- grouping ---------------------------------------------------------------------------------------
 
 
+def uniform_tables(*shape: int) -> np.ndarray:
+    return np.broadcast_to(integer_table(np.ones(shape[-1])), shape)
+
+
 def codec_tables(config: QuantiserConfig, *, hyper: bool) -> symbols.SymbolTables:
     """The codec's tables for the same bands, with made-up contents."""
     tensors = {
@@ -295,9 +300,9 @@ def codec_tables(config: QuantiserConfig, *, hyper: bool) -> symbols.SymbolTable
     }
     for i, band in enumerate(config.bands):
         tensors[f"codebook.{i}"] = np.zeros((band.codewords, band.dim), np.float16)
-        tensors[f"histogram.{i}"] = np.ones((band.last - band.first + 1, band.codewords), np.uint32)
+        tensors[f"histogram.{i}"] = uniform_tables(band.last - band.first + 1, band.codewords)
     if hyper:
-        tensors["hyper.bank"] = np.ones((1, 2, 3), np.uint32)
+        tensors["hyper.bank"] = uniform_tables(1, 2, 3)
         tensors["class_map.weight"] = np.zeros((96, 2), np.int8)
         tensors["class_map.shift"] = np.zeros(6, np.uint8)
         tensors["class_map.bias"] = np.zeros((17, 6), np.int32)
