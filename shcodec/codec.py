@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from shcodec import container, zoo
 from shcodec.errors import PictureError
-from shcodec.runtime import Model, interpolate
+from shcodec.runtime import GUARDED, Model, interpolate
 from shcodec.symbols import Floats, Grid, Indices, Order, first_half
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ def _latent(
         if number == 1:
             seen = _extended(y_hat, grid)
             y_hat += model.refine(seen, features[0], beta_byte) * ~first_half(*shape)
+            _guard(y_hat, seen, step)
         indices = choose(order, y_hat[coded], step[coded])
         values = tables.values(order, indices, size).reshape(tables.latent, grid.height, grid.width)
         y_hat[coded] += step[coded] * values
@@ -211,6 +212,25 @@ def _extended(y_hat: Floats, grid: Grid) -> Floats:
         for index, coded in ((rows, grid.height), (columns, grid.width))
     )
     return np.ascontiguousarray(y_hat[:, rows[:, None], columns])
+
+
+def _guard(y_hat: Floats, seen: Floats, step: Floats) -> None:
+    """Keeps second-pass means of the lowest frequencies between their four decoded neighbours, in place.
+
+    Brightness is continuous, and a network that has seen few white skies may predict a mean that no codeword
+    of the element's class can mend. One step of slack; the first half is left as it is.
+
+    Args:
+        y_hat: (M, h, w) decoded first half, means of the second.
+        seen: the same with positions beyond the picture filled.
+        step: (M, h, w).
+    """
+    count, height, width = GUARDED, *y_hat.shape[1:]
+    around = np.pad(seen[:count], ((0, 0), (1, 1), (1, 1)), mode="reflect" if min(height, width) > 1 else "edge")
+    sides = (around[:, :-2, 1:-1], around[:, 2:, 1:-1], around[:, 1:-1, :-2], around[:, 1:-1, 2:])
+    low, high = np.minimum.reduce(sides) - step[:count], np.maximum.reduce(sides) + step[:count]
+    means = ~first_half(*y_hat.shape)[:count]
+    y_hat[:count] = np.where(means, np.clip(y_hat[:count], low, high), y_hat[:count])
 
 
 def _padded(rgb: Pixels, grid: Grid) -> Pixels:

@@ -25,6 +25,8 @@ WINDOW = 96  # latent rows and columns that the networks see at once (1536 pixel
 HALOS = {"analysis": 16, "hyper": 4, "refine": 2, "synthesis": 8}
 PREFIXES = {"analysis": ("g_a.", "h_a."), "hyper": ("h_s.",), "refine": ("refine.",), "synthesis": ("g_s.",)}
 
+GUARDED = 3  # channels whose second-pass means stay between their neighbours: brightness and two colours
+
 Tensors = dict[str, npt.NDArray[Any]]
 
 

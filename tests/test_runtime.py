@@ -134,6 +134,7 @@ def learner() -> Any:
 @pytest.mark.parametrize("beta", [2, 50, 700])
 def test_pixels_are_those_of_torch(model: Model, learner: Any, beta: float) -> None:
     torch = pytest.importorskip("torch")
+    from shcodec.nets.codec import Latents
     from shcodec.nets.layers import knot_weights
 
     data = codec.encode_array(make_photo(128, 192), beta, model=model)
@@ -151,8 +152,9 @@ def test_pixels_are_those_of_torch(model: Model, learner: Any, beta: float) -> N
         features, mean, step = net.h_s(torch.from_numpy(z[None].astype(np.float32)), net.h_s.gain(weights))
         first = mean + step * values[0]
         half = torch.from_numpy(first_half(*shape))
-        shift = net.refine(first, features, net.refine.gain(weights))
-        y_hat = torch.where(half, first, mean + shift + step * values[1])
+        latents = Latents(y=mean, mean=mean, step=step, coordinate=mean, features=features, z=None)
+        second = net.second_means(first, latents, beta_byte)
+        y_hat = torch.where(half, first, second + step * values[1])
         pixels = net.synthesise(y_hat, beta_byte)[0].round().clamp(0, 255).permute(1, 2, 0).numpy()
     assert np.abs(codec.decode_array(data, model=model) - pixels).max() <= 1
 

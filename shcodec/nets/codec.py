@@ -13,6 +13,7 @@ from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
 from shcodec.nets.layers import knot_weights
 from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, Analysis, Synthesis
+from shcodec.runtime import GUARDED
 from shcodec.symbols import class_coordinate
 
 
@@ -97,7 +98,16 @@ class CodecNet(nn.Module):
     def second_means(self, first: Tensor, latents: Latents, beta_byte: Tensor) -> Tensor:
         """Means of the second half: (B, M, h, w), given decoded latents on the first half and mu0 elsewhere."""
         gain = self.refine.gain(knot_weights(beta_byte))
-        return latents.mean + self.refine(first, latents.features, gain)  # type: ignore[no-any-return]
+        means = latents.mean + self.refine(first, latents.features, gain)
+        # the lowest frequencies stay between their four neighbours, which belong to the first half
+        mode = "reflect" if min(first.shape[2:]) > 1 else "replicate"
+        around = F.pad(first[:, :GUARDED], (1, 1, 1, 1), mode=mode)
+        sides = torch.stack(
+            [around[..., :-2, 1:-1], around[..., 2:, 1:-1], around[..., 1:-1, :-2], around[..., 1:-1, 2:]]
+        )
+        step = latents.step[:, :GUARDED]
+        low = torch.clamp(means[:, :GUARDED], sides.amin(0) - step, sides.amax(0) + step)
+        return torch.cat([low, means[:, GUARDED:]], 1)
 
     def synthesise(self, y_hat: Tensor, beta_byte: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), 0..255, neither rounded nor clipped."""

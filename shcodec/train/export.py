@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 import warnings
@@ -29,6 +30,8 @@ from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner
 
 OPSET = 17
+REACH = 400.0  # steps: what a scalar codebook reaches, at least
+OUTER_SPACING = 2.0  # between levels that training never needed
 ENCODER_PARTS = ("net.g_a.", "net.h_a.")
 TRAINING_PARTS = ("density.", "histograms.", "net.class_map.", "net.prior_knots")
 
@@ -89,10 +92,11 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
     decoder["class.count"] = np.array([quantiser.classes], np.int32)
     decoder["class.bands"] = np.array([band.first for band in quantiser.bands], np.int32)
     for i in range(len(quantiser.bands)):
-        decoder[f"codebook.{i}"] = _half(learner.books.codebooks[i])
-        decoder[f"histogram.{i}"] = np.stack(
-            [integer_table(row) for row in learner.books.histogram(i).double().numpy()]
-        )
+        codebook, histogram = learner.books.codebooks[i].detach().cpu(), learner.books.histogram(i).double().numpy()
+        if config.model.has_hyper and quantiser.bands[i].dim == 1:
+            codebook, histogram = _widened(codebook, histogram)
+        decoder[f"codebook.{i}"] = _half(codebook)
+        decoder[f"histogram.{i}"] = np.stack([integer_table(row) for row in histogram])
     if config.model.has_hyper:
         bank = learner.get_buffer("bank").double().numpy()
         decoder["hyper.bank"] = np.stack([[integer_table(channel) for channel in row] for row in bank])
@@ -103,6 +107,22 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
             "class_map.bias": bias.numpy(),
         }
     return decoder, encoder, training
+
+
+def _widened(codebook: Tensor, histogram: Any) -> tuple[Tensor, Any]:
+    """Adds sparse outer levels to a scalar codebook: a rare residual (a white sky, say) costs bits, not a wrong block.
+
+    Args:
+        codebook: (L, 1), sorted.
+        histogram: (classes, L) probabilities.
+
+    Returns:
+        (L + 2 n, 1) and (classes, L + 2 n), n new levels on either side, the rarest the tables can hold.
+    """
+    number = max(0, math.ceil((REACH - float(codebook.abs().max())) / OUTER_SPACING))
+    outside = OUTER_SPACING * torch.arange(1, number + 1)[:, None]
+    wide = torch.cat([codebook[:1] - outside.flip(0), codebook, codebook[-1:] + outside])
+    return wide, np.pad(histogram, ((0, 0), (number, number)))
 
 
 # -- graphs -----------------------------------------------------------------------------------------
@@ -252,8 +272,11 @@ def _copy_tensors(learner: Learner, tensors: Tensors, decoder: Tensors) -> None:
         if not name.startswith("books."):
             parameter.copy_(torch.from_numpy(tensors[name.removeprefix("net.")].astype(np.float32)))
     for i in range(len(learner.books.codebooks)):
-        learner.books.codebooks[i].copy_(torch.from_numpy(decoder[f"codebook.{i}"].astype(np.float32)))
-        histogram = torch.from_numpy(decoder[f"histogram.{i}"].astype(np.float32))
+        size = len(learner.books.codebooks[i])
+        outer = (len(decoder[f"codebook.{i}"]) - size) // 2  # levels that the export added on either side
+        inner = slice(outer, outer + size)
+        learner.books.codebooks[i].copy_(torch.from_numpy(decoder[f"codebook.{i}"][inner].astype(np.float32)))
+        histogram = torch.from_numpy(decoder[f"histogram.{i}"][:, inner].astype(np.float32))
         learner.books.get_buffer(f"counts{i}").copy_(histogram / histogram.sum(1, keepdim=True) * 500)
     if "hyper.bank" in decoder:
         learner.get_buffer("bank").copy_(torch.from_numpy(decoder["hyper.bank"].astype(np.float32)))
