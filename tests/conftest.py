@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from shcodec.cli import main
+from shcodec.runtime import Model
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -81,6 +82,12 @@ def shc(capsys: pytest.CaptureFixture[str]) -> Shc:
         return Outcome(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """The frozen model, loaded on one thread."""
+    return Model(GOLDEN / "model", threads=1)
 
 
 def run_process(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import GOLDEN, ROOT, make_photo
+from conftest import ROOT, make_photo
 from PIL import Image
 
 import shcodec
@@ -26,16 +26,7 @@ Pixels = npt.NDArray[np.uint8]
 SIDES = [(1, 1), (1, 70), (70, 1), (16, 16), (63, 65), (130, 67), (64, 128), (17, 200)]  # height, width
 
 
-@pytest.fixture(autouse=True)
-def frozen_model(tiny_model: str) -> str:
-    """Every test here finds the frozen model, whatever else is installed."""
-    return tiny_model
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    """The frozen model, loaded on one thread."""
-    return Model(GOLDEN / "model", threads=1)
+pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever else is installed
 
 
 def smooth(height: int, width: int) -> Pixels:

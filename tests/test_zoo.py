@@ -14,17 +14,7 @@ from shcodec import codec, runtime, zoo
 from shcodec.errors import ModelError
 from shcodec.runtime import Model
 
-
-@pytest.fixture(autouse=True)
-def frozen_model(tiny_model: str) -> str:
-    """Every test here finds the frozen model, whatever else is installed."""
-    return tiny_model
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    """The frozen model, loaded on one thread."""
-    return Model(GOLDEN / "model", threads=1)
+pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever else is installed
 
 
 @pytest.fixture
