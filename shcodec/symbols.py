@@ -375,6 +375,17 @@ def first_half(channels: int, height: int, width: int) -> npt.NDArray[np.bool_]:
     return first
 
 
+def nearest_coded(side: int, coded: int) -> npt.NDArray[np.int64]:
+    """For every row (or column) of a latent the coded one that stands for it: itself, or the last of its parity.
+
+    Args:
+        side: rows in all, those beyond the picture included.
+        coded: rows that are coded.
+    """
+    index = np.arange(side)
+    return np.where(index < coded, index, np.maximum(coded - 1 - (index - coded + 1) % 2, 0))
+
+
 def _search(vectors: Floats, band: Band, bits: Floats) -> Indices:
     """Full search over the codebook; (n, d) -> (n,)."""
     # |v - c|^2 + bits less |v|^2 as one product: (v, 1) times (-2 c, |c|^2 + bits)

@@ -283,7 +283,7 @@ def test_sigma_never_falls_below_its_start() -> None:
 def test_sigma_rises_in_a_training(mode: str, make_trainer: Callable[[TrainConfig], Trainer]) -> None:
     schedule = Schedule(steps=120, warmup=2, codebooks=0.5, hard=1.0)
     annealing = Annealing(mode=mode, start=1.0, end=20.0, gain=30.0, horizon=5.0)
-    trainer = make_trainer(toy_config("seed", forward="soft", lr=3e-3, schedule=schedule, annealing=annealing))
+    trainer = make_trainer(toy_config("seed", forward="soft", lr=1e-3, schedule=schedule, annealing=annealing))
     steps(trainer, 65)
     early, gap = trainer.sigma.value, trainer.sigma.first_gap
     steps(trainer, 54)

@@ -48,7 +48,7 @@ class TrainConfig:
     forward: str = "hard"  # what the decoder sees beside a soft assignment: "soft" or "hard"
     batch: int = 8
     crop: int = 128
-    late_crop: int = 256  # in the last phase, with fewer pictures per batch
+    late_crop: int = 256  # after the smooth phase, with fewer pictures per batch
     lr: float = 8e-4
     codebook_lr: float = 1e-3
     last_lr: float = 5e-6

@@ -84,7 +84,8 @@ class Crops:
     def batch(self, step: int, size: int, count: int) -> tuple[Pixels, npt.NDArray[np.int64]]:
         """Crops and beta bytes of one step.
 
-        Crops are flipped, rotated and rescaled by 0.6 to 1.4; the bytes are stratified over beta 3..3500.
+        Crops are flipped, rotated and rescaled by 0.6 to 1.4, some are brightened or darkened, stretched or flattened,
+        and one in 25 is grey; the bytes are stratified over beta 3..3500.
 
         Returns:
             (count, size, size, 3) uint8 and (count,) int64.
@@ -104,5 +105,16 @@ class Crops:
         crop = picture[top : top + side, left : left + side]
         if side != size:
             crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
+        if rng.random() < 0.3:
+            crop = _toned(crop, rng)
+        if rng.random() < 0.04:
+            crop = np.asarray(Image.fromarray(crop).convert("L").convert("RGB"))
         crop = np.rot90(crop, int(rng.integers(4)))
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
+
+
+def _toned(crop: Pixels, rng: np.random.Generator) -> Pixels:
+    """Another brightness and contrast: skies and shadows at both ends of the range are rare in small sets."""
+    contrast, shift = rng.uniform(0.5, 1.3), rng.uniform(-70, 70)
+    table = np.clip((np.arange(256) - 127.5) * contrast + 127.5 + shift, 0, 255).round().astype(np.uint8)
+    return table[crop]

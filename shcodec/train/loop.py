@@ -26,6 +26,13 @@ from shcodec.train.progress import Progress
 
 LOG_EVERY = 50
 CHECKPOINT_SECONDS = 120.0
+RATES = (  # learning rates by a part of the parameter's name, in proportion to those of the convolutions
+    ("bias_knots", 20.0),  # classes: their scale is 0..63, and they start up to 20 from where they end
+    ("class_map.weight", 3.0),
+    ("knots", 2.0),  # modulation and steps: every row is touched by an eighth of the batches
+    ("histograms", 10.0),
+    ("shortcut", 0.2),  # start near their optimum: large steps would only shake them
+)
 FIELDS = (
     "step", "seconds", "phase", "lr", "loss", "mse", "bpp", "hyper_bpp", "psnr", "sigma", "gap", "usage",
     "perplexity", "symbols", "reseeded",
@@ -116,20 +123,15 @@ class Trainer:
     # -- one step ---------------------------------------------------------------------------------
 
     def make_optimiser(self) -> torch.optim.AdamW:
-        """A fresh optimiser of everything that is not frozen; codebooks and z histograms have rates of their own."""
-        books = [p for p in self.learner.books.parameters() if p.requires_grad]
-        tables = [p for n, p in self.learner.named_parameters() if "histograms" in n and p.requires_grad]
-        # the shortcuts start near their optimum: large steps would only shake them
-        linear = [p for n, p in self.learner.named_parameters() if "shortcut" in n and p.requires_grad]
-        taken = {id(p) for p in (*books, *tables, *linear)}
-        rest = [p for p in self.learner.parameters() if p.requires_grad and id(p) not in taken]
-        groups = [
-            {"params": rest, "scale": 1.0},
-            {"params": books, "scale": self.config.codebook_lr / self.config.lr},
-            {"params": tables, "scale": 10.0},
-            {"params": linear, "scale": 0.2},
-        ]
-        groups = [g for g in groups if g["params"]]
+        """A fresh optimiser of everything that is not frozen, with rates in proportion to what parameters span."""
+        by_scale: dict[float, list[torch.nn.Parameter]] = {}
+        for name, parameter in self.learner.named_parameters():
+            if parameter.requires_grad:
+                scale = next((scale for part, scale in RATES if part in name), 1.0)
+                if name.startswith("books."):
+                    scale = self.config.codebook_lr / self.config.lr
+                by_scale.setdefault(scale, []).append(parameter)
+        groups = [{"params": parameters, "scale": scale} for scale, parameters in by_scale.items()]
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -139,7 +141,7 @@ class Trainer:
     def batch_size(self) -> tuple[int, int]:
         """Side of the crops and their number in the present phase: about the same area throughout."""
         c = self.config
-        if self.phase is Phase.HARD:
+        if self.phase is not Phase.SMOOTH:
             return c.late_crop, max(1, c.batch * c.crop**2 // c.late_crop**2)
         return c.crop, c.batch
 

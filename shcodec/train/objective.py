@@ -13,6 +13,7 @@ from shcodec.container import byte_to_beta
 from shcodec.nets.codec import CodecNet, Latents, first_half
 from shcodec.quantize.codebooks import ClassCodebooks, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity
+from shcodec.symbols import nearest_coded
 from shcodec.train.config import TrainConfig
 
 SLOPE = 0.4  # the loss is (D + beta R) * beta^-0.4: all rates weigh alike (from the slopes of BPG on photographs)
@@ -136,14 +137,18 @@ def _residuals(
     y, mean = latents.y, latents.mean
     classes = classes_of(learner, latents, beta_byte)
     # as in the codec: positions that hold no pixel of the picture are not coded, their residual is 0
+    rows, columns = (side - border // 16 for side, border in zip(y.shape[2:], state.border, strict=True))
     inside = torch.zeros(y.shape[2:], dtype=torch.bool, device=y.device)
-    inside[: y.shape[2] - state.border[0] // 16, : y.shape[3] - state.border[1] // 16] = True
+    inside[:rows, :columns] = True
     if not learner.config.model.has_hyper:
         value, hard, rate = _quantise(learner, latents, mean, classes, inside.expand_as(y), weight, state)
         return mean + latents.step * value, mean + latents.step * hard, rate
     first = first_half(*y.shape[1:]).to(y.device).expand_as(y)
     value, hard, rate = _quantise(learner, latents, mean, classes, first & inside, weight, state)
     seen = mean + latents.step * (hard if state.phase is Phase.HARD else value)
+    if state.border != (0, 0):  # as in the codec: the nearest coded position stands for one that is not
+        down, across = (torch.from_numpy(nearest_coded(*pair)) for pair in zip(y.shape[2:], (rows, columns), strict=True))
+        seen = seen[:, :, down.to(y.device)[:, None], across.to(y.device)]
     second_mean = learner.net.second_means(seen, latents, beta_byte)
     value2, hard2, rate2 = _quantise(learner, latents, second_mean, classes, ~first & inside, weight, state)
     centre = torch.where(first, mean, second_mean)
