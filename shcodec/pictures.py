@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from shcodec.container import MAX_PIXELS, MAX_SIDE
-from shcodec.errors import LimitError, PictureError, ShcError
+from shcodec.errors import LimitError, PictureError, ShcError, UsageError
 
 RGBArray = npt.NDArray[np.uint8]
 
@@ -134,12 +134,12 @@ def format_for(path: str | os.PathLike[str]) -> str:
     """Pillow's name of the format that the suffix of `path` stands for.
 
     Raises:
-        PictureError: the suffix is missing or not one of `FORMATS`.
+        UsageError: the suffix is missing or not one of `FORMATS`.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         what = f"unknown picture suffix '{suffix}'" if suffix else "no picture suffix"
-        raise PictureError(f"{os.fspath(path)}: {what} (one of {' '.join(FORMATS)})")
+        raise UsageError(f"{os.fspath(path)}: {what} (one of {' '.join(FORMATS)})")
     return FORMATS[suffix]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from conftest import GOLDEN, Outcome, Shc, run_process
 
 from shcodec import codec
+from shcodec.cli.files import Job, write_output
 
 
 @pytest.fixture
@@ -182,7 +185,7 @@ def test_unwritable_outputs(folder: Path, shc: Shc) -> None:
     assert_fails(shc("decode", "good.shc", "absent/out.png"), "absent/out.png: No such file or directory")
     assert_fails(shc("decode", "good.shc", "photo.png/out.png"), "photo.png/out.png: Not a directory")
     assert_fails(shc("decode", "good.shc", f"{'x' * 300}.png"), "File name too long")
-    assert_fails(shc("decode", "good.shc", "out.xyz"), "out.xyz: unknown picture suffix")
+    assert_fails(shc("decode", "good.shc", "out.xyz"), "out.xyz: unknown picture suffix", code=2)
     assert_fails(shc("decode", "good.shc", "-o", "photo.png"), "photo.png: File exists")
 
 
@@ -194,6 +197,33 @@ def test_a_full_disk(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("os.replace", full)
     assert_fails(shc("decode", "-f", "good.shc"), "good.png: No space left on device")
     assert Path("good.png").read_bytes() == b"precious"
+
+
+def test_overwriting_keeps_permissions(folder: Path, shc: Shc) -> None:
+    Path("good.png").write_bytes(b"old")
+    Path("good.png").chmod(0o640)
+    assert shc("decode", "-f", "good.shc").code == 0
+    assert stat.S_IMODE(Path("good.png").stat().st_mode) == 0o640
+
+
+def test_standard_output_is_named_in_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(Full()))
+    with pytest.raises(OSError, match="standard output"):
+        write_output(Job("in.shc", "-"), b"data")
+
+
+def test_a_damaged_model_does_not_hide_the_others(shc: Shc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model.toml").write_text("not toml", encoding="utf-8")
+    monkeypatch.setenv("SHC_MODELS", str(tmp_path))
+    outcome = shc("models")
+    assert outcome.code == 1
+    assert "fast" in outcome.out
+    assert outcome.err.startswith("shc: error: broken:")
 
 
 def test_interruption_leaves_nothing(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from shcodec.errors import LimitError, PictureError
+from shcodec.errors import LimitError, PictureError, UsageError
 from shcodec.pictures import FORMATS, format_for, psnr, read_picture, write_picture
 
 
@@ -249,9 +249,9 @@ def test_every_format_can_be_written(photo: np.ndarray, suffix: str) -> None:
 
 def test_format_follows_the_suffix() -> None:
     assert format_for(Path("x/Y.PNG")) == "PNG"
-    with pytest.raises(PictureError, match=r"unknown picture suffix '\.xyz'"):
+    with pytest.raises(UsageError, match=r"unknown picture suffix '\.xyz'"):
         format_for("a.xyz")
-    with pytest.raises(PictureError, match="no picture suffix"):
+    with pytest.raises(UsageError, match="no picture suffix"):
         format_for("picture")
 
 

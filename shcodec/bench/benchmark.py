@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shcodec.atomic import write_text
 from shcodec.bench import crops, literature, page, plots, report, runner, summary
 from shcodec.bench.codecs import DEFAULT_BETAS, SHC_PREFIX, Codec, select_codecs
 from shcodec.bench.crops import Viewer
 from shcodec.bench.datasets import Dataset, PictureFile, check_name, find_dataset
 from shcodec.bench.progress import progress_bar
 from shcodec.bench.report import CodecInfo, Report
-from shcodec.bench.results import MEASURED, STORED, Cell, Failure, read_csv, stored_cells, write_atomically, write_csv
+from shcodec.bench.results import MEASURED, STORED, Cell, Failure, read_csv, stored_cells, write_csv
 from shcodec.bench.summary import CodecCurve, Comparison
 from shcodec.container import beta_to_byte
 from shcodec.errors import MissingExtraError, ShcError, UsageError
@@ -276,13 +277,13 @@ def _prepare_folder(out: Path, *, resume: bool, force: bool) -> None:
 
 
 def _write_report(result: Report, viewers: Sequence[Viewer], out: Path) -> None:
-    write_atomically(out / "curves.csv", report.curves_csv(result))
+    write_text(out / "curves.csv", report.curves_csv(result))
     figures = plots.draw(result)
     plots.write_png(figures, out)
-    write_atomically(out / "report.html", page.render(result, figures, viewers))
+    write_text(out / "report.html", page.render(result, figures, viewers))
     # Last, since it says that the run is complete.
     _write_json(out, {**report.to_json(result), "complete": True})
 
 
 def _write_json(out: Path, document: Mapping[str, Any]) -> None:
-    write_atomically(out / "results.json", report.json_text(document))
+    write_text(out / "results.json", report.json_text(document))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from shcodec import zoo
+from shcodec.atomic import write_text
 from shcodec.bench.codecs import SHC_PREFIX
 from shcodec.bench.report import Report
-from shcodec.bench.results import write_atomically
 from shcodec.bench.summary import CodecCurve
 from shcodec.errors import UsageError
 from shcodec.runtime import CARD
@@ -39,7 +39,7 @@ def update_cards(report: Report) -> list[Path]:
         card = zoo.card(name)
         card.setdefault("measured", {})[report.dataset] = _figures(report, curve)
         path = zoo.model_dir(name) / CARD
-        write_atomically(path, tomli_w.dumps(card))
+        write_text(path, tomli_w.dumps(card))
         written.append(path)
     return written
 

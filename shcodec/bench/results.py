@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from shcodec.atomic import write_text
 from shcodec.errors import ShcError
 
 MEASURED = "measured"
@@ -170,14 +170,7 @@ def csv_text(cells: Iterable[Cell], *, header: bool) -> str:
 
 def write_csv(path: Path, cells: Iterable[Cell]) -> None:
     """Replace a file by these cells, at once: an interrupted call leaves the old file."""
-    write_atomically(path, csv_text(cells, header=True))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then move it to its place."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, csv_text(cells, header=True))
 
 
 def read_csv(path: Path) -> list[Cell]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +14,7 @@ from typing import BinaryIO, TypeVar
 
 from click.exceptions import Exit
 
+from shcodec.atomic import replacing
 from shcodec.cli.console import one_line, progress, report_error, shown
 from shcodec.container import MAX_CHUNKS_SIZE, MAX_HEADER_SIZE, MAX_SIDE, unpack_header
 from shcodec.errors import ShcError, UsageError
@@ -168,37 +167,18 @@ def write_output(job: Job, data: bytes | memoryview) -> None:
     """
     if job.onto_itself:
         raise UsageError(f"the output {shown(job.target)} is the input itself; name another")
-    if job.target == STDIO:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    elif os.path.exists(job.target) and not os.path.isfile(job.target):
-        with open(job.target, "wb") as file:
-            file.write(data)
-    else:
-        with _replacing(job.target) as file:
-            file.write(data)
-
-
-@contextmanager
-def _replacing(target: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of `target` when the block ends well, and vanishes when it does not."""
-    final = os.path.realpath(target)
-    temporary = os.path.join(os.path.dirname(final), f".shc-{secrets.token_hex(6)}.tmp")
     try:
-        # O_EXCL: never through a link that someone else put there. 0o666: the umask decides, as for any new file.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        if job.target == STDIO:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        elif os.path.exists(job.target) and not os.path.isfile(job.target):
+            with open(job.target, "wb") as file:
+                file.write(data)
+        else:
+            with replacing(job.target) as file:
+                file.write(data)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, target) from error
-    try:
-        with open(descriptor, "wb") as file:
-            yield file
-        os.replace(temporary, final)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, target) from error
-        raise
+        raise OSError(error.errno, error.strerror, "standard output" if job.target == STDIO else job.target) from error
 
 
 def _beside(path: Path, folder: str | None, suffix: str) -> Path:

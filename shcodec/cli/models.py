@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import click
+from click.exceptions import Exit
 
-from shcodec.cli.console import print_json, print_table, report_error, say
+from shcodec.cli.console import one_line, print_json, print_table, report_error, say
+from shcodec.errors import ShcError
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,22 @@ def list_models(as_json: bool = False) -> None:
     """List the models: name, id, family and size; * marks the default."""
     from shcodec import zoo
 
-    found = [describe(name) for name in zoo.model_names()]
+    found = []
+    failed = False
+    for name in zoo.model_names():
+        try:
+            found.append(describe(name))
+        except ShcError as error:  # the others are still listed
+            report_error(f"{name}: {one_line(error)}")
+            failed = True
     if as_json:
         for model in found:
             print_json(asdict(model))
-        return
-    rows = [(m.name, m.id, m.family, f"{m.bytes / 2**20:.1f} MiB", "*" if m.default else "") for m in found]
-    print_table(("name", "id", "family", "size", "default"), rows)
+    else:
+        rows = [(m.name, m.id, m.family, f"{m.bytes / 2**20:.1f} MiB", "*" if m.default else "") for m in found]
+        print_table(("name", "id", "family", "size", "default"), rows)
+    if failed:
+        raise Exit(1)
 
 
 @command.command()
