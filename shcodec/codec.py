@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from shcodec import container, zoo
-from shcodec.errors import PictureError
-from shcodec.runtime import GUARDED, Model, interpolate
-from shcodec.symbols import Floats, Grid, Indices, Order, first_half
+from shcodec.effort import Report, effort_of, refine
+from shcodec.encoder import Pixels, analyse, check_pixels, code
+from shcodec.errors import UsageError
+from shcodec.latent import decoded_latent
+from shcodec.runtime import Model
+from shcodec.search import Found, goal_of, search
+from shcodec.symbols import Grid
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Pixels = npt.NDArray[np.uint8]
-Hyper = npt.NDArray[np.int8] | None
+DEFAULT_BETA = 50.0
 
 
 @dataclass(frozen=True)
@@ -54,30 +55,45 @@ class FileInfo:
 
 def encode(
     image: Image.Image | Pixels | str | os.PathLike[str] | BinaryIO,
-    beta: float = 50.0,
+    beta: float | None = None,
     *,
     model: str = zoo.DEFAULT_MODEL,
+    size: int | None = None,
+    bpp: float | None = None,
+    psnr: float | None = None,
+    effort: int | None = None,
+    strict: bool = False,
 ) -> bytes:
     """Compresses a picture.
+
+    At most one of `beta`, `size`, `bpp` and `psnr` says what is wanted; without any it is beta = 50.
 
     Args:
         image: a Pillow picture, (H, W, 3) uint8 samples, a path, or a binary file object. What is not RGB is converted.
         beta: 2 (largest file) to 4096; D + beta * R is minimised, D the squared error on 0..255, R bits per pixel.
         model: name of an installed model.
+        size: bytes of the whole file, which has at most these and at least 97 % of them.
+        bpp: the same in bits per pixel.
+        psnr: dB of the decoded 8-bit picture, met within 0.1 dB.
+        effort: 0 to 9, how hard to try; None is 3. From 7 on torch is needed (extra `train`).
+        strict: fail where the model cannot meet a size or a PSNR for this picture, instead of taking what is nearest.
 
     Returns:
         The bytes of an .shc file.
 
     Raises:
-        UsageError: beta is out of range.
+        UsageError: an argument is out of range, or two contradict each other.
         PictureError: not a readable picture.
         UnknownModelError: there is no such model.
+        TargetError: what was wanted cannot be met, and `strict`.
+        MissingExtraError: the effort needs torch, which is not installed.
+        LimitError: the picture is too large for the effort.
     """
     from shcodec.pictures import read_picture
 
-    if isinstance(image, np.ndarray):
-        return encode_array(image, beta, model=model)
-    return encode_array(read_picture(image).rgb, beta, model=model)
+    rgb = image if isinstance(image, np.ndarray) else read_picture(image).rgb
+    found = encode_found(rgb, beta, model=model, size=size, bpp=bpp, psnr=psnr, effort=effort, strict=strict)
+    return found.coded.data
 
 
 def decode(
@@ -110,39 +126,62 @@ def decode(
 
 
 def encode_array(
-    rgb: Pixels, beta: float = 50.0, *, model: str | Model = zoo.DEFAULT_MODEL, rate_weight: float | None = None
+    rgb: Pixels,
+    beta: float | None = None,
+    *,
+    model: str | Model = zoo.DEFAULT_MODEL,
+    rate_weight: float | None = None,
+    effort: int | None = None,
 ) -> bytes:
     """Compresses (H, W, 3) uint8 pixels; see `encode`.
 
     Args:
         rgb: pixels.
-        beta: 2 to 4096.
+        beta: 2 to 4096; None is 50.
         model: name of an installed model, or a loaded one.
         rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword, None what
-            the model found best.
+            the model found best. With a number, `effort` means nothing.
+        effort: 0 to 9.
     """
-    beta_byte = container.beta_to_byte(beta)
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
-        raise PictureError(f"pixels must be (H, W, 3) uint8, not {rgb.shape} {rgb.dtype}")
-    height, width = rgb.shape[:2]
-    if max(height, width) > container.MAX_SIDE:
-        raise PictureError(f"{width}x{height} pixels: a side is longer than {container.MAX_SIDE}")
-    model = zoo.load(model) if isinstance(model, str) else model
-    tables, grid = model.tables, Grid.of(height, width)
-    y, z = model.analyse(_padded(rgb, grid), beta_byte)
-    orders = tables.orders(tables.class_map(z, beta_byte, grid))
     if rate_weight is None:
-        rate_weight = float(interpolate(model.encoder_rate_weight, beta_byte))
-    chosen: list[list[Indices]] = []
+        return encode_found(rgb, beta, model=model, effort=effort).coded.data
+    beta_byte = container.beta_to_byte(DEFAULT_BETA if beta is None else beta)
+    check_pixels(rgb)
+    model = zoo.load(model) if isinstance(model, str) else model
+    return code(analyse(model, rgb, beta_byte), beta_byte, rate_weight).data
 
-    def choose(order: Order, mean: Floats, step: Floats) -> list[Indices]:
-        residual = (y[:, : grid.height, : grid.width] - mean) / step
-        chosen.append(tables.search(order, residual.ravel(), rate_weight))
-        return chosen[-1]
 
-    _latent(model, z, beta_byte, grid, orders, choose)
-    payload = tables.write(z, list(zip(orders, chosen, strict=True)))
-    return container.pack(container.Container(model.id, width, height, beta_byte, payload))
+def encode_found(
+    rgb: Pixels,
+    beta: float | None = None,
+    *,
+    model: str | Model = zoo.DEFAULT_MODEL,
+    size: int | None = None,
+    bpp: float | None = None,
+    psnr: float | None = None,
+    effort: int | None = None,
+    strict: bool = False,
+    report: Report = lambda done, total: None,
+) -> Found:
+    """Compresses (H, W, 3) uint8 pixels and tells how it went; see `encode`.
+
+    Args:
+        rgb: pixels.
+        beta, model, size, bpp, psnr, effort, strict: as in `encode`; the model may be a loaded one.
+        report: told (done, total) while a latent is refined by gradient descent.
+    """
+    wanted = [value for value in (beta, size, bpp, psnr) if value is not None]
+    if len(wanted) > 1:
+        raise UsageError("beta, a size, bits per pixel and a PSNR exclude each other")
+    trying = effort_of(effort)
+    beta_byte = container.beta_to_byte(DEFAULT_BETA if beta is None else beta)
+    check_pixels(rgb)
+    goal = goal_of(rgb.shape[0] * rgb.shape[1], size=size, bpp=bpp, psnr=psnr) if wanted and beta is None else None
+    model = zoo.load(model) if isinstance(model, str) else model
+    if goal is not None:
+        return search(model, rgb, goal, trying, report, strict=strict)
+    analysis, weight = refine(analyse(model, rgb, beta_byte), beta_byte, trying, report)
+    return Found(code(analysis, beta_byte, weight), probes=1, analyses=1, missed="")
 
 
 def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:
@@ -159,84 +198,8 @@ def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: 
     grid = Grid.of(file.height, file.width)
     z, orders, indices = model.tables.read(file.payload, file.beta_byte, grid)
     remaining = iter(indices)
-    y_hat = _latent(model, z, file.beta_byte, grid, orders, lambda order, mean, step: next(remaining))
+    y_hat = decoded_latent(model, z, file.beta_byte, grid, orders, lambda order, mean, step: next(remaining))
     return np.ascontiguousarray(model.synthesise(y_hat, file.beta_byte)[: file.height, : file.width])
-
-
-def _latent(
-    model: Model,
-    z: Hyper,
-    beta_byte: int,
-    grid: Grid,
-    orders: Sequence[Order],
-    choose: Callable[[Order, Floats, Floats], list[Indices]],
-) -> Floats:
-    """The decoded latent (M, 4 hz, 4 wz), pass by pass; the encoder chooses the indices on the way.
-
-    Args:
-        model: the model.
-        z: hyper indices or None.
-        beta_byte: rate step.
-        grid: sizes.
-        orders: elements of every pass.
-        choose: (order, means, steps) -> indices of the pass; means and steps (M, h, w) of the coded positions.
-    """
-    tables = model.tables
-    shape = (tables.latent, 4 * grid.hyper_height, 4 * grid.hyper_width)
-    coded = (slice(None), slice(grid.height), slice(grid.width))
-    mean, step, *features = model.describe(z, beta_byte, shape)
-    size = tables.latent * grid.height * grid.width
-    y_hat = mean.copy()
-    for number, order in enumerate(orders):
-        if number == 1:
-            seen = _extended(y_hat, grid)
-            y_hat += model.refine(seen, features[0], beta_byte) * ~first_half(*shape)
-            _guard(y_hat, seen, step)
-        indices = choose(order, y_hat[coded], step[coded])
-        values = tables.values(order, indices, size).reshape(tables.latent, grid.height, grid.width)
-        y_hat[coded] += step[coded] * values
-    return y_hat
-
-
-def _extended(y_hat: Floats, grid: Grid) -> Floats:
-    """Fills the positions beyond the coded ones with the nearest coded column and row of the same parity.
-
-    Same parity, so that a position of the first pass takes one that is decoded. Without this, the networks would
-    see bare means there, and predict the last column and row from them.
-    """
-    if y_hat.shape[1:] == (grid.height, grid.width):
-        return y_hat
-    rows, columns = (np.arange(side) for side in y_hat.shape[1:])
-    rows, columns = (
-        np.where(index < coded, index, np.maximum(coded - 1 - (index - coded + 1) % 2, 0))
-        for index, coded in ((rows, grid.height), (columns, grid.width))
-    )
-    return np.ascontiguousarray(y_hat[:, rows[:, None], columns])
-
-
-def _guard(y_hat: Floats, seen: Floats, step: Floats) -> None:
-    """Keeps second-pass means of the lowest frequencies between their four decoded neighbours, in place.
-
-    Brightness is continuous, and a network that has seen few white skies may predict a mean that no codeword
-    of the element's class can mend. One step of slack; the first half is left as it is.
-
-    Args:
-        y_hat: (M, h, w) decoded first half, means of the second.
-        seen: the same with positions beyond the picture filled.
-        step: (M, h, w).
-    """
-    count, height, width = GUARDED, *y_hat.shape[1:]
-    around = np.pad(seen[:count], ((0, 0), (1, 1), (1, 1)), mode="reflect" if min(height, width) > 1 else "edge")
-    sides = (around[:, :-2, 1:-1], around[:, 2:, 1:-1], around[:, 1:-1, :-2], around[:, 1:-1, 2:])
-    low, high = np.minimum.reduce(sides) - step[:count], np.maximum.reduce(sides) + step[:count]
-    means = ~first_half(*y_hat.shape)[:count]
-    y_hat[:count] = np.where(means, np.clip(y_hat[:count], low, high), y_hat[:count])
-
-
-def _padded(rgb: Pixels, grid: Grid) -> Pixels:
-    """Repeats the last row and column up to whole positions of z, 64 pixels each."""
-    bottom, right = 64 * grid.hyper_height - rgb.shape[0], 64 * grid.hyper_width - rgb.shape[1]
-    return np.pad(rgb, ((0, bottom), (0, right), (0, 0)), mode="edge") if bottom or right else rgb
 
 
 def info(data: bytes) -> FileInfo:

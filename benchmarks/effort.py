@@ -1,0 +1,148 @@
+"""Measures what more effort of the encoder buys: seconds against BD-rate, by level.
+
+    python benchmarks/effort.py [--data FOLDER] [--limit N] [--crop PIXELS] [--levels 0-9] [--model NAME] [--out FILE]
+
+Without --data, the validation pictures in the folder SHC_DATA. BD-rate is that of the mean curve against level 3, the
+default; every picture is coded to a real file at each beta, and decoded. Seconds are medians over all files. Needs the
+extra `bench`, and `train` for levels 7 to 9, which take minutes a picture: --limit and --crop keep them short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from shcodec import codec, zoo
+from shcodec.bench.bd_rate import bd_rate, curve
+from shcodec.bench.report import describe_environment
+from shcodec.effort import DEFAULT_EFFORT, LEVELS
+from shcodec.pictures import RGBArray, psnr, read_picture
+
+BETAS = (8.0, 30.0, 120.0, 500.0)
+"""Rates of the curve: the middle of the range, where pictures of any kind differ least."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print a table and write JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of pictures")
+    parser.add_argument("--limit", type=int, help="so many of the pictures, spread evenly")
+    parser.add_argument("--crop", type=int, help="only the middle of each picture, so many pixels a side at most")
+    parser.add_argument("--levels", type=parse_levels, default=tuple(range(len(LEVELS))), help="such as 0-6 or 3,7,8")
+    parser.add_argument("--model", default=zoo.DEFAULT_MODEL)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("effort.json"))
+    options = parser.parse_args(arguments)
+    if options.data is None and "SHC_DATA" not in os.environ:
+        parser.error("name a folder with --data, or the folder of all data in SHC_DATA")
+    pictures = load(options.data or Path(os.environ["SHC_DATA"], "val"), options.limit, options.crop)
+    levels = sorted({DEFAULT_EFFORT, *options.levels})
+    measured = {level: measure(pictures, options.model, level) for level in levels}
+    document = {
+        "model": options.model,
+        "model_id": zoo.card(options.model)["id"],
+        "pictures": len(pictures),
+        "megapixels": sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures.values()) / 1e6,
+        "crop": options.crop,
+        "betas": BETAS,
+        "levels": {str(level): summary(rows, measured[DEFAULT_EFFORT]) for level, rows in measured.items()},
+        "files": {str(level): rows for level, rows in measured.items()},
+        "environment": describe_environment(shlex.join(["python", "benchmarks/effort.py", *sys.argv[1:]])),
+    }
+    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print_table(document, Console())
+
+
+def parse_levels(text: str) -> tuple[int, ...]:
+    """Levels from "0-6" or "3,7,8"."""
+    if "-" in text:
+        first, last = text.split("-")
+        return tuple(range(int(first), int(last) + 1))
+    return tuple(int(part) for part in text.split(","))
+
+
+def load(folder: Path, limit: int | None, crop: int | None) -> dict[str, RGBArray]:
+    """Pictures of a folder by name, in whole or their middles."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    if limit is not None and limit < len(paths):
+        paths = [paths[int((i + 0.5) * len(paths) / limit)] for i in range(limit)]
+    pictures = {}
+    for path in paths:
+        rgb = read_picture(path).rgb
+        if crop is not None:
+            top, left = (max(0, (side - crop) // 2) for side in rgb.shape[:2])
+            rgb = np.ascontiguousarray(rgb[top : top + crop, left : left + crop])
+        pictures[path.name] = rgb
+    return pictures
+
+
+def measure(pictures: dict[str, RGBArray], model: str, level: int) -> list[dict[str, Any]]:
+    """Code every picture at every beta.
+
+    Returns:
+        One row per file: picture, beta, bytes, bpp, psnr, seconds.
+    """
+    codec.encode_array(next(iter(pictures.values()))[:64, :64], model=model, effort=min(level, 6))  # loads the networks
+    rows = []
+    for name, rgb in track(pictures.items(), f"effort {level}", console=Console(stderr=True), transient=True):
+        for beta in BETAS:
+            start = time.perf_counter()
+            data = codec.encode_array(rgb, beta, model=model, effort=level)
+            spent = time.perf_counter() - start
+            rows.append(
+                {
+                    "picture": name,
+                    "beta": beta,
+                    "bytes": len(data),
+                    "bpp": 8 * len(data) / (rgb.shape[0] * rgb.shape[1]),
+                    "psnr": psnr(codec.decode_array(data), rgb),
+                    "seconds": spent,
+                }
+            )
+    return rows
+
+
+def summary(rows: list[dict[str, Any]], default: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean curve, median seconds, and BD-rate against the default level."""
+    points, anchor = mean_points(rows), mean_points(default)
+    against = bd_rate(curve(*anchor), curve(*points))
+    return {
+        "seconds": statistics.median(row["seconds"] for row in rows),
+        "bd_rate_percent": None if against is None else against.percent,
+        "bpp": points[0],
+        "psnr_db": points[1],
+    }
+
+
+def mean_points(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Bits per pixel and PSNR at each beta, averaged over pictures."""
+    by_beta = [[row for row in rows if row["beta"] == beta] for beta in BETAS]
+    return tuple([statistics.fmean(row[key] for row in part) for part in by_beta] for key in ("bpp", "psnr"))  # type: ignore[return-value]
+
+
+def print_table(document: dict[str, Any], console: Console) -> None:
+    """Print level, seconds, BD-rate."""
+    table = Table(box=box.SIMPLE, title=f"{document['model']}, {document['pictures']} pictures")
+    for heading in ("effort", "seconds a file", "BD-rate against the default"):
+        table.add_column(heading, justify="right")
+    for level, told in document["levels"].items():
+        percent = told["bd_rate_percent"]
+        table.add_row(level, f"{told['seconds']:.2f}", "-" if percent is None else f"{percent:+.2f} %")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""How hard the encoder tries: levels 0 to 9. Files of every level are read by the same decoder.
+
+From level 4 on the latent is refined for the picture at hand. Levels 4 to 6 need no gradients: the decoded picture is
+analysed again, and the latent is moved by what has changed on the way, so that the decoder's output, not its input,
+comes to agree with the picture. Levels 7 to 9 go on from there by gradient descent through the decoder (torch).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from shcodec.container import byte_to_beta
+from shcodec.encoder import (
+    Analysis,
+    Coded,
+    analyse,
+    bits_per_pixel,
+    code,
+    decoded_pixels,
+    distortion,
+    own_rate_weight,
+)
+from shcodec.errors import LimitError, MissingExtraError, UsageError
+from shcodec.runtime import Model
+
+DEFAULT_EFFORT = 3
+MOST_PIXELS = 4_000_000
+"""Pixels of a picture that can be refined by gradient descent, which keeps every layer's output in memory."""
+
+WEIGHTS = (1.0, 2.0, 3.0)  # multiples of the model's own rate weight that are tried on a picture
+NEIGHBOUR = 8  # rate steps to either side at which the price of a bit is measured
+PRICES = (0.5, 4.0)  # least and most that is believed of a measured price, in units of beta
+
+Report = Callable[[int, int], None]
+"""Told (done, total) steps of a refinement."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """One level.
+
+    Attributes:
+        level: 0 to 9.
+        weighed: whether the choice of an index weighs its bits; if not, the nearest codeword is taken.
+        rounds: how often the decoded picture is analysed again.
+        steps: of gradient descent after that.
+    """
+
+    level: int
+    weighed: bool = True
+    rounds: int = 0
+    steps: int = 0
+
+    @property
+    def refines(self) -> bool:
+        """Whether the latent is refined after the analysis."""
+        return self.rounds > 0 or self.steps > 0
+
+
+LEVELS = (
+    Effort(0, weighed=False),
+    Effort(1),
+    Effort(2),
+    Effort(3),
+    Effort(4, rounds=1),
+    Effort(5, rounds=2),
+    Effort(6, rounds=4),
+    Effort(7, rounds=4, steps=100),
+    Effort(8, rounds=4, steps=400),
+    Effort(9, rounds=4, steps=1500),
+)
+
+
+def effort_of(level: int | None) -> Effort:
+    """The effort of a level; None is the default.
+
+    Raises:
+        UsageError: there is no such level.
+        MissingExtraError: the level needs torch, which is not installed.
+    """
+    level = DEFAULT_EFFORT if level is None else level
+    if not 0 <= level < len(LEVELS):
+        raise UsageError(f"the effort must be from 0 to {len(LEVELS) - 1}, not {level}")
+    if LEVELS[level].steps and importlib.util.find_spec("torch") is None:
+        raise MissingExtraError(f"shc encode --effort {level} needs the extra 'train': pip install 'shcodec[train]'")
+    return LEVELS[level]
+
+
+def rate_weight(effort: Effort, model: Model, step: int) -> float:
+    """Lambda of the index choice at a rate step, in squared steps per bit."""
+    return own_rate_weight(model, step) if effort.weighed else 0.0
+
+
+def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tuple[Analysis, float]:
+    """Finds the rate weight that suits a picture, then moves its latent to where the file is better.
+
+    Never to where it is worse: of all that was tried the least D + price * R is kept, D the mean squared error of the
+    decoded 8-bit picture, R bits per pixel.
+
+    Args:
+        analysis: of the picture.
+        step: rate step of the file to be.
+        effort: the level.
+        report: progress of the gradient descent.
+
+    Returns:
+        The analysis with its latent moved, and the rate weight to code it with. Below level 4 nothing changes.
+
+    Raises:
+        LimitError: the picture is too large for gradient descent.
+    """
+    height, width = analysis.rgb.shape[:2]
+    if effort.steps and height * width > MOST_PIXELS:
+        most = f"at most {MOST_PIXELS / 1e6:g} megapixels"
+        raise LimitError(f"effort {effort.level} takes pictures of {most}, not {width}x{height}; effort 6 takes any")
+    weight = rate_weight(effort, analysis.model, step)
+    if not effort.refines:
+        return analysis, weight
+    price = bit_price(analysis, step)
+    tried = [min((_Tried.of(analysis, step, weight * factor, price) for factor in WEIGHTS), key=lambda one: one.loss)]
+    weight = tried[0].weight
+    for _ in range(effort.rounds):
+        tried.append(_Tried.of(_fed_back(analysis, tried[-1].coded), step, weight, price))
+    if effort.steps:
+        from shcodec.descent import descend
+
+        start = min(tried, key=lambda one: one.loss).analysis
+        y = descend(start, step, weight, price, effort.steps, report)
+        tried.append(_Tried.of(replace(start, y=y), step, weight, price))
+    return min(tried, key=lambda one: one.loss).analysis, weight
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A latent, the file that it gives, and how good that is."""
+
+    analysis: Analysis
+    weight: float
+    coded: Coded
+    loss: float
+
+    @staticmethod
+    def of(analysis: Analysis, step: int, weight: float, price: float) -> _Tried:
+        coded = code(analysis, step, weight)
+        return _Tried(analysis, weight, coded, distortion(analysis, coded) + price * bits_per_pixel(analysis, coded))
+
+
+def _fed_back(analysis: Analysis, coded: Coded) -> Analysis:
+    """Adds to a picture's latent what is lost when the decoded picture is analysed again.
+
+    If g_a(g_s(y_hat)) lay at y_hat, a decoder's input that is near y would give a picture near the original. It does
+    not quite: y + (y_hat - g_a(g_s(y_hat))) aims off by the difference.
+    """
+    again = analyse(analysis.model, decoded_pixels(analysis, coded), analysis.beta_byte)
+    inside = coded.y_hat[:, : analysis.grid.height, : analysis.grid.width]
+    return replace(analysis, y=analysis.y + (inside - again.y))
+
+
+def bit_price(analysis: Analysis, step: int) -> float:
+    """What a bit per pixel buys on this picture, in mean squared error, along the model's own curve.
+
+    For a model trained to the end that is beta; for others, what they are best compared at.
+    """
+    beta, weight = byte_to_beta(step), own_rate_weight(analysis.model, step)
+    sides = [code(analysis, min(max(step + way * NEIGHBOUR, 0), 255), weight) for way in (-1, 1)]
+    (more, less), (low, high) = (
+        (bits_per_pixel(analysis, side) for side in sides),
+        (distortion(analysis, side) for side in sides),
+    )
+    measured = (high - low) / (more - less) if more > less else beta
+    return min(max(measured, PRICES[0] * beta), PRICES[1] * beta)

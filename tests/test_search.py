@@ -1,0 +1,202 @@
+"""Rate control: wanted sizes and qualities are met with few trials, and what cannot be met is said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_photo
+from PIL import Image
+
+import shcodec
+from shcodec import codec, search
+from shcodec.container import byte_to_beta
+from shcodec.errors import UsageError
+from shcodec.pictures import psnr
+from shcodec.runtime import Model
+from shcodec.search import LEAST, PROBES, STEPS, TOLERANCE, WORD, SizeGoal, TargetError, follow, goal_of, sample
+
+pytestmark = pytest.mark.usefixtures("tiny_model")
+
+SIDES = [(1, 1), (17, 5), (61, 83), (200, 150), (300, 420)]  # height, width
+
+
+def ends(rgb: np.ndarray, model: Model) -> tuple[bytes, bytes]:
+    """The largest and the smallest file that the search can make."""
+    large, small = (codec.encode_array(rgb, byte_to_beta(int(step)), model=model) for step in STEPS)
+    return large, small
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("sides", SIDES, ids=str)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_sizes_are_met(model: Model, sides: tuple[int, int], share: float) -> None:
+    rgb = make_photo(*sides)
+    large, small = (len(data) for data in ends(rgb, model))
+    wanted = round(small + share * (large - small))
+    found = codec.encode_found(rgb, model=model, size=wanted)
+    size = len(found.coded.data)
+    assert size <= wanted
+    assert size >= LEAST * wanted or wanted - size < WORD or size >= large - WORD
+    assert found.probes <= PROBES
+    assert not found.missed or wanted < 200
+    codec.verify(found.coded.data)
+
+
+def test_bits_per_pixel_are_a_size(model: Model) -> None:
+    rgb = make_photo(200, 150)
+    assert codec.encode_found(rgb, model=model, bpp=0.2).coded.data == (
+        codec.encode_found(rgb, model=model, size=int(0.2 * 200 * 150 / 8)).coded.data
+    )
+
+
+def test_beyond_the_model_the_nearest_end_is_taken(model: Model) -> None:
+    rgb = make_photo(200, 150)
+    large, small = ends(rgb, model)
+    for wanted, end in ((10, small), (1_000_000, large)):
+        found = codec.encode_found(rgb, model=model, size=wanted)
+        assert found.coded.data == end
+        assert found.missed == f"wanted {wanted:,} bytes, reached {len(end):,}"
+        with pytest.raises(TargetError, match=rf"wanted {wanted:,} bytes, reached {len(end):,}, which is as near"):
+            codec.encode_found(rgb, model=model, size=wanted, strict=True)
+
+
+# Quality
+
+
+@pytest.mark.parametrize("sides", [(61, 83), (200, 150), (300, 420)], ids=str)
+@pytest.mark.parametrize("beta", [10, 100, 500])
+def test_qualities_are_met(model: Model, sides: tuple[int, int], beta: float) -> None:
+    rgb = make_photo(*sides)
+    wanted = psnr(codec.decode_array(codec.encode_array(rgb, beta, model=model), model=model), rgb)
+    found = codec.encode_found(rgb, model=model, psnr=wanted, strict=True)
+    assert abs(psnr(codec.decode_array(found.coded.data, model=model), rgb) - wanted) <= TOLERANCE
+    assert found.probes <= PROBES
+
+
+def test_quality_beyond_the_model(model: Model) -> None:
+    found = codec.encode_found(make_photo(200, 150), model=model, psnr=90)
+    assert found.missed.startswith("wanted 90.00 dB, reached ")
+    with pytest.raises(TargetError, match="wanted 90"):
+        codec.encode_found(make_photo(200, 150), model=model, psnr=90, strict=True)
+
+
+# How much work it is
+
+
+def test_the_analysis_runs_once(model: Model, shc_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photographs of ordinary size, over the whole range: one analysis each in the median, never more than two."""
+    monkeypatch.delenv("SHC_MODELS")
+    analyses, probes = [], []
+    for path in sorted((shc_data / "val").iterdir())[:3]:
+        rgb = np.asarray(Image.open(path).convert("RGB"))
+        for bpp in (0.1, 0.3, 0.9):
+            found = codec.encode_found(rgb, bpp=bpp)
+            assert not found.missed
+            analyses.append(found.analyses)
+            probes.append(found.probes)
+    assert np.median(analyses) == 1
+    assert max(analyses) <= 2
+    assert np.median(probes) <= 4
+
+
+def test_an_analysis_serves_its_neighbours_only(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guess that is far off takes a second analysis."""
+    monkeypatch.setattr(search, "guess", lambda *arguments: STEPS[1])
+    rgb = make_photo(300, 420)
+    found = codec.encode_found(rgb, model=model, size=len(ends(rgb, model)[0]) * 9 // 10)
+    assert not found.missed
+    assert found.analyses > 1
+
+
+class Line(SizeGoal):
+    """A goal whose level is the dial's own value with the sign turned."""
+
+    slope = -0.3  # wrong on purpose
+
+    def __init__(self, wanted: float) -> None:
+        self.wanted = wanted
+
+    def sure(self, level: float) -> bool:
+        return abs(level - self.wanted) < 0.01
+
+
+@pytest.mark.parametrize("curve", [lambda x: -x, lambda x: -((x / 100) ** 3), lambda x: -math.sqrt(x)], ids=str)
+@pytest.mark.parametrize("place", [20.0, 133.3, 240.0])
+@pytest.mark.parametrize("start", [14.0, 100.0, 249.0])
+def test_following_smooth_curves(curve: Callable[[float], float], place: float, start: float) -> None:
+    goal = Line(curve(place))
+    slope = (curve(249) - curve(14)) / 235 * 1.5
+    dial = follow(curve, goal, start, slope, STEPS, 20)
+    assert abs(curve(dial) - goal.wanted) < 0.01
+
+
+def test_following_a_curve_with_dips() -> None:
+    def curve(x: float) -> float:
+        return -0.026 * x + 0.02 * math.sin(7 * x)
+
+    for place in (30.0, 77.7, 200.0):
+        goal = Line(curve(place))
+        assert abs(curve(follow(curve, goal, 120.0, -0.026, STEPS, 20)) - goal.wanted) < 0.01
+
+
+@pytest.mark.parametrize("wanted", [-1000.0, 1000.0])
+def test_following_ends_at_an_end(wanted: float) -> None:
+    calls: list[float] = []
+
+    def curve(x: float) -> float:
+        calls.append(x)
+        return -x
+
+    assert follow(curve, Line(wanted), 100.0, -1.0, STEPS, 8) == STEPS[0 if wanted > 0 else 1]
+    assert len(calls) == 2
+
+
+def test_a_sample_is_an_eighth_at_most() -> None:
+    for sides in ((512, 768), (2000, 3000), (130, 1500), (256, 300)):
+        part = sample(make_photo(*sides))
+        assert part is not None
+        assert part.shape[0] in (64, 128) and part.shape[1] % part.shape[0] == 0
+        assert part.shape[0] * part.shape[1] <= sides[0] * sides[1] / 8
+    assert sample(make_photo(100, 100)) is None
+    assert sample(make_photo(20, 5000)) is None
+
+
+# Wrong usage
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"beta": 50, "size": 100},
+        {"size": 100, "bpp": 0.5},
+        {"bpp": 0.5, "psnr": 30},
+        {"size": 0},
+        {"size": -5},
+        {"bpp": math.nan},
+        {"psnr": math.inf},
+        {"effort": 10},
+        {"effort": -1},
+    ],
+    ids=str,
+)
+def test_wrong_wishes(wanted: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        shcodec.encode(make_photo(8, 8), **wanted)
+
+
+def test_a_goal_is_one_thing() -> None:
+    with pytest.raises(UsageError):
+        goal_of(100)
+
+
+def test_the_python_interface(model: Model) -> None:
+    rgb = make_photo(200, 150)
+    data = shcodec.encode(rgb, size=500, model="model")
+    assert 0.97 * 500 <= len(data) <= 500
+    assert shcodec.encode(rgb, model="model") == shcodec.encode(rgb, 50, model="model")
