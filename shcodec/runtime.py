@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 CARD, DECODER, ENCODER, TRAINING = "model.toml", "decoder.safetensors", "encoder.safetensors", "training.safetensors"
 WINDOW = 96  # latent rows and columns that the networks see at once (1536 pixels); smaller pictures in one piece
-# latents around a window, at least each network's receptive field
+# latents around a window, at least each network's receptive field, of models whose card does not tell theirs
 HALOS = {"analysis": 16, "hyper": 4, "refine": 2, "synthesis": 8}
+MAX_HALO = 256
 PREFIXES = {"analysis": ("g_a.", "h_a."), "hyper": ("h_s.",), "refine": ("refine.",), "synthesis": ("g_s.",)}
 
 GUARDED = 3  # channels whose second-pass means stay between their neighbours: brightness and two colours
@@ -89,6 +90,7 @@ class Model:
         id: 4 bytes that name the decoder in files.
         tables: the symbol path.
         card: the card.
+        halos: latents around a window, by graph.
     """
 
     def __init__(self, folder: Path, *, threads: int | None = None) -> None:
@@ -102,6 +104,7 @@ class Model:
         if self.card.get("id") != self.id.hex():
             raise ModelError(f"{folder}: the weights have id {self.id.hex()}, the card says {self.card.get('id')}")
         self.tables = SymbolTables(self._decoder)
+        self.halos = _halos(self.card, folder)
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     @cached_property
@@ -178,7 +181,7 @@ class Model:
             return self._run("analysis", x=x, **gains)
 
         grid = (pixels.shape[0] // 16, pixels.shape[1] // 16)
-        y, *hyper = _windowed(network, grid, HALOS["analysis"], (1, 0.25))
+        y, *hyper = _windowed(network, grid, self.halos["analysis"], (1, 0.25))
         if not hyper:
             return y, None
         limit = self.tables.limit
@@ -211,7 +214,7 @@ class Model:
             features, mean, step = self._run("hyper", z=z[None, :, rows, columns].astype(np.float32), gain=gain)
             return [mean, step, features]
 
-        return tuple(_windowed(network, shape[1:], HALOS["hyper"], (1, 1, 1)))
+        return tuple(_windowed(network, shape[1:], self.halos["hyper"], (1, 1, 1)))
 
     def refine(self, first: Floats, features: Floats, beta_byte: int) -> Floats:
         """Shift of the second half's means: (M, h, w), from the first half decoded and the features."""
@@ -221,7 +224,7 @@ class Model:
             part = (None, slice(None), *window)
             return self._run("refine", first=first[part], features=features[part], gain=gain)
 
-        shift: Floats = _windowed(network, first.shape[1:], HALOS["refine"], (1,))[0]
+        shift: Floats = _windowed(network, first.shape[1:], self.halos["refine"], (1,))[0]
         return shift
 
     def synthesise(self, y_hat: Floats, beta_byte: int) -> npt.NDArray[np.uint8]:
@@ -232,8 +235,18 @@ class Model:
             pixels = self._run("synthesis", y=y_hat[(None, slice(None), *window)], gain=gain)[0]
             return [pixels.transpose(0, 3, 1, 2)]
 
-        planes: npt.NDArray[np.uint8] = _windowed(network, y_hat.shape[1:], HALOS["synthesis"], (16,))[0]
+        planes: npt.NDArray[np.uint8] = _windowed(network, y_hat.shape[1:], self.halos["synthesis"], (16,))[0]
         return planes.transpose(1, 2, 0)
+
+
+def _halos(card: Mapping[str, Any], folder: Path) -> dict[str, int]:
+    """Latents around a window by graph: the card's, else `HALOS`; raises ModelError for values that make no sense."""
+    told = card.get("halos", {})
+    halos = HALOS | told if isinstance(told, dict) else {}
+    valid = all(type(halo) is int and 0 <= halo <= MAX_HALO for halo in halos.values())
+    if halos.keys() != HALOS.keys() or not valid or halos["analysis"] % 4 or halos["hyper"] % 4:
+        raise ModelError(f"{folder}: the card's table [halos] is not valid")
+    return halos
 
 
 def interpolate(knots: Floats, beta_byte: int) -> Floats:

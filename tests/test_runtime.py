@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, make_photo
 
-from shcodec import codec, container, runtime
+from shcodec import codec, container, encoder, runtime
 from shcodec.errors import UsageError
 from shcodec.pictures import psnr
 from shcodec.runtime import Model
@@ -28,7 +28,7 @@ def test_windows_leave_no_seams(model: Model, monkeypatch: pytest.MonkeyPatch) -
     pixels = make_photo(400, 700)
     data = codec.encode_array(pixels, 20, model=model)
     whole = codec.decode_array(data, model=model)
-    padded = codec._padded(pixels, Grid.of(400, 700))
+    padded = encoder.padded(pixels, Grid.of(400, 700))
     y, z = model.analyse(padded, 100)
     monkeypatch.setattr(runtime, "WINDOW", 4)
     calls = count_runs(model, monkeypatch)

@@ -579,7 +579,7 @@ def test_bad_configurations_are_refused_in_one_line(table: str, values: dict[str
 
 
 def test_configurations_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="shipped: fast"):
+    with pytest.raises(UsageError, match="shipped: best"):
         TrainConfig.load("nothing")
     with pytest.raises(UsageError, match=r"\[model\]"):
         TrainConfig.from_dict({})

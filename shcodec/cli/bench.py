@@ -35,7 +35,9 @@ Examples:
     help="Folder for results and plots.  [default: bench-NAME]",
 )
 @click.option("--betas", metavar="F,F,...", help="Settings of shc, each 2 to 4096.")
-@click.option("--points", type=click.IntRange(min=2), metavar="N", help="Run every other codec with N settings at most.")
+@click.option(
+    "--points", type=click.IntRange(min=2), metavar="N", help="Run every other codec with N settings at most."
+)
 @click.option("--codecs", metavar="NAME,...", help="Codecs to measure; shc stands for every model.  [default: all]")
 @click.option("--anchor", metavar="NAME,...", help="Codecs to compare the others with.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure only the first N pictures.")

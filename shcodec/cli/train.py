@@ -33,14 +33,47 @@ Examples:
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
 )
+@click.option("--steps", type=click.IntRange(min=1), help="Instead of the configuration's number of steps.")
+@click.option(
+    "--stop-after",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Leave a checkpoint after so many seconds and return; --resume goes on.",
+)
+@click.option(
+    "--abort-if-slower",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Give up after the first 150 steps if they were fewer than X per second, or the loss rose.",
+)
 def command(
-    config: str, data: Path, out: Path, resume: bool, init: Path | None, time_limit: float | None, device: str
+    config: str,
+    data: Path,
+    out: Path,
+    resume: bool,
+    init: Path | None,
+    time_limit: float | None,
+    device: str,
+    steps: int | None,
+    stop_after: float | None,
+    abort_if_slower: float | None,
 ) -> None:
     """Train a codec from a folder of pictures.
 
-    CONFIG is the name of a configuration that comes with the package (fast, sha) or a path to a TOML file.
+    CONFIG is the name of a configuration that comes with the package (fast, best, sha) or a path to a TOML file.
     """
-    require_extra("train", "train", ("torch", "onnx", "tomli_w", "matplotlib"))
+    require_extra("train", "train", ("torch", "safetensors"))
     from shcodec.train import loop
 
-    loop.train(config, data, out, resume=resume, init=init, time_limit=time_limit, device=device)
+    loop.train(
+        config,
+        data,
+        out,
+        resume=resume,
+        init=init,
+        time_limit=time_limit,
+        device=device,
+        steps=steps,
+        stop_after=stop_after,
+        least_speed=abort_if_slower,
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,7 @@ from shcodec import symbols
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
 from shcodec.nets.layers import knot_weights
-from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, Analysis, Synthesis
+from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, Analysis, Synthesis, nested_order
 from shcodec.runtime import GUARDED
 from shcodec.symbols import class_coordinate
 
@@ -36,6 +39,7 @@ class CodecNet(nn.Module):
         super().__init__()
         self.config = config
         self.mixed = False  # bfloat16 in the bodies of the large transforms (training only)
+        self.compiled: dict[str, Callable[..., Any]] = {}  # the large transforms, compiled, for training steps alone
         self.g_a = Analysis(config)
         self.g_s = Synthesis(config)
         start = start_steps()
@@ -65,14 +69,21 @@ class CodecNet(nn.Module):
         basis = components.flip(1)[:, : self.config.latent].T  # (M, 768), the largest variances first
         spread = variances.flip(0)[: self.config.latent].clamp(min=1e-6).sqrt()
         self.g_a.shortcut.weight.copy_(basis[:, :, None, None])
-        # two nested shuffles by 4 order the pixels of a block otherwise than one by 16
-        pixels = torch.arange(768.0).view(1, 3, 16, 16)
-        nested = F.pixel_unshuffle(F.pixel_unshuffle(pixels, 4), 4).flatten().long()
-        place = torch.argsort(F.pixel_unshuffle(pixels, 16).flatten().long())
-        self.g_s.shortcut.weight.copy_(basis.T[place[nested]][:, :, None, None])
+        self.g_s.shortcut.weight.copy_(basis.T[nested_order().to(basis.device)][:, :, None, None])
         target = self.class_map.bias_knots if self.config.has_hyper else self.prior_knots
         steps = start_steps()[:, None]
         target.copy_(torch.from_numpy(class_coordinate((0.7 * spread.cpu() / steps).clamp(min=0.1).numpy())))
+
+    def compile_transforms(self, backend: str = "inductor") -> None:
+        """Compiles g_a and g_s at their first use in a training step, for every shape of a batch anew."""
+        for name in ("g_a", "g_s"):
+            self.compiled[name] = torch.compile(getattr(self, name), dynamic=False, backend=backend)
+
+    def _transform(self, name: str) -> Callable[..., Any]:
+        """g_a or g_s, compiled where it is being trained: elsewhere pictures have too many shapes to compile for."""
+        network: nn.Module = getattr(self, name)
+        trained = self.training and torch.is_grad_enabled() and next(network.parameters()).requires_grad
+        return self.compiled.get(name, network) if trained else network
 
     def latents(self, x: Tensor, beta_byte: Tensor) -> Latents:
         """Runs everything up to the residual.
@@ -83,7 +94,7 @@ class CodecNet(nn.Module):
         """
         weights = knot_weights(beta_byte)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            y = self.g_a(x, self.g_a.gain(weights))
+            y = self._transform("g_a")(x, self.g_a.gain(weights))
         if not self.config.has_hyper:
             step = (weights @ self.step_knots).exp()[:, :, None, None]
             coordinate = (weights @ self.prior_knots)[:, :, None, None].expand_as(y)
@@ -111,10 +122,33 @@ class CodecNet(nn.Module):
 
     def synthesise(self, y_hat: Tensor, beta_byte: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), 0..255, neither rounded nor clipped."""
+        y_hat = y_hat.contiguous(memory_format=torch.channels_last)  # in every phase: it is compiled for one layout
         with torch.autocast(y_hat.device.type, torch.bfloat16, enabled=self.mixed):
-            return self.g_s(y_hat, self.g_s.gain(knot_weights(beta_byte)))  # type: ignore[no-any-return]
+            pixels: Tensor = self._transform("g_s")(y_hat, self.g_s.gain(knot_weights(beta_byte)))
+        return pixels
 
 
 def first_half(channels: int, height: int, width: int) -> Tensor:
     """`symbols.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
     return torch.from_numpy(symbols.first_half(channels, height, width))
+
+
+def halos(config: ModelConfig) -> dict[str, int]:
+    """What each exported graph must see around a window, in latents to either side.
+
+    The receptive fields, from the number of 3x3 convolutions at every scale; where z may be involved, whose positions
+    are 4 latents wide, rounded up to a multiple of 4.
+    """
+    a, s = config.analysis, config.synthesis
+    # a residual block of g_a holds two 3x3 convolutions, one of g_s a single one
+    analysis = 1 + 2 * a.blocks16 + a.blocks8  # at 1/8 two convolutions reach one latent
+    synthesis = math.ceil(1 + s.blocks16 + s.blocks8 / 2 + 1 / 4)
+    if not config.has_hyper:
+        return {"analysis": 4 * math.ceil(analysis / 4), "synthesis": synthesis}
+    hyper = 1 + 2  # both ways a 3x3 convolution at 1/16 and one at 1/32
+    return {
+        "analysis": 4 * math.ceil((analysis + hyper) / 4),
+        "hyper": 4 * math.ceil(hyper / 4),
+        "refine": 1 if config.hyper.refine_dense else 2,
+        "synthesis": synthesis,
+    }

@@ -41,6 +41,7 @@ class HyperConfig:
     width: int = 128  # at 1/32
     features: int = 96  # at 1/16, what means and steps are predicted from
     refine: int = 128  # hidden width of the second pass
+    refine_dense: bool = False  # its spatial layer: dense 3x3 instead of depthwise 5x5
     rows: int = 8  # rows in the bank of z histograms
 
 
@@ -158,4 +159,8 @@ def check_values(table: Any) -> None:
 
 def _widths(table: Any) -> list[int]:
     """All sizes of a table that cannot be 0: a stage may have no blocks, but not no channels."""
-    return [getattr(table, entry.name) for entry in fields(table) if not entry.name.startswith("blocks")]
+    return [
+        getattr(table, entry.name)
+        for entry in fields(table)
+        if entry.type == "int" and not entry.name.startswith("blocks")
+    ]

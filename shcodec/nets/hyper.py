@@ -76,7 +76,8 @@ class Refine(Conditioned):
         width = config.hyper.refine
         super().__init__([config.latent])
         self.stem = conv1(config.latent + config.hyper.features, width)
-        self.spatial = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        dense = config.hyper.refine_dense
+        self.spatial = conv3(width, width) if dense else nn.Conv2d(width, width, 5, padding=2, groups=width)
         self.mix = conv1(width, width)
         self.head = conv1(width, config.latent, 0.1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -17,12 +19,17 @@ def knot_weights(beta_byte: Tensor) -> Tensor:
     Returns:
         (B, 17) float32, every row sums to 1.
     """
-    knot, fraction = beta_byte // 16, (beta_byte % 16).float() / 16
-    weights = torch.zeros(len(beta_byte), KNOTS, device=beta_byte.device)
-    rows = torch.arange(len(beta_byte), device=beta_byte.device)
-    weights[rows, knot] = 1 - fraction
-    weights[rows, knot + 1] = fraction
-    return weights
+    return _knot_table(beta_byte.device)[beta_byte]
+
+
+@lru_cache(maxsize=4)
+def _knot_table(device: torch.device) -> Tensor:
+    """Weights of all beta bytes, (256, 17)."""
+    rows = torch.arange(256)
+    weights = torch.zeros(256, KNOTS)
+    weights[rows, rows // 16] = 1 - (rows % 16) / 16
+    weights[rows, rows // 16 + 1] = (rows % 16) / 16
+    return weights.to(device)
 
 
 class Conditioned(nn.Module):

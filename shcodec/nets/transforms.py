@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,6 +11,17 @@ from shcodec.nets.layers import Conditioned, Residual, conv1, conv3, full_precis
 
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 64.0  # the networks see (pixel - 127.5) / 64
+
+
+def nested_order() -> Tensor:
+    """Where the shortcut's 768 outputs lie in a block of 16x16 pixels.
+
+    Two nested shuffles by 4 order the samples of a block otherwise than one by 16: for each of theirs the place in the
+    order of ``pixel_unshuffle(block, 16)``, (768,) int64.
+    """
+    block = torch.arange(768.0).view(1, 3, 16, 16)
+    nested = F.pixel_unshuffle(F.pixel_unshuffle(block, 4), 4).flatten().long()
+    return torch.argsort(F.pixel_unshuffle(block, 16).flatten().long())[nested]
 
 
 class Analysis(Conditioned):

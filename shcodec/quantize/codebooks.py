@@ -7,6 +7,8 @@ paper's own quantiser.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +16,11 @@ from torch import Tensor, nn
 
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.lattice import assign, distances, lattice, refine
+from shcodec.quantize.lookup import lookup
 from shcodec.symbols import class_spread, vector_counts
+
+Groups = list[tuple[int, Tensor, Tensor]]
+"""Vectors by band: its number, element indices (m, d), the class of each vector within the band (m,)."""
 
 NEIGHBOURS = 4  # hot scalars: the soft assignment looks at 4 levels on either side of the nearest
 
@@ -65,7 +71,7 @@ class ClassCodebooks(nn.Module):
         counts = self.get_buffer(f"counts{band}") + 2 * self.get_buffer(f"prior{band}")
         return counts / counts.sum(1, keepdim=True)
 
-    def vectors(self, classes: Tensor) -> list[tuple[int, Tensor, Tensor]]:
+    def vectors(self, classes: Tensor) -> Groups:
         """Groups elements into vectors as the codec does.
 
         Args:
@@ -75,22 +81,34 @@ class ClassCodebooks(nn.Module):
             Per band that occurs: its number, element indices (m, d) where n stands for padding, and
             the class of each vector within the band (m,).
         """
-        order = torch.argsort(classes, descending=True, stable=True)
-        counts = torch.bincount(classes, minlength=self.config.classes)[: self.config.classes].tolist()
-        numbers = vector_counts(counts, self.dims, self.config.skip)
-        coded = sum(counts[self.config.skip :])
-        order = torch.cat([order[:coded], order.new_full((4,), len(classes))])
-        groups, start = [], 0
+        return self.groups([classes])[0]
+
+    def groups(self, parts: Sequence[Tensor]) -> list[Groups]:
+        """`vectors` of several sets of elements, with a single transfer of their counts from the device."""
+        number = self.config.classes
+        keys = [torch.sort((number - 1 - part).to(torch.uint8), stable=True) for part in parts]  # hottest first
+        limits = torch.arange(1, number + 1, dtype=torch.uint8, device=parts[0].device)
+        ends = torch.stack([torch.searchsorted(ordered, limits) for ordered, _ in keys]).tolist()
+        return [self._cut(order, end) for (_, order), end in zip(keys, ends, strict=True)]
+
+    def _cut(self, order: Tensor, ends: list[int]) -> Groups:
+        """Elements sorted by class, and where each class ends in them (hottest first) -> vectors by band."""
+        skip = self.config.skip
+        counts = [end - start for start, end in itertools.pairwise([0, *ends])][::-1]
+        numbers = vector_counts(counts, self.dims, skip)[skip:][::-1]
+        coded, total = sum(counts[skip:]), sum(numbers)
+        order = torch.cat([order[:coded], order.new_full((4,), len(order))])
+        falling = torch.arange(self.config.classes - 1, skip - 1, -1, device=order.device)
+        rows = torch.repeat_interleave(falling, on_device(numbers, order.device), output_size=total)
+        groups, start, first = [], 0, 0
         for band_index in range(len(self.config.bands) - 1, -1, -1):
             band = self.config.bands[band_index]
-            per_class = [numbers[k] for k in range(band.last, band.first - 1, -1)]
-            total = sum(per_class)
+            width = band.last - band.first + 1
+            total, numbers = sum(numbers[:width]), numbers[width:]
             if total:
                 index = order[start : start + total * band.dim].view(total, band.dim)
-                rows = torch.arange(band.last - band.first, -1, -1, device=classes.device)
-                rows = rows.repeat_interleave(torch.tensor(per_class, device=classes.device))
-                groups.append((band_index, index, rows))
-                start += total * band.dim
+                groups.append((band_index, index, rows[first : first + total] - band.first))
+                start, first = start + total * band.dim, first + total
         return groups
 
     def forward(
@@ -103,6 +121,7 @@ class ClassCodebooks(nn.Module):
         rate_weight: float,
         surrogate: str,
         hard: bool = False,
+        groups: Groups | None = None,
     ) -> Quantised:
         """Quantises residuals.
 
@@ -114,6 +133,7 @@ class ClassCodebooks(nn.Module):
             rate_weight: lambda of the cost |v - c|^2 + lambda * bits.
             surrogate: "soft" (decoder sees soft values), "straight-through" or "noise" (of radius |v - Q(v)|).
             hard: the last phase: indices are final, only codewords get gradients.
+            groups: `vectors(classes)`, where the caller has them.
         """
         if self.recorder is not None:
             self.recorder.append((r.detach(), classes))
@@ -123,15 +143,15 @@ class ClassCodebooks(nn.Module):
             weight = torch.cat([weight, weight.new_zeros(1)])
         bits, hard_bits, codebook_loss = r.new_zeros(()), r.new_zeros(()), r.new_zeros(())
         hard_weighted, symbols = r.new_zeros(()), 0
-        for band, index, rows in self.vectors(classes):
-            vectors = padded[index]
+        for band, index, rows in self.vectors(classes) if groups is None else groups:
+            vectors = padded.index_select(0, index.flatten()).view_as(index)  # its backward sorts nothing
             codebook = self.codebooks[band]
             table = -torch.log2(self.histogram(band))
             if hard:
                 chosen = assign(vectors.detach(), codebook.detach(), table, rows, rate_weight)
                 self._count(band, rows, chosen[:, None], torch.ones_like(chosen[:, None], dtype=r.dtype))
                 rate = used = table[rows, chosen]
-                out = exact = codebook[chosen]
+                out = exact = lookup(codebook, chosen)
             else:
                 soft, exact, rate, used = self._soft(band, vectors, rows, table, sigma, rate_weight)
                 out = _surrogate(surrogate, vectors, soft, exact)
@@ -153,7 +173,7 @@ class ClassCodebooks(nn.Module):
             middles = (codebook[1:, 0] + codebook[:-1, 0]).detach() / 2
             centre = torch.bucketize(vectors[:, 0].detach(), middles).clamp(NEIGHBOURS, len(codebook) - 1 - NEIGHBOURS)
             candidates = centre[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1, device=centre.device)
-            words = codebook[candidates]  # (m, 9, 1)
+            words = lookup(codebook, candidates)  # (m, 9, 1)
             cost = (vectors[:, None] - words).square().sum(2)
             bits = table[rows[:, None], candidates]
         else:
@@ -165,7 +185,7 @@ class ClassCodebooks(nn.Module):
         phi = torch.softmax(-sigma * cost, 1)
         best = cost.detach().argmin(1, keepdim=True)
         soft = (phi[:, :, None] * words).sum(1) if words.dim() == 3 else phi @ words
-        exact = codebook[candidates.gather(1, best)[:, 0]]
+        exact = lookup(codebook, candidates.gather(1, best)[:, 0])
         self._count(band, rows, candidates, phi.detach(), vectors.detach())
         return soft, exact, (phi * bits).sum(1), bits.gather(1, best)[:, 0]
 
@@ -179,14 +199,16 @@ class ClassCodebooks(nn.Module):
         counts = self.get_buffer(f"counts{band}")
         size = counts.shape[1]
         if candidates.shape[1] == size:
-            batch = torch.zeros_like(counts).index_add_(0, rows, weight)
+            ours = torch.arange(len(counts), device=rows.device)[:, None] == rows
+            batch = ours.to(weight.dtype) @ weight  # a product: many additions to few rows are slow on an accelerator
         else:
             flat = (rows[:, None] * size + candidates).flatten()
             batch = torch.zeros_like(counts).view(-1).index_add_(0, flat, weight.flatten()).view_as(counts)
         counts.mul_(self.decay).add_(batch)
         if vectors is not None:
             last = self.get_buffer(f"last{band}")
-            keep = vectors[torch.linspace(0, len(vectors) - 1, min(len(last), len(vectors))).long()]
+            number = min(len(last), len(vectors))
+            keep = vectors[torch.linspace(0, len(vectors) - 1, number, device=last.device).long()]
             last[: len(keep)] = keep
 
     @torch.no_grad()
@@ -242,7 +264,7 @@ class ClassCodebooks(nn.Module):
             vectors = padded[index]
             codebook = self.codebooks[band].detach()
             if start == "data":
-                pick = torch.linspace(0, len(vectors) - 1, len(codebook)).long()
+                pick = torch.linspace(0, len(vectors) - 1, len(codebook), dtype=torch.float64).long()
                 codebook = vectors[torch.argsort(vectors.square().sum(1))][pick]
                 codebook[0] = 0
             histogram, prior = self.histogram(band), self.get_buffer(f"prior{band}")
@@ -252,6 +274,12 @@ class ClassCodebooks(nn.Module):
                 counts = counts[:, order[:, 0]]
             self.codebooks[band].copy_(codebook)
             self.get_buffer(f"counts{band}").copy_(counts)
+
+
+def on_device(numbers: list[int], device: torch.device) -> Tensor:
+    """A list as int64 on a device, without waiting for what the device still has to do."""
+    tensor = torch.tensor(numbers)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _surrogate(name: str, vectors: Tensor, soft: Tensor, exact: Tensor) -> Tensor:

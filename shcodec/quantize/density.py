@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shcodec.quantize.lookup import lookup
 from shcodec.symbols import SPREAD_RATIO, SPREAD_START
 
 LOG_RATIO = math.log(SPREAD_RATIO)
@@ -64,7 +65,8 @@ class SmoothDensity(nn.Module):
         row = x.detach().floor().long()
         fraction = x - row
         weight, narrow, wide = (
-            torch.lerp(table[row], table[row + 1], fraction) for table in (self.weight, self.narrow, self.wide)
+            torch.lerp(lookup(table, row), lookup(table, row + 1), fraction)
+            for table in (self.weight, self.narrow, self.wide)
         )
         spread = SPREAD_START * torch.exp(x * LOG_RATIO)
         size = r.abs()

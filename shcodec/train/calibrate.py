@@ -15,7 +15,8 @@ from shcodec.train.objective import Learner, Phase, State, evaluate
 if TYPE_CHECKING:
     from shcodec.train.loop import Trainer
 
-FIT_BATCHES = 60  # batches of crops between two phases
+FIT_BATCHES = 60  # batches of crops between two phases, at most
+FIT_PIXELS = 32e6  # in them
 FINAL_PICTURES = 300  # pictures for the final tables
 LARGEST = 768  # pixels of a side that are looked at: residuals of all pictures are held at once
 EM_ROUNDS = 12
@@ -24,9 +25,8 @@ EM_ROUNDS = 12
 def fit_codebooks(trainer: Trainer, *, start: str = "keep") -> None:
     """Refits codebooks and histograms to the residuals of the present weights on fresh crops."""
     config = trainer.config
-    batches = (
-        trainer.crops.batch(10_000_000 + trainer.step + i, config.crop, config.batch) for i in range(FIT_BATCHES)
-    )
+    number = max(min(FIT_BATCHES, round(FIT_PIXELS / (config.batch * config.crop**2))), 1)
+    batches = (trainer.crops.batch(10_000_000 + trainer.step + i, config.crop, config.batch) for i in range(number))
     _fit(trainer, (trainer.tensors(*batch) for batch in batches), rounds=5, start=start)
 
 
@@ -48,6 +48,7 @@ def calibrate(trainer: Trainer) -> None:
             height, width = (min(side, LARGEST) // 64 * 64 for side in picture.shape[:2])
             yield trainer.tensors(picture[None, :height, :width].copy(), np.array([beta]))
 
+    torch.backends.cudnn.benchmark = False  # a search for every size of picture would take longer than it saves
     _fit(trainer, samples(), rounds=0, start="keep")
     _fit(trainer, samples(), rounds=0, start="keep")
     if trainer.config.model.has_hyper:

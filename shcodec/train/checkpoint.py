@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shcodec.errors import UsageError
+from shcodec.train import result
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Phase
 
@@ -45,12 +46,14 @@ def save(trainer: Trainer) -> None:
 
 
 def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """Configuration and state of a run's checkpoint, on the CPU; nothing in it is executed.
+    """Configuration and state of a run's checkpoint, or else of its result, on the CPU; nothing in it is executed.
 
     Raises:
         UsageError: there is none, or it cannot be read.
     """
     path = run / FILE
+    if not path.exists() and (run / result.FILE).exists():
+        return result.read(run)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return TrainConfig.from_dict(dict(state["config"])), state
@@ -69,6 +72,8 @@ def load(trainer: Trainer) -> None:
     config, state = read(trainer.out)
     if config != trainer.config:
         raise UsageError(f"{trainer.out}: the checkpoint was made with another configuration")
+    if "optimiser" not in state:
+        raise UsageError(f"{trainer.out}: holds a result, not a checkpoint; export it and go on with --init")
     trainer.learner.load_state_dict(state["learner"])
     frozen = set(state["frozen"])
     for name, parameter in trainer.learner.named_parameters():

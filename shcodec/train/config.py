@@ -56,6 +56,7 @@ class TrainConfig:
     ema: float = 0.999
     rate_weight: float = 0.13  # lambda_n of the index choice, squared steps per bit
     seed: int = 1
+    compile: bool | str = "auto"  # whether g_a and g_s are compiled; "auto": on CUDA
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as the TOML files have it; `from_dict` takes it back."""
@@ -68,17 +69,12 @@ class TrainConfig:
     def load(name: str) -> TrainConfig:
         """Reads a configuration by the name of a shipped one or by path.
 
+        A file whose first line is ``base = "NAME"`` holds only what differs from that configuration.
+
         Raises:
-            UsageError: not found, or not valid.
+            UsageError: it or its base is not found, or not valid.
         """
-        path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
-            raise UsageError(f"no training configuration '{name}' (shipped: {known}; or a path to a .toml file)")
-        try:
-            return TrainConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: {error}") from None
+        return TrainConfig.from_dict(_tables(name))
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> TrainConfig:
@@ -110,6 +106,8 @@ class TrainConfig:
         ):
             if value not in allowed:
                 raise UsageError(f"{key} = '{value}' is not one of {', '.join(allowed)}")
+        if not isinstance(self.compile, bool) and self.compile != "auto":
+            raise UsageError(f'compile = {self.compile!r} is not one of true, false, "auto"')
         if not self.crop or not self.late_crop or self.crop % 64 or self.late_crop % 64:
             raise UsageError("crops must be multiples of 64")
         s = self.schedule
@@ -120,3 +118,30 @@ class TrainConfig:
         least = (s.steps, self.batch, self.lr, self.codebook_lr, self.annealing.start, self.annealing.end)
         if min(least) <= 0 or self.ema >= 1:
             raise UsageError("steps, batch, learning rates and sigma must be above 0, and ema below 1")
+
+
+def _tables(name: str, derived: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The tables of a configuration file, laid over those of its base."""
+    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
+        raise UsageError(f"no training configuration '{name}' (shipped: {known}; or a path to a .toml file)")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or base in derived or base == name:
+        raise UsageError(f"{path}: base = {base!r} is not another configuration")
+    return _laid_over(_tables(base, (*derived, name)), values)
+
+
+def _laid_over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested tables with the changed values; lists are replaced as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

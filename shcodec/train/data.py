@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,13 +47,13 @@ def _decode(source: tuple[str, bytes]) -> Pixels | None:
         return None  # a damaged picture among thousands is counted, not fatal
 
 
-def load_pictures(root: Path, *, least: int = 128, threads: int = 2) -> tuple[list[Pixels], int]:
+def load_pictures(root: Path, *, least: int = 128, threads: int | None = None) -> tuple[list[Pixels], int]:
     """Decodes all pictures under a folder (or in one tar) into memory.
 
     Args:
         root: folder tree with pictures and tar packs, or one pack.
         least: pictures with a side below are left out.
-        threads: decoding threads.
+        threads: decoding threads; by default one per core.
 
     Returns:
         Pictures (H, W, 3) uint8 in a fixed order, and how many files were left out.
@@ -64,8 +65,9 @@ def load_pictures(root: Path, *, least: int = 128, threads: int = 2) -> tuple[li
         raise PictureError(f"{root}: no such folder")
     sources = _sources(root)
     decoded: list[Pixels | None] = []
+    threads = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
-        while batch := list(itertools.islice(sources, 64)):  # compressed pictures are not all held at once
+        while batch := list(itertools.islice(sources, 32 * threads)):  # compressed pictures are not all held at once
             decoded += pool.map(_decode, batch)
     pictures = [p for p in decoded if p is not None and min(p.shape[:2]) >= least]
     if not pictures:
@@ -73,13 +75,26 @@ def load_pictures(root: Path, *, least: int = 128, threads: int = 2) -> tuple[li
     return pictures, len(decoded) - len(pictures)
 
 
+def area_shares(pictures: list[Pixels]) -> npt.NDArray[np.float64]:
+    """Share of every picture in the area of all: how often crops are cut from it."""
+    areas = np.array([p.shape[0] * p.shape[1] for p in pictures], np.float64)
+    shares: npt.NDArray[np.float64] = areas / areas.sum()
+    return shares
+
+
+def beta_bytes(rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
+    """Rates of a batch, stratified over beta 3..3500: (count,)."""
+    low, high = 14, 249
+    position = (np.arange(count) + rng.random(count)) / count
+    return rng.permutation((low + (high - low + 1) * position).astype(np.int64))
+
+
 class Crops:
     """Batches of random crops; what a step sees depends on the seed and its number alone."""
 
     def __init__(self, pictures: list[Pixels], seed: int) -> None:
         self.pictures, self.seed = pictures, seed
-        areas = np.array([p.shape[0] * p.shape[1] for p in pictures], np.float64)
-        self.weights = areas / areas.sum()
+        self.weights = area_shares(pictures)
 
     def batch(self, step: int, size: int, count: int) -> tuple[Pixels, npt.NDArray[np.int64]]:
         """Crops and beta bytes of one step.
@@ -92,9 +107,7 @@ class Crops:
         """
         rng = np.random.default_rng((self.seed, step))
         crops = np.stack([self._crop(rng, size) for _ in range(count)])
-        low, high = 14, 249
-        position = (np.arange(count) + rng.random(count)) / count
-        return crops, rng.permutation((low + (high - low + 1) * position).astype(np.int64))
+        return crops, beta_bytes(rng, count)
 
     def _crop(self, rng: np.random.Generator, size: int) -> Pixels:
         picture = self.pictures[rng.choice(len(self.pictures), p=self.weights)]
@@ -105,7 +118,7 @@ class Crops:
         crop = picture[top : top + side, left : left + side]
         if side != size:
             crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
-        if rng.random() < 0.3:
+        if rng.random() < 0.2:
             crop = _toned(crop, rng)
         if rng.random() < 0.04:
             crop = np.asarray(Image.fromarray(crop).convert("L").convert("RGB"))
@@ -117,4 +130,5 @@ def _toned(crop: Pixels, rng: np.random.Generator) -> Pixels:
     """Another brightness and contrast: skies and shadows at both ends of the range are rare in small sets."""
     contrast, shift = rng.uniform(0.5, 1.3), rng.uniform(-70, 70)
     table = np.clip((np.arange(256) - 127.5) * contrast + 127.5 + shift, 0, 255).round().astype(np.uint8)
-    return table[crop]
+    toned: Pixels = table[crop]
+    return toned

@@ -1,4 +1,7 @@
-"""Freezes a training run into a model folder: graphs without weights, float16 tensors, integer tables, a card."""
+"""Freezes a training run into a model folder: graphs without weights, float16 tensors, integer tables, a card.
+
+`onnx` and `tomli_w` are imported where a model is written, so that a training, which starts from models, needs neither.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import tomli_w
 import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from shcodec.entropy import integer_table
 from shcodec.errors import ModelError, UsageError
-from shcodec.nets.codec import CodecNet
+from shcodec.nets.codec import CodecNet, halos
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import knot_weights
 from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Model, Tensors, model_id, read_card, read_tensors
@@ -33,6 +34,7 @@ OPSET = 17
 REACH = 400.0  # steps: what a scalar codebook reaches, at least
 OUTER_SPACING = 2.0  # between levels that training never needed
 ENCODER_PARTS = ("net.g_a.", "net.h_a.")
+CLASS_MAP = "net.class_map."  # in full precision: half of it would move bias knots near 63 by 1/64 of a class
 TRAINING_PARTS = ("density.", "histograms.", "net.class_map.", "net.prior_knots")
 
 
@@ -86,7 +88,8 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
         if name.startswith("books."):
             continue
         target = training if name.startswith(TRAINING_PARTS) else encoder if name.startswith(ENCODER_PARTS) else decoder
-        target[name.removeprefix("net.")] = _half(parameter)
+        exact = name.startswith(CLASS_MAP)
+        target[name.removeprefix("net.")] = parameter.detach().cpu().numpy().copy() if exact else _half(parameter)
     quantiser = config.model.quantiser
     decoder["latent.channels"] = np.array([config.model.latent], np.int32)
     decoder["class.count"] = np.array([quantiser.classes], np.int32)
@@ -213,6 +216,8 @@ def _write(
             module, inputs, path, input_names=names, output_names=outputs, dynamic_axes=axes,
             opset_version=OPSET, do_constant_folding=False, dynamo=False,
         )  # fmt: skip
+    import onnx
+
     graph = onnx.load(path)
     for tensor in graph.graph.initializer:
         tensor.ClearField("raw_data")
@@ -228,11 +233,14 @@ def _write(
 
 def write_card(folder: Path, name: str, config: TrainConfig, state: dict[str, Any], identity: bytes) -> None:
     """Writes model.toml: what the model is, how it was made, and the SHA-256 of its files."""
+    import tomli_w
+
     files = sorted(path for path in folder.iterdir() if path.name != CARD)
     card = {
         "name": name,
         "id": identity.hex(),
         "family": "flagship" if config.model.has_hyper else "sha",
+        "halos": halos(config.model),
         "licence": "Apache-2.0",
         "training": {
             **state["origin"],
@@ -246,6 +254,15 @@ def write_card(folder: Path, name: str, config: TrainConfig, state: dict[str, An
     (folder / CARD).write_text(tomli_w.dumps(card), encoding="utf-8")
 
 
+def architecture(model_dir: Path) -> ModelConfig:
+    """Architecture of a shipped model, parsed: its card may be older than an option whose default it means.
+
+    Raises:
+        ModelError: the folder has no readable card.
+    """
+    return ModelConfig.from_dict(read_card(model_dir).get("config", {}).get("model", {}))
+
+
 def load_model(learner: Learner, model_dir: Path) -> None:
     """Starts a learner from a shipped model: weights, codebooks, histograms, float class map.
 
@@ -253,9 +270,7 @@ def load_model(learner: Learner, model_dir: Path) -> None:
         ModelError: the folder is not a whole model.
         UsageError: its architecture is not the configuration's.
     """
-    # parsed, not compared as text: a card may be older than an option whose default it means
-    theirs = ModelConfig.from_dict(read_card(model_dir).get("config", {}).get("model", {}))
-    if replace(learner.config.model, name="") != replace(theirs, name=""):
+    if replace(learner.config.model, name="") != replace(architecture(model_dir), name=""):
         raise UsageError(f"{model_dir}: its architecture differs from the configuration's")
     tensors = {k: v for file in (ENCODER, TRAINING) for k, v in read_tensors(model_dir / file).items()}
     decoder = read_tensors(model_dir / DECODER)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shcodec.errors import UsageError
+from shcodec.errors import ShcError, UsageError
 from shcodec.runtime import read_card
-from shcodec.train import checkpoint
+from shcodec.train import checkpoint, result
+from shcodec.train.ahead import Ahead
 from shcodec.train.annealing import GAP_EVERY, Sigma
 from shcodec.train.calibrate import calibrate, fit_codebooks
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import Crops, load_pictures
-from shcodec.train.export import load_model
+from shcodec.train.device_crops import DeviceCrops
+from shcodec.train.export import architecture, load_model
 from shcodec.train.objective import Learner, Outcome, Phase, State, evaluate
 from shcodec.train.plots import plot_log
 from shcodec.train.progress import Progress
+from shcodec.train.watch import Watch
+from shcodec.train.widen import is_narrower, load_narrower
 
 LOG_EVERY = 50
+LEAST_SIDE = 128  # of training pictures; a crop that is larger than its picture is enlarged
 CHECKPOINT_SECONDS = 120.0
 RATES = (  # learning rates by a part of the parameter's name, in proportion to those of the convolutions
     ("bias_knots", 20.0),  # classes: their scale is 0..63, and they start up to 20 from where they end
@@ -46,20 +54,29 @@ class Trainer:
         self.config, self.out, self.time_limit = config, out, time_limit
         self.device = torch.device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True  # the shapes of a phase's batches are all the same
         torch.manual_seed(config.seed)
         self.learner = Learner(config).to(self.device)
         self.learner.net.mixed = True
-        if self.device.type == "cpu":
-            self.learner.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learner.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.phase = Phase.SMOOTH
         self.step, self.phase_start, self.elapsed = 0, 0, 0.0
         self.sigma = Sigma(config.annealing, config.annealing.start)
         self.optimiser = self.make_optimiser()
         self.average = self.snapshot()
+        self.losses = torch.zeros(2, device=self.device)  # sum and number since the last look, when the host waits
+        self.rate = 0.0  # the learning rate of the last step
+        self.watch = Watch()
         self.generator = torch.Generator().manual_seed(config.seed)
-        pictures, self.left_out = load_pictures(data, least=config.crop)
-        self.crops = Crops(pictures, config.seed)
+        started = time.monotonic()
+        pictures, self.left_out = load_pictures(data, least=min(config.crop, LEAST_SIDE))
+        self.crops: Crops | DeviceCrops
+        if self.device.type == "cpu":
+            self.crops = Crops(pictures, config.seed)
+        else:
+            self.crops = DeviceCrops(pictures, config.seed, self.device)
         pixels = sum(p.shape[0] * p.shape[1] for p in pictures)
+        self.loading = f"{len(pictures)} pictures, {pixels / 1e6:.0f} MP, in {time.monotonic() - started:.1f} s"
         self.origin = {  # where the weights come from; goes into the model's card
             "data": f"{len(pictures)} pictures, {pixels / 1e6:.0f} megapixels",
             "device": device,
@@ -72,8 +89,18 @@ class Trainer:
         if not self.config.model.shortcut:
             return
         crops, _ = self.crops.batch(20_000_000, 64, 4096)
-        blocks = torch.from_numpy(crops).view(-1, 4, 16, 4, 16, 3).permute(0, 1, 3, 5, 2, 4).reshape(-1, 3, 16, 16)
+        blocks = torch.as_tensor(crops).view(-1, 4, 16, 4, 16, 3).permute(0, 1, 3, 5, 2, 4).reshape(-1, 3, 16, 16)
         self.learner.net.start_from(blocks.to(self.device))
+        self.average = self.snapshot()
+
+    def start_from_model(self, folder: Path) -> None:
+        """Takes the weights of a shipped model; one with fewer latent channels is widened."""
+        theirs = architecture(folder)
+        if is_narrower(theirs, self.config.model):
+            crops, _ = self.crops.batch(20_000_000, 64, 1024)
+            load_narrower(self.learner, folder, theirs, torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
+        else:
+            load_model(self.learner, folder)
         self.average = self.snapshot()
 
     # -- schedule ---------------------------------------------------------------------------------
@@ -146,9 +173,9 @@ class Trainer:
         return c.crop, c.batch
 
     def tensors(self, crops: Any, beta_bytes: Any) -> tuple[Tensor, Tensor]:
-        """numpy batch -> pixels (B, 3, H, W) float32 and beta bytes on the device."""
-        pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float()
-        return pixels, torch.from_numpy(beta_bytes).to(self.device)
+        """Batch of numpy arrays or tensors -> pixels (B, 3, H, W) float32 and beta bytes on the device."""
+        pixels = torch.as_tensor(crops).to(self.device).permute(0, 3, 1, 2).float()
+        return pixels, torch.as_tensor(beta_bytes).to(self.device)
 
     def _border(self) -> tuple[int, int]:
         """Padding of this step's pictures: in the last phase half of the batches are not multiples of 64."""
@@ -164,12 +191,12 @@ class Trainer:
             self.phase,
             self.sigma.value,
             skip=fraction >= self.config.schedule.skip,
-            measure_gap=self.phase is Phase.SOFT and self.step % GAP_EVERY == 0,
+            measure_gap=self.phase is Phase.SOFT and self._gap_is_due(),
             border=self._border(),
         )
-        rate = self.learning_rate(fraction)
+        self.rate = self.learning_rate(fraction)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
+            group["lr"] = self.rate * group["scale"]
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # noise depends on the step alone
         pixels, beta = self.tensors(crops, beta_bytes)
         outcome = evaluate(self.learner, pixels, beta, state)
@@ -178,13 +205,22 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.clip)
         self.optimiser.step()
         self._update_average()
-        if outcome.hard_loss is not None and self.config.annealing.mode == "gap":
-            self.sigma.by_gap(float(outcome.loss.detach()), outcome.hard_loss, self.step - self.phase_start)
-        elif outcome.hard_loss is not None:
-            self.sigma.last_gap = 1 - float(outcome.loss.detach()) / outcome.hard_loss
+        self.losses[0] += outcome.loss.detach()
+        self.losses[1] += 1
+        hard_loss = outcome.hard_loss
+        if hard_loss is not None and self.config.annealing.mode == "gap":
+            self.sigma.by_gap(float(outcome.loss.detach()), hard_loss, self.step - self.phase_start)
+        elif hard_loss is not None:
+            self.sigma.last_gap = 1 - float(outcome.loss.detach()) / hard_loss
         if self.phase is Phase.SOFT and self.step % 200 == 199:
             self.reseeded += self.learner.books.reseed(self.generator)
         return outcome
+
+    def _gap_is_due(self) -> bool:
+        """Whether this step measures the gap: as often as its rule asks for, or as the log shows it."""
+        if self.config.annealing.mode == "gap":
+            return self.step % GAP_EVERY == 0
+        return (self.step + 1) % LOG_EVERY == 0
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -192,46 +228,94 @@ class Trainer:
         live = dict(self.learner.named_parameters())
         torch._foreach_lerp_(list(self.average.values()), [live[k].detach() for k in self.average], 1 - decay)
 
+    def compile(self) -> None:
+        """Compiles the large transforms, if so configured, in a step that changes nothing; goes without if it fails."""
+        wanted = self.config.compile
+        if wanted is False or (wanted == "auto" and self.device.type == "cpu"):
+            return
+        started = time.monotonic()
+        self.learner.net.compile_transforms()
+        pixels, beta = self.tensors(*self.crops.batch(30_000_000, *self.batch_size()))
+        try:
+            evaluate(self.learner, pixels, beta, State(Phase.SMOOTH, 1.0, skip=False)).loss.backward()  # type: ignore[no-untyped-call]
+            torch._dynamo.config.suppress_errors = True  # should a later phase need to compile again, in vain
+            said = f"compiled in {time.monotonic() - started:.0f} s"
+        except Exception as error:  # the compiler's errors are of many kinds, and none of them matters
+            self.learner.net.compiled.clear()
+            said = f"not compiled: {type(error).__name__}"
+        self.learner.zero_grad(set_to_none=True)
+        print(said, file=sys.stderr)
+
     # -- the run ----------------------------------------------------------------------------------
 
-    def run(self, resumed: bool) -> None:
-        """Trains to the end of the budget, then calibrates; saves checkpoints on the way."""
+    def run(self, resumed: bool, stop_after: float | None = None) -> None:
+        """Trains to the end of the budget, then calibrates; saves checkpoints on the way.
+
+        Args:
+            resumed: the log goes on.
+            stop_after: seconds after which to leave a checkpoint and return, whatever is left of the budget.
+
+        Raises:
+            ShcError: the training went wrong; see `Watch`.
+        """
         log = self.out / "log.csv"
         self.finished = self.finished and self.fraction() >= 1  # a larger budget reopens a finished run
         kept = self._logged(log) if resumed else []
         with log.open("w", newline="") as stream:
             csv.writer(stream).writerows([FIELDS, *kept])
-        started, last_saved = time.monotonic() - self.elapsed, time.monotonic()
+        print(self.loading, file=sys.stderr)
+        begun = last_saved = time.monotonic()
+        started = begun - self.elapsed
+        self.compile()
         with Progress(self.config.schedule.steps) as bar, ThreadPoolExecutor(1) as pool:
-            coming = None
+            ahead = Ahead(self.crops, pool)
             while (fraction := self.fraction()) < 1:
                 self._advance(fraction)
-                key = (self.step, *self.batch_size())
-                if coming is None or coming[0] != key:
-                    coming = (key, pool.submit(self.crops.batch, *key))
-                crops, beta_bytes = coming[1].result()
-                key = (self.step + 1, *self.batch_size())
-                coming = (key, pool.submit(self.crops.batch, *key))
+                crops, beta_bytes = ahead.batch(self.step, *self.batch_size())
                 outcome = self.train_step(crops, beta_bytes, fraction)
                 self.step += 1
                 self.elapsed = time.monotonic() - started
                 if self.step % LOG_EVERY == 0:
+                    self._look()
                     self._log(log, outcome)
-                    bar.update(fraction, self.phase, outcome)
+                    bar.update(fraction, self.phase, outcome, self._pace())
                 if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
-                    checkpoint.save(self)
+                    self._save()
                     last_saved = time.monotonic()
+                if stop_after is not None and time.monotonic() - begun > stop_after and self.fraction() < 1:
+                    self._save()
+                    print(f"stopped at step {self.step}, {self.fraction():.1%}; --resume goes on", file=sys.stderr)
+                    return
         if not self.finished:  # a second calibration would change the tables of a finished run
             self._finish()
-        plot_log(self.out)
+        if find_spec("matplotlib") is not None:
+            plot_log(self.out)
+
+    def _look(self) -> None:
+        """Waits for the device and looks whether all is well; raises ShcError where it is not."""
+        total, number = self.losses.tolist()
+        self.watch.look(self.step, self.elapsed, total / number)
+        self.losses.zero_()
+
+    def _pace(self) -> str:
+        size, number = self.batch_size()
+        return self.watch.figures(number * size * size)
+
+    def _save(self) -> None:
+        """Writes a checkpoint; weights that are not finite must not take the place of an earlier one."""
+        norms = torch._foreach_norm([p.detach() for p in self.learner.parameters()])
+        if not torch.stack(norms).isfinite().all():
+            raise ShcError(f"step {self.step}: the weights are not finite any more; try a smaller learning rate")
+        checkpoint.save(self)
 
     def _finish(self) -> None:
         self._advance(1.0)  # a budget that ran out within a single step still ends in the hard phase
         self.learner.load_state_dict(self.average, strict=False)
-        checkpoint.save(self)
+        self._save()
         calibrate(self)
         self.finished = True
         checkpoint.save(self)
+        result.save(self)
 
     def _logged(self, path: Path) -> list[list[str]]:
         """Rows of the log up to the checkpoint: what came after it will be trained and logged again."""
@@ -247,7 +331,7 @@ class Trainer:
             "step": self.step,
             "seconds": round(self.elapsed, 1),
             "phase": self.phase.value,
-            "lr": f"{self.optimiser.param_groups[0]['lr']:.3g}",
+            "lr": f"{self.rate:.3g}",
             "loss": f"{float(outcome.loss.detach()):.5g}",
             "mse": f"{outcome.mse:.4g}",
             "bpp": f"{outcome.bpp:.4f}",
@@ -273,23 +357,32 @@ def train(
     init: Path | None = None,
     time_limit: float | None = None,
     device: str = "auto",
+    steps: int | None = None,
+    stop_after: float | None = None,
+    least_speed: float | None = None,
 ) -> None:
     """Trains a codec.
 
     Args:
         config: name of a shipped configuration or path of a TOML file.
         data: folder tree of pictures or tar packs.
-        out: folder of the run: checkpoint, log, plots.
+        out: folder of the run: checkpoint, log, plots, result.
         resume: go on from the checkpoint in `out`.
         init: folder of a shipped model whose weights to start from.
         time_limit: seconds; the schedule is scaled to it if it ends before the configured steps.
         device: "auto", "cpu" or "cuda".
+        steps: instead of the configured number of steps.
+        stop_after: seconds; leave a checkpoint then and return, for a later call with `resume`.
+        least_speed: steps per second; give the run up early if it is slower, or if its loss rises.
 
     Raises:
         UsageError: the configuration is not valid, or `out` holds another run.
         PictureError: there is no usable picture.
+        ShcError: the loss is not finite any more, or the run was given up.
     """
     settings = TrainConfig.load(config)
+    if steps is not None:
+        settings = replace(settings, schedule=replace(settings.schedule, steps=steps))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -298,15 +391,16 @@ def train(
         raise UsageError(f"{out} already holds a run: use --resume, or another folder")
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(settings, data, out, device, time_limit)
+    trainer.watch = Watch(least_speed)
     limit = f" --time-limit {time_limit:g}" if time_limit else ""
+    limit += f" --steps {steps}" if steps is not None else ""
     start = f" --init {init.name}" if init is not None else ""
     trainer.origin["command"] = f"shc train {config} --data DIR --out RUN{start} --device {device}{limit}"
     if init is None and not resume:
         trainer.start_from_data()
     if init is not None:
-        load_model(trainer.learner, init)
-        trainer.average = trainer.snapshot()
+        trainer.start_from_model(init)
         trainer.origin["init"] = f"{init.name} ({read_card(init)['id']})"
     if resume:
         checkpoint.load(trainer)
-    trainer.run(resume)
+    trainer.run(resume, stop_after)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 from shcodec.container import byte_to_beta
 from shcodec.nets.codec import CodecNet, Latents, first_half
-from shcodec.quantize.codebooks import ClassCodebooks, Quantised
+from shcodec.quantize.codebooks import ClassCodebooks, Groups, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity
 from shcodec.symbols import nearest_coded
 from shcodec.train.config import TrainConfig
@@ -57,15 +59,80 @@ class State:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Loss and figures of one batch."""
+    """Loss and figures of one batch; figures wait for the device when they are read, not when they are made."""
 
     loss: Tensor
-    mse: float
-    bpp: float
-    hyper_bpp: float
-    psnr: float
-    hard_loss: float | None
+    figures: dict[str, Tensor]  # of `mse`, `bpp`, `hyper_bpp` and `psnr`, () each
+    hard: Tensor | None  # () loss with hard indices, where it was asked for
     symbols: int
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error on 0..255 values."""
+        return float(self.figures["mse"])
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel."""
+        return float(self.figures["bpp"])
+
+    @property
+    def hyper_bpp(self) -> float:
+        """Bits per pixel of z, part of `bpp`."""
+        return float(self.figures["hyper_bpp"])
+
+    @property
+    def psnr(self) -> float:
+        """Mean of the samples' PSNR in dB."""
+        return float(self.figures["psnr"])
+
+    @property
+    def hard_loss(self) -> float | None:
+        """Loss of the same batch with hard indices."""
+        return None if self.hard is None else float(self.hard)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The latent elements that are coded in one pass."""
+
+    mask: Tensor  # (M, h, w) bool
+    index: Tensor  # (n,) the same as indices into a flattened (M, h, w)
+
+
+@lru_cache(maxsize=32)
+def parts_of(shape: tuple[int, int, int], coded: tuple[int, int], halves: bool, device: torch.device) -> list[Part]:
+    """The passes over a latent.
+
+    Cached: what is made on the host and sent makes the host wait for the device in every step.
+
+    Args:
+        shape: (M, h, w).
+        coded: rows and columns that hold pixels of the picture; the others are not coded.
+        halves: two passes over a checkerboard; one pass over all otherwise.
+        device: where the tensors lie.
+    """
+    inside = torch.zeros(shape, dtype=torch.bool)
+    inside[:, : coded[0], : coded[1]] = True
+    first = first_half(*shape) if halves else torch.ones_like(inside)
+    masks = [first & inside, ~first & inside] if halves else [inside]
+    return [Part(mask.to(device), torch.nonzero(mask.flatten())[:, 0].to(device)) for mask in masks]
+
+
+@lru_cache(maxsize=32)
+def _first_half(shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    return first_half(*shape).to(device)
+
+
+@lru_cache(maxsize=64)
+def _nearest(side: int, coded: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(nearest_coded(side, coded)).to(device)
+
+
+@lru_cache(maxsize=4)
+def _betas(device: torch.device) -> Tensor:
+    """(256,) beta by byte."""
+    return torch.tensor([byte_to_beta(b) for b in range(256)], device=device)
 
 
 def classes_of(learner: Learner, latents: Latents, beta_byte: Tensor) -> Tensor:
@@ -86,9 +153,10 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
         state: phase and hardness.
     """
     height, width = pixels.shape[2] - state.border[0], pixels.shape[3] - state.border[1]
-    pixels = F.pad(pixels[:, :, :height, :width], (0, state.border[1], 0, state.border[0]), mode="replicate")
+    if state.border != (0, 0):
+        pixels = F.pad(pixels[:, :, :height, :width], (0, state.border[1], 0, state.border[0]), mode="replicate")
     batch, area = len(pixels), height * width
-    beta = torch.tensor([byte_to_beta(int(b)) for b in beta_byte], device=pixels.device)
+    beta = _betas(pixels.device)[beta_byte]
     balance = beta**-SLOPE
     weight = balance * beta / (area * batch)  # what one bit of a sample counts
     latents = learner.net.latents(pixels, beta_byte)
@@ -101,16 +169,15 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
     if state.measure_gap:
         with torch.no_grad():
             hard = _mse(learner.net.synthesise(y_hard, beta_byte), pixels, height, width)
-            hard_loss = float((hard * balance).mean() + rate.hard_weighted + hyper_loss + codebook_loss)
-    return Outcome(
-        loss=loss + codebook_loss,
-        mse=float(distortion.detach().mean()),
-        bpp=float(rate.hard_bits + hyper_bits) / (batch * area),
-        hyper_bpp=float(hyper_bits) / (batch * area),
-        psnr=float((10 * torch.log10(255**2 / distortion.detach().clamp(min=1e-3))).mean()),
-        hard_loss=hard_loss,
-        symbols=rate.symbols,
-    )
+            hard_loss = (hard * balance).mean() + rate.hard_weighted + hyper_loss + codebook_loss
+    error = distortion.detach()
+    figures = {
+        "mse": error.mean(),
+        "bpp": (rate.hard_bits + hyper_bits) / (batch * area),
+        "hyper_bpp": hyper_bits / (batch * area),
+        "psnr": (10 * torch.log10(255**2 / error.clamp(min=1e-3))).mean(),
+    }
+    return Outcome(loss + codebook_loss, figures, hard_loss, rate.symbols)
 
 
 def _mse(decoded: Tensor, pixels: Tensor, height: int, width: int) -> Tensor:
@@ -138,20 +205,22 @@ def _residuals(
     classes = classes_of(learner, latents, beta_byte)
     # as in the codec: positions that hold no pixel of the picture are not coded, their residual is 0
     rows, columns = (side - border // 16 for side, border in zip(y.shape[2:], state.border, strict=True))
-    inside = torch.zeros(y.shape[2:], dtype=torch.bool, device=y.device)
-    inside[:rows, :columns] = True
-    if not learner.config.model.has_hyper:
-        value, hard, rate = _quantise(learner, latents, mean, classes, inside.expand_as(y), weight, state)
+    channels, *sides = y.shape[1:]
+    parts = parts_of((channels, sides[0], sides[1]), (rows, columns), learner.config.model.has_hyper, y.device)
+    chosen = [classes.flatten(1)[:, part.index].flatten() for part in parts]
+    smooth = state.phase is Phase.SMOOTH
+    groups: Sequence[Groups | None] = [None] * len(parts) if smooth else learner.books.groups(chosen)
+    passes = [_Pass(part, classes, c, g) for part, c, g in zip(parts, chosen, groups, strict=True)]
+    value, hard, rate = _quantise(learner, latents, mean, passes[0], weight, state)
+    if len(passes) == 1:
         return mean + latents.step * value, mean + latents.step * hard, rate
-    first = first_half(*y.shape[1:]).to(y.device).expand_as(y)
-    value, hard, rate = _quantise(learner, latents, mean, classes, first & inside, weight, state)
     seen = mean + latents.step * (hard if state.phase is Phase.HARD else value)
     if state.border != (0, 0):  # as in the codec: the nearest coded position stands for one that is not
-        down, across = (torch.from_numpy(nearest_coded(*pair)) for pair in zip(y.shape[2:], (rows, columns), strict=True))
-        seen = seen[:, :, down.to(y.device)[:, None], across.to(y.device)]
+        down, across = _nearest(sides[0], rows, y.device), _nearest(sides[1], columns, y.device)
+        seen = seen[:, :, down[:, None], across]
     second_mean = learner.net.second_means(seen, latents, beta_byte)
-    value2, hard2, rate2 = _quantise(learner, latents, second_mean, classes, ~first & inside, weight, state)
-    centre = torch.where(first, mean, second_mean)
+    value2, hard2, rate2 = _quantise(learner, latents, second_mean, passes[1], weight, state)
+    centre = torch.where(_first_half((channels, sides[0], sides[1]), y.device), mean, second_mean)
     both = Quantised(
         value=torch.cat([rate.value.flatten(), rate2.value.flatten()]),
         hard=torch.cat([rate.hard.flatten(), rate2.hard.flatten()]),
@@ -164,36 +233,42 @@ def _residuals(
     return centre + latents.step * (value + value2), centre + latents.step * (hard + hard2), both
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """One pass over the latent."""
+
+    part: Part
+    classes: Tensor  # (B, M, h, w)
+    chosen: Tensor  # (B n,) classes of the pass's elements
+    groups: Groups | None  # their vectors; None in the first phase, which has none
+
+
 def _quantise(
-    learner: Learner,
-    latents: Latents,
-    mean: Tensor,
-    classes: Tensor,
-    chosen: Tensor,
-    weight: Tensor,
-    state: State,
+    learner: Learner, latents: Latents, mean: Tensor, part: _Pass, weight: Tensor, state: State
 ) -> tuple[Tensor, Tensor, Quantised]:
-    """Residuals of the chosen elements, quantised; zero elsewhere: (B, M, h, w) twice, and the rates."""
+    """Residuals of a pass's elements, quantised; zero elsewhere: (B, M, h, w) twice, and the rates."""
     config = learner.config
     residual = (latents.y - mean) / latents.step
     if state.phase is Phase.SMOOTH:
-        return _smooth(learner, residual, latents.coordinate, classes, chosen, weight, state)
-    element_weight = weight[:, None, None, None].expand_as(residual)[chosen]
-    r = residual[chosen]
+        return _smooth(learner, residual, latents.coordinate, part.classes, part.part.mask, weight, state)
+    index = part.part.index
+    r = residual.flatten(1).index_select(1, index)  # (B, n)
     out = learner.books(
-        r,
-        classes[chosen],
-        element_weight,
+        r.flatten(),
+        part.chosen,
+        weight[:, None].expand_as(r).flatten(),
         sigma=state.sigma,
         rate_weight=config.rate_weight,
         surrogate=config.surrogate,
         hard=state.phase is Phase.HARD,
+        groups=part.groups,
     )
     value = out.value
     if config.forward == "hard" and state.phase is Phase.SOFT:
         value = value + (out.hard - value).detach()
-    zeros = torch.zeros_like(residual)
-    return zeros.masked_scatter(chosen, value), zeros.masked_scatter(chosen, out.hard), out
+    zeros = torch.zeros_like(residual, memory_format=torch.contiguous_format).flatten(1)
+    placed = [zeros.index_copy(1, index, part_of.view_as(r)).view_as(residual) for part_of in (value, out.hard)]
+    return placed[0], placed[1], out
 
 
 def _smooth(

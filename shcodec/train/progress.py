@@ -35,9 +35,9 @@ class Progress:
     ) -> None:
         self.bar.stop()
 
-    def update(self, fraction: float, phase: Phase, outcome: Outcome) -> None:
+    def update(self, fraction: float, phase: Phase, outcome: Outcome, pace: str) -> None:
         """Shows the state after a step."""
-        figures = f"loss {float(outcome.loss.detach()):.3f}  {outcome.bpp:.3f} bpp  {outcome.psnr:.2f} dB"
+        figures = f"loss {float(outcome.loss.detach()):.3f}  {outcome.bpp:.3f} bpp  {outcome.psnr:.2f} dB  {pace}"
         self.bar.update(self.task, completed=fraction, description=phase.value, figures=figures)
         if not self.console.is_terminal and time.monotonic() - self.last_line > LINE_EVERY:
             self.last_line = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,16 @@ from shcodec.symbols import KNOTS
 from shcodec.train.data import Pixels, load_pictures
 
 BETA_BYTES = (32, 80, 128, 176, 224)  # rates at which the weight is tuned; linear between them
-WEIGHTS = (0.02, 0.04, 0.06, 0.08, 0.11, 0.15)
+WEIGHTS = (0.04, 0.06, 0.08, 0.11, 0.15, 0.2)
+PROBE_WEIGHT = 0.08  # with which the price of a bit is measured
 
 
 def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
-    """Picks lambda per rate by the least D + beta * R over validation pictures; writes it into the model.
+    """Picks lambda per rate by the least D + price * R over validation pictures; writes it into the model.
 
-    The decoder and the model's id do not change: lambda belongs to the encoder alone.
+    The price of a bit is what it buys along the model's own curve. That is beta for a model trained to the end, and
+    more before: with beta itself, lambda would be chosen to move along the curve instead of lowering it. The decoder
+    and the model's id do not change: lambda belongs to the encoder alone.
 
     Args:
         model_dir: folder of an exported model.
@@ -34,7 +36,13 @@ def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
     """
     loaded, _ = load_pictures(pictures, least=1)
     model = Model(model_dir)
-    best = [min(WEIGHTS, key=partial(_cost, model, loaded, beta_byte)) for beta_byte in BETA_BYTES]
+    best = []
+    for beta_byte in BETA_BYTES:
+        (more, low), (less, high) = (_measure(model, loaded, beta_byte + way, PROBE_WEIGHT) for way in (-8, 8))
+        price = (high - low) / (more - less) if more > less else byte_to_beta(beta_byte)
+        found = {weight: _measure(model, loaded, beta_byte, weight) for weight in WEIGHTS}
+        costs = {weight: error + price * rate for weight, (rate, error) in found.items()}
+        best.append(min(costs, key=costs.__getitem__))
     tensors = read_tensors(model_dir / ENCODER)
     knots = np.minimum(16 * np.arange(KNOTS), 255)
     tensors["rate_weight"] = np.interp(knots, BETA_BYTES, best).astype(np.float32)
@@ -47,12 +55,12 @@ def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
     return best
 
 
-def _cost(model: Model, pictures: list[Pixels], beta_byte: int, weight: float) -> float:
-    """Sum of D + beta * R: D the mean squared error, R bits per pixel, from the real file."""
-    beta, total = byte_to_beta(beta_byte), 0.0
+def _measure(model: Model, pictures: list[Pixels], beta_byte: int, weight: float) -> tuple[float, float]:
+    """Bits per pixel of the real files and mean squared error of what they decode to, summed over the pictures."""
+    rate = distortion = 0.0
     for rgb in pictures:
-        data = codec.encode_array(rgb, beta, model=model, rate_weight=weight)
+        data = codec.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=weight)
         decoded = codec.decode_array(data, model=model)
-        error = float(np.square(rgb.astype(np.float64) - decoded).mean())
-        total += error + beta * 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
-    return total
+        distortion += float(np.square(rgb.astype(np.float64) - decoded).mean())
+        rate += 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
+    return rate, distortion

@@ -1,0 +1,70 @@
+"""What a finished training leaves to `shc export`: all that a model is made of, in a few files of moderate size.
+
+A checkpoint holds four times as much in one file. The model that is exported from either is the same.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from shcodec.atomic import write_text
+from shcodec.errors import UsageError
+from shcodec.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from shcodec.train.loop import Trainer
+
+FILE = "result.json"
+PART = "result-{}.safetensors"
+PART_BYTES = 12 * 2**20  # a file is closed at this size: with one tensor more, all stay below 16 MiB
+EXACT = ("net.class_map.", "books.", "bank")  # what integer tables are made of; the rest is exported in half precision
+
+
+def save(trainer: Trainer) -> None:
+    """Writes the result of a finished run beside its checkpoint; `result.json` last, which names the other files."""
+    parts: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in trainer.learner.state_dict().items():
+        if size > PART_BYTES:
+            parts.append({})
+            size = 0
+        kept = tensor.detach().cpu() if name.startswith(EXACT) else tensor.detach().cpu().half()
+        parts[-1][name] = kept.contiguous().clone()
+        size += kept.numel() * kept.element_size()
+    files = [PART.format(i) for i in range(len(parts))]
+    for file, part in zip(files, parts, strict=True):
+        save_file(part, trainer.out / file)
+        (trainer.out / file).chmod(0o644)
+    facts = {
+        "files": files,
+        "config": trainer.config.to_dict(),
+        "origin": trainer.origin,
+        "step": trainer.step,
+        "elapsed": trainer.elapsed,
+        "finished": trainer.finished,
+    }
+    write_text(trainer.out / FILE, json.dumps(facts, indent=1) + "\n")
+
+
+def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """Configuration and state of a run from its result; the state lacks what only a resumption needs.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        state: dict[str, Any] = json.loads((run / FILE).read_text(encoding="utf-8"))
+        tensors: dict[str, Tensor] = {}
+        for file in state["files"]:
+            tensors |= load_file(run / Path(file).name)
+        state["learner"] = {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
+        return TrainConfig.from_dict(dict(state["config"])), state
+    except (ValueError, LookupError, TypeError, OSError, SafetensorError) as error:
+        raise UsageError(f"{run / FILE}: not a readable result ({error})") from None

@@ -1,0 +1,143 @@
+"""A model with more latent channels that starts from one with fewer: the new ones take what the old ones lose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from shcodec.errors import UsageError
+from shcodec.nets.config import ModelConfig
+from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, nested_order
+from shcodec.symbols import class_coordinate
+from shcodec.train.export import load_model
+from shcodec.train.objective import Learner
+
+BETA_BYTE = 20  # a high rate: there the number of channels is the limit
+
+
+def places(old: int, new: int) -> Tensor:
+    """Where the old channels go, (old,): the checkerboard's halves keep their channels."""
+    channel = torch.arange(old)
+    return torch.where(channel < old // 2, channel, channel - old // 2 + new // 2)
+
+
+def _index(name: str, old: ModelConfig, new: ModelConfig) -> tuple[int, Tensor] | None:
+    """Axis of a parameter that grows, and where its old entries go; None where nothing grows."""
+    at, n = places(old.latent, new.latent), new.latent
+    if name in ("g_a.head.weight", "g_a.head.bias", "g_a.shortcut.weight", "g_a.shortcut.bias"):
+        return 0, at
+    if name in ("refine.head.weight", "refine.head.bias"):
+        return 0, at
+    if name in ("g_s.stem.weight", "g_s.shortcut.weight", "h_a.stem.weight", "h_s.step_knots", "class_map.bias_knots"):
+        return 1, at
+    if name in ("h_s.head.weight", "h_s.head.bias"):
+        return 0, torch.cat([at, n + at])
+    if name == "refine.stem.weight":
+        return 1, torch.cat([at, n + torch.arange(new.hyper.features)])
+    if name == "class_map.weight":
+        return 0, (16 * at[:, None] + torch.arange(16)).flatten()
+    if name == "g_a.knots":
+        before = 2 * (new.analysis.width8 + new.analysis.width16)
+        return 1, torch.cat([torch.arange(before), before + at, before + n + at])
+    if name == "h_a.knots":
+        rest = torch.arange(2 * new.hyper.channels)
+        return 1, torch.cat([at, n + at, 2 * n + rest])
+    if name == "refine.knots":
+        return 1, torch.cat([at, n + at])
+    return None
+
+
+FRESH = ("h_s.head.bias", "h_s.step_knots", "class_map.weight", "class_map.bias_knots")  # new entries are not 0 there
+
+
+def is_narrower(theirs: ModelConfig, ours: ModelConfig) -> bool:
+    """Whether two architectures differ in nothing but fewer latent channels, and can be widened."""
+    same = replace(theirs, name="", latent=ours.latent) == replace(ours, name="")
+    return same and ours.has_hyper and ours.shortcut and theirs.latent < ours.latent
+
+
+def load_narrower(learner: Learner, model_dir: Path, theirs: ModelConfig, blocks: Tensor) -> None:
+    """Starts a learner from a shipped model with fewer latent channels.
+
+    Args:
+        learner: freshly made.
+        model_dir: folder of the model.
+        theirs: its architecture.
+        blocks: (n, 3, H, W) crops of training pictures, 0..255, sides multiples of 64.
+    """
+    narrow = Learner(replace(learner.config, model=theirs))
+    load_model(narrow, model_dir)
+    widen(learner, dict(narrow.named_parameters()), theirs, blocks)
+    ours = dict(learner.named_buffers())
+    for name, buffer in narrow.named_buffers():
+        if name in ours and ours[name].shape == buffer.shape:  # counts of codewords and of z
+            ours[name].copy_(buffer)
+
+
+@torch.no_grad()
+def widen(learner: Learner, parameters: Mapping[str, Tensor], old: ModelConfig, blocks: Tensor) -> None:
+    """Copies the parameters of a narrower learner and sets up the new channels.
+
+    Every new channel analyses and adds one principal component of what the old ones lose at a high rate; the networks
+    between start without it. Its step is that of the finest old channels, its class that of its spread.
+
+    Args:
+        learner: freshly made, with more latent channels.
+        parameters: of the narrower one, by name.
+        old: its architecture.
+        blocks: (n, 3, H, W) pixels 0..255, sides multiples of 64.
+
+    Raises:
+        UsageError: the architecture has no linear shortcuts.
+    """
+    new, net = learner.config.model, learner.net
+    for name, parameter in learner.named_parameters():
+        place = _index(name.removeprefix("net."), old, new)
+        if place is None:
+            parameter.copy_(parameters[name])
+            continue
+        if not name.endswith(FRESH):
+            parameter.zero_()
+        parameter.index_copy_(place[0], place[1].to(parameter.device), parameters[name].to(parameter.device))
+    kept = places(old.latent, new.latent)
+    fresh = torch.ones(new.latent, dtype=torch.bool)
+    fresh[kept] = False
+    if net.g_a.shortcut is None or net.g_s.shortcut is None:
+        raise UsageError("only a model with linear shortcuts can be widened")
+    analysis, basis, spread = _lost_components(learner, blocks, int(fresh.sum()))
+    net.g_a.shortcut.weight[fresh] = analysis[:, :, None, None]
+    net.g_s.shortcut.weight[:, fresh] = basis[nested_order().to(basis.device)][:, :, None, None]
+    net.h_s.step_knots[:, fresh] = net.h_s.step_knots[:, kept[-32:]].mean(1, keepdim=True)
+    steps = net.h_s.step_knots[:, fresh].exp().cpu()
+    coordinate = class_coordinate((0.4 * spread / steps).clamp(min=0.1).numpy())
+    net.class_map.bias_knots[:, fresh] = torch.from_numpy(coordinate).to(net.class_map.bias_knots)
+    net.class_map.weight.view(new.latent, 16, -1)[fresh] = 0
+
+
+def _lost_components(learner: Learner, blocks: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Principal components of what the model loses without any quantisation.
+
+    Returns:
+        Analysis (n, 768) and synthesis (768, n) matrices over 16x16 blocks, and the spreads (n,) of what the first
+        gives; on the learner's device, the spreads on the CPU.
+    """
+    net = learner.net
+    pixels: list[Tensor] = []
+    lost: list[Tensor] = []
+    for part in torch.split(blocks.float(), 64):
+        beta = torch.full((len(part),), BETA_BYTE, device=part.device)
+        decoded = net.synthesise(net.latents(part, beta).y, beta).float()
+        for store, picture in ((pixels, part - PIXEL_MEAN), (lost, part - decoded)):
+            store.append(F.pixel_unshuffle(picture / PIXEL_SCALE, 16).permute(0, 2, 3, 1).flatten(0, 2))
+    x, error = torch.cat(pixels).double(), torch.cat(lost).double()
+    basis = torch.linalg.eigh(error.T @ error).eigenvectors.flip(1)[:, :count]
+    covariance = x.T @ x / len(x)
+    covariance += 1e-5 * covariance.diagonal().mean() * torch.eye(len(covariance), device=x.device)
+    analysis = torch.linalg.solve(covariance, x.T @ (error @ basis) / len(x)).T
+    spread = (x @ analysis.T).square().mean(0).sqrt()
+    return analysis.float(), basis.float(), spread.float().cpu()
