@@ -158,12 +158,3 @@ def test_stored_measurements_of_other_sets_and_codecs() -> None:
     assert len(stored_cells("urban100", "bpg444", ["img_001"])) == 6
     assert stored_cells("kodak", "jpeg420", ["kodim01"]) == []
     assert stored_cells("holiday", "bpg444", ["kodim01"]) == []
-
-
-def test_thinned_curves_keep_both_ends() -> None:
-    (whole,) = select_codecs(["jpeg420"])
-    (thin,) = select_codecs(["jpeg420"], points=4)
-    assert len(thin.settings) == 4
-    assert set(thin.settings) < set(whole.settings)
-    assert (thin.settings[0], thin.settings[-1]) == (whole.settings[0], whole.settings[-1])
-    assert select_codecs(["jpeg420"], points=100) == (whole,)

@@ -40,7 +40,6 @@ class Options:
             into which a set that is nowhere is downloaded.
         codecs: names of codecs, `shc` for every shipped model; None means all.
         betas: settings of shc, each in 2..4096.
-        points: settings that every other codec is run with at most, at least 2; None means all.
         anchors: codecs to compare with, added to `codecs` where missing; None means `DEFAULT_ANCHORS`.
         limit: measure only the first pictures of the set.
         jobs: processes; seconds are not recorded with more than one.
@@ -58,7 +57,6 @@ class Options:
     data_root: Path | None = None
     codecs: Sequence[str] | None = None
     betas: Sequence[float] = DEFAULT_BETAS
-    points: int | None = None
     anchors: Sequence[str] | None = None
     limit: int | None = None
     jobs: int = 1
@@ -92,7 +90,7 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
     check_name(dataset)
     published = literature.load(dataset) if options.published else ()
     wanted = None if options.codecs is None else [*options.codecs, *(options.anchors or ())]
-    chosen = select_codecs(wanted, options.betas, options.points)
+    chosen = select_codecs(wanted, options.betas)
     _prepare_folder(out, resume=options.resume, force=options.force)
 
     pictures = find_dataset(dataset, options.data_root, progress=options.progress, notify=options.notify)
@@ -256,8 +254,6 @@ def _check(options: Options) -> None:
         number = getattr(options, name)
         if number is not None and number < 1:
             raise UsageError(f"--{name} must be at least 1, not {number}")
-    if options.points is not None and options.points < 2:
-        raise UsageError(f"--points must be at least 2, not {options.points}")
     if options.crops < 0:
         raise UsageError(f"--crops must be at least 0, not {options.crops}")
     if options.process_times and options.jobs > 1:

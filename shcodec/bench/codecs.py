@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -321,15 +321,12 @@ OTHER_CODECS: tuple[Codec, ...] = (
 """Every codec but this project's own, in the order of tables."""
 
 
-def select_codecs(
-    names: Sequence[str] | None = None, betas: Sequence[float] = DEFAULT_BETAS, points: int | None = None
-) -> tuple[Codec, ...]:
+def select_codecs(names: Sequence[str] | None = None, betas: Sequence[float] = DEFAULT_BETAS) -> tuple[Codec, ...]:
     """Choose codecs by name.
 
     Args:
         names: names of codecs; `shc` stands for every shipped model; None means all.
         betas: settings of the project's own codec.
-        points: settings that every other codec is run with at most, spread evenly over its own; None means all.
 
     Returns:
         The codecs in the order asked for, each once.
@@ -340,7 +337,7 @@ def select_codecs(
     from shcodec import zoo
 
     own = {SHC_PREFIX + model: ShcCodec(model, tuple(betas)) for model in zoo.model_names()}
-    known: dict[str, Codec] = {**own, **{codec.name: _thinned(codec, points) for codec in OTHER_CODECS}}
+    known: dict[str, Codec] = {**own, **{codec.name: codec for codec in OTHER_CODECS}}
     chosen: dict[str, Codec] = {}
     for name in known if names is None else names:
         if name != "shc" and name not in known:
@@ -350,13 +347,6 @@ def select_codecs(
     if not chosen:
         raise UsageError("no codec to measure")
     return tuple(chosen.values())
-
-
-def _thinned(codec: Codec, points: int | None) -> Codec:
-    if points is None or points >= len(codec.settings):
-        return codec
-    places = (round(i * (len(codec.settings) - 1) / (points - 1)) for i in range(points))
-    return replace(codec, settings=tuple(codec.settings[place] for place in places))  # type: ignore[type-var]
 
 
 def _heif() -> Any:

@@ -35,9 +35,6 @@ Examples:
     help="Folder for results and plots.  [default: bench-NAME]",
 )
 @click.option("--betas", metavar="F,F,...", help="Settings of shc, each 2 to 4096.")
-@click.option(
-    "--points", type=click.IntRange(min=2), metavar="N", help="Run every other codec with N settings at most."
-)
 @click.option("--codecs", metavar="NAME,...", help="Codecs to measure; shc stands for every model.  [default: all]")
 @click.option("--anchor", metavar="NAME,...", help="Codecs to compare the others with.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure only the first N pictures.")
@@ -65,7 +62,6 @@ def command(
     dataset: str,
     out: Path | None,
     betas: str | None,
-    points: int | None,
     codecs: str | None,
     anchor: str | None,
     update_cards: bool,
@@ -85,7 +81,6 @@ def command(
     options = bench.Options(
         codecs=_names(codecs),
         betas=DEFAULT_BETAS if betas is None else _numbers(betas),
-        points=points,
         anchors=_names(anchor),
         command=shlex.join(["shc", *sys.argv[1:]]),
         progress=sys.stderr.isatty(),
