@@ -98,7 +98,7 @@ class Trainer:
         theirs = architecture(folder)
         if is_narrower(theirs, self.config.model):
             crops, _ = self.crops.batch(20_000_000, 64, 1024)
-            load_narrower(self.learner, folder, theirs, torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
+            load_narrower(self.learner, folder, theirs, torch.as_tensor(crops).permute(0, 3, 1, 2).to(self.device))
         else:
             load_model(self.learner, folder)
         self.average = self.snapshot()
