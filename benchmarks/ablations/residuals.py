@@ -1,0 +1,188 @@
+"""Residuals of a trained model, dumped once: what the quantiser's ablations are fitted to and measured on.
+
+Every picture goes through the codec itself (`shcodec.encoder`); a model that takes notes keeps what the quantiser
+saw: r = (y - mean) / step of every latent element in both passes, its step and its class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shcodec import encoder
+from shcodec.container import beta_to_byte, part_sizes
+from shcodec.entropy import PRECISION
+from shcodec.runtime import DECODER, Model, read_tensors
+from shcodec.symbols import Floats, Grid, Indices, Order, SymbolTables, first_half
+
+Pixels = npt.NDArray[np.uint8]
+
+BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
+LOWEST = 7
+"""Colder classes are coded by no trial; of them only the energy is kept."""
+SLOPE_WEIGHTS = (0.0, 0.15)
+"""Rate weights between which the change of the pixels' error is compared with that of the latent's."""
+
+
+class RecordingTables(SymbolTables):
+    """Symbol tables that keep the classes and the residuals that went through them."""
+
+    classes_seen: npt.NDArray[np.uint8]
+    residuals: list[Floats]
+    chosen: list[Floats]
+
+    def class_map(self, z: npt.NDArray[np.int8] | None, beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
+        """As the base class; begins the notes of a new picture."""
+        self.classes_seen = super().class_map(z, beta_byte, grid)
+        self.residuals, self.chosen = [], []
+        return self.classes_seen
+
+    def search(self, order: Order, residual: Floats, rate_weight: float) -> list[Indices]:
+        """As the base class; keeps the residual and what was chosen for it."""
+        indices = super().search(order, residual, rate_weight)
+        self.residuals.append(residual.copy())
+        self.chosen.append(self.values(order, indices, residual.size))
+        return indices
+
+    def hyper_bits(self, z: npt.NDArray[np.int8]) -> float:
+        """Ideal bits of z in the row of the bank that suits it best."""
+        values = z.reshape(1, len(z), -1).astype(np.int64) + self.limit
+        bits = PRECISION - np.log2(self.bank)
+        return float(np.take_along_axis(bits, np.repeat(values, len(bits), 0), 2).sum((1, 2)).min())
+
+
+class RecordingModel(Model):
+    """A model of the flagship family that keeps what the last encoded picture gave."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, threads=1)
+        self.notes = RecordingTables(read_tensors(folder / DECODER))
+        self.tables = self.notes
+        self.step: Floats = np.zeros(0, np.float32)
+        self.z: npt.NDArray[np.int8] = np.zeros(0, np.int8)
+
+    def describe(self, z: Any, beta_byte: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        """As the base class; keeps z and the steps."""
+        mean, step, *features = super().describe(z, beta_byte, shape)
+        self.z, self.step = z, step
+        return mean, step, *features
+
+    def picture(self) -> tuple[Floats, Floats, Floats]:
+        """Residual, step and error of the chosen codewords of the last picture, (M, h, w) each."""
+        shape = self.notes.classes_seen.shape
+        first = first_half(*shape)
+        passes = (self.notes.residuals, self.notes.chosen)
+        residual, chosen = (np.where(first, *(flat.reshape(shape) for flat in both)) for both in passes)
+        step = self.step[:, : shape[1], : shape[2]]
+        return residual, step, step * (residual - chosen)
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Elements of one set of pictures at several rates, n in all; within a class in the order in which they are coded.
+
+    Attributes:
+        value: (n,) float32 residuals in steps.
+        step: (n,) float32 steps.
+        classes: (n,) uint8, `LOWEST` or more.
+        rate: (n,) uint8 index into `BETAS`.
+        picture: (n,) uint16.
+        pixels: (rates,) pixels in all pictures of a rate.
+        other_bits: (rates,) bits of hyper indices and containers.
+        cold_error: (rates,) squared steps times squared residuals of the classes below `LOWEST`.
+        slope: (rates,) what one unit of squared latent error adds to the squared error of the samples, as measured.
+        floor: (rates,) squared error of the samples that is not the quantiser's, by the same measurement.
+    """
+
+    value: Floats
+    step: Floats
+    classes: npt.NDArray[np.uint8]
+    rate: npt.NDArray[np.uint8]
+    picture: npt.NDArray[np.uint16]
+    pixels: npt.NDArray[np.float64]
+    other_bits: npt.NDArray[np.float64]
+    cold_error: npt.NDArray[np.float64]
+    slope: npt.NDArray[np.float64]
+    floor: npt.NDArray[np.float64]
+
+    def save(self, path: Path) -> None:
+        """Writes everything to an .npz file."""
+        with path.open("wb") as stream:
+            np.savez(stream, **{entry.name: getattr(self, entry.name) for entry in fields(self)})
+
+    @staticmethod
+    def load(path: Path) -> Residuals:
+        """Reads what `save` wrote."""
+        with np.load(path) as arrays:
+            return Residuals(**arrays)
+
+
+def record(model: RecordingModel, pictures: Sequence[tuple[Pixels, Sequence[int]]]) -> Residuals:
+    """Encodes pictures and keeps their residuals; slope and floor stay empty.
+
+    Args:
+        model: the model.
+        pictures: pixels (H, W, 3), and indices into `BETAS` of the rates at which each is wanted.
+    """
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    pixels, other, cold = np.zeros((3, len(BETAS)))
+    for number, (rgb, rates) in enumerate(pictures):
+        for rate in rates:
+            byte = beta_to_byte(BETAS[rate])
+            data = encoder.code(encoder.analyse(model, rgb, byte), byte, encoder.own_rate_weight(model, byte)).data
+            residual, step, _ = model.picture()
+            classes = model.notes.classes_seen
+            pixels[rate] += rgb.shape[0] * rgb.shape[1]
+            other[rate] += model.notes.hyper_bits(model.z) + 8 * (len(data) - part_sizes(data)["payload"])
+            below = classes < LOWEST
+            cold[rate] += float(np.square(step * residual, dtype=np.float64)[below].sum())
+            first = first_half(*classes.shape)
+            for half in (first, ~first):
+                kept = np.flatnonzero(half & ~below)
+                count = len(kept)
+                parts.append(
+                    (
+                        residual.ravel()[kept], step.ravel()[kept], classes.ravel()[kept],
+                        np.full(count, rate, np.uint8), np.full(count, number, np.uint16),
+                    )
+                )  # fmt: skip
+    value, steps, ks, rate_index, picture = (np.concatenate(part) for part in zip(*parts, strict=True))
+    empty = np.zeros(0)
+    return Residuals(value, steps, ks, rate_index, picture, pixels, other, cold, empty, empty)
+
+
+def measure_slope(model: RecordingModel, pictures: Sequence[Pixels]) -> tuple[npt.NDArray[np.float64], ...]:
+    """Compares errors of the latent with errors of decoded samples.
+
+    Each picture is coded at two rate weights; the slope is the change of the samples' mean squared error over the
+    change of the latent's squared error per sample, and the floor what is left of the former at the default weight.
+
+    Returns:
+        Slope (rates,), in squared grey levels per squared unit of the latent; floor (rates,), in squared grey levels.
+    """
+    slopes, floors = [], []
+    for beta in BETAS:
+        byte, rows = beta_to_byte(beta), []
+        for rgb in pictures:
+            analysis = encoder.analyse(model, rgb, byte)
+            for weight in (*SLOPE_WEIGHTS, encoder.own_rate_weight(model, byte)):
+                coded = encoder.code(analysis, byte, weight)
+                error = float(np.square(model.picture()[2], dtype=np.float64).sum()) / rgb.size
+                rows.append((error, encoder.distortion(analysis, coded)))
+        latent, samples = np.array(rows).reshape(len(pictures), -1, 2).mean(0).T
+        slope = (samples[1] - samples[0]) / (latent[1] - latent[0])
+        slopes.append(slope)
+        floors.append(samples[2] - slope * latent[2])
+    return np.array(slopes), np.array(floors)
+
+
+def key(model: Model, *settings: object) -> str:
+    """Name of a dump: it changes with the model's weights, encoder included, and with the settings."""
+    digest = hashlib.sha256(repr((model.card.get("sha256"), model.id, BETAS, LOWEST, settings)).encode())
+    return digest.hexdigest()[:12]

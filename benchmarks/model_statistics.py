@@ -1,0 +1,288 @@
+"""Statistics of a model's symbols: codewords in use, where the bits go, what the integer class map costs, monotony.
+
+    python benchmarks/model_statistics.py [--model NAME] [--data DIR] [--out benchmarks/statistics.json]
+
+Pictures: `kodak/` of the folder that --data or SHC_DATA names; for the monotony `b100/` as well. Bits by class are the
+ideal ones of the model's integer histograms; sizes are those of real files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shcodec import encoder, zoo
+from shcodec.bench.bd_rate import bd_rate, curve
+from shcodec.container import beta_to_byte, byte_to_beta
+from shcodec.entropy import PRECISION
+from shcodec.errors import UsageError
+from shcodec.pictures import read_picture
+from shcodec.runtime import DECODER, TRAINING, Model, Tensors, interpolate, read_tensors
+from shcodec.symbols import Floats, Grid, Indices, Order, SymbolTables
+
+BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
+STEPS = range(0, 256, 17)
+"""Rate steps between which files must not grow: 16, from the lowest beta to the highest."""
+SUFFIXES = {".png", ".webp"}
+
+Pixels = npt.NDArray[np.uint8]
+Hyper = npt.NDArray[np.int8] | None
+
+
+class CountingTables(SymbolTables):
+    """Symbol tables that count what the encoder chooses; the class map may be replaced by its float version.
+
+    Attributes:
+        counts: per band (classes, L), how often each codeword was chosen.
+        elements: (classes,) latent elements.
+        float_map: unrounded weight (16 M, C_z) and bias knots (17, M), or None for the integer map.
+    """
+
+    def __init__(self, tensors: Tensors, float_map: tuple[Floats, Floats] | None = None) -> None:
+        super().__init__(tensors)
+        self.float_map = float_map
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets all counts."""
+        self.counts: list[npt.NDArray[np.int64]] = [np.zeros(b.histograms.shape, np.int64) for b in self.bands]
+        self.elements = np.zeros(self.classes, np.int64)
+        self.hyper_bits = 0.0
+
+    def class_map(self, z: Hyper, beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
+        """As the base class, or by the float map; counts the elements of every class and the bits of z."""
+        classes = super().class_map(z, beta_byte, grid)
+        if z is not None:
+            self.hyper_bits += self._bits_of(z)
+            if self.float_map is not None:
+                weight, bias = self.float_map
+                classes = self._float_classes(weight, bias, z, beta_byte, grid)
+        self.elements += np.bincount(classes.ravel(), minlength=self.classes)
+        return classes
+
+    def _bits_of(self, z: npt.NDArray[np.int8]) -> float:
+        """Ideal bits of z in the row of the bank that suits it best."""
+        values = z.reshape(1, len(z), -1).astype(np.int64) + self.limit
+        bits = PRECISION - np.log2(self.bank)
+        return float(np.take_along_axis(bits, np.repeat(values, len(bits), 0), 2).sum((1, 2)).min())
+
+    def _float_classes(
+        self, weight: Floats, bias: Floats, z: npt.NDArray[np.int8], beta_byte: int, grid: Grid
+    ) -> npt.NDArray[np.uint8]:
+        coordinate = (weight @ z.reshape(len(z), -1).astype(np.float32)).reshape(self.latent, 4, 4, *z.shape[1:])
+        coordinate += interpolate(bias, beta_byte)[:, None, None, None, None]
+        classes = np.clip(np.floor(coordinate), 0, self.classes - 1).astype(np.uint8)
+        full = classes.transpose(0, 3, 1, 4, 2).reshape(self.latent, 4 * z.shape[1], 4 * z.shape[2])
+        return np.ascontiguousarray(full[:, : grid.height, : grid.width])
+
+    def search(self, order: Order, residual: Floats, rate_weight: float) -> list[Indices]:
+        """As the base class; counts what was chosen."""
+        chosen = super().search(order, residual, rate_weight)
+        for (k, _), index in zip(order.numbers, chosen, strict=True):
+            number = int(self.band_of[k])
+            counts = self.counts[number]
+            counts[k - self.bands[number].first] += np.bincount(index, minlength=counts.shape[1])
+        return chosen
+
+
+class CountingModel(Model):
+    """A model with `CountingTables`."""
+
+    def __init__(self, folder: Path, *, float_map: bool = False) -> None:
+        """Args: float_map: classes by the float map, for which the model must have its training tensors."""
+        super().__init__(folder)
+        maps = None
+        if float_map:
+            tensors = read_tensors(folder / TRAINING)
+            maps = (tensors["class_map.weight"].astype(np.float32), tensors["class_map.bias_knots"].astype(np.float32))
+        self.counting = CountingTables(read_tensors(folder / DECODER), maps)
+        self.tables = self.counting
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What a set of pictures gave at one beta: sums over all pictures, means for PSNR and bits per pixel."""
+
+    beta: float
+    size: int
+    pixels: int
+    bpp: float
+    psnr: float
+    hyper_bits: float
+    elements: npt.NDArray[np.int64]
+    counts: list[npt.NDArray[np.int64]]
+
+
+def code_all(model: CountingModel, pictures: Sequence[Pixels], beta: float) -> Coded:
+    """Encodes all pictures at one beta."""
+    tables, step = model.counting, beta_to_byte(beta)
+    tables.clear()
+    sizes, bpps, qualities = [], [], []
+    for rgb in pictures:
+        analysis = encoder.analyse(model, rgb, step)
+        coded = encoder.code(analysis, step, encoder.own_rate_weight(model, step))
+        sizes.append(len(coded.data))
+        bpps.append(encoder.bits_per_pixel(analysis, coded))
+        qualities.append(10 * np.log10(255**2 / encoder.distortion(analysis, coded)))
+    pixels = sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures)
+    means = float(np.mean(bpps)), float(np.mean(qualities))
+    return Coded(beta, sum(sizes), pixels, *means, tables.hyper_bits, tables.elements, tables.counts)
+
+
+def spending(tables: SymbolTables, coded: Coded) -> dict[str, Any]:
+    """Where the bits of one beta go, in percent of the files."""
+    bits = [float((counts * band.bits).sum()) for counts, band in zip(coded.counts, tables.bands, strict=True)]
+    total = 8 * coded.size
+    vectors = sum(b for b, band in zip(bits, tables.bands, strict=True) if band.dim > 1)
+    return {
+        "beta": coded.beta,
+        "bpp": coded.bpp,
+        "psnr": coded.psnr,
+        "symbols_per_pixel": sum(int(counts.sum()) for counts in coded.counts) / coded.pixels,
+        "coded_elements_percent": 100 * coded.elements[tables.skip :].sum() / coded.elements.sum(),
+        "hyper_percent": 100 * coded.hyper_bits / total,
+        "vectors_percent": 100 * vectors / total,
+        "bands_percent": [100 * b / total for b in bits],
+    }
+
+
+def codebook_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, Any]]:
+    """Codewords in use and perplexity of every codebook, all betas together.
+
+    Levels that every histogram holds at its least frequency are a reserve for rare pictures and counted apart.
+    """
+    rows = []
+    for number, band in enumerate(tables.bands):
+        counts = np.sum([run.counts[number].sum(0) for run in runs], 0)
+        reserve = (band.histograms == 1).all(0)
+        wanted = counts[~reserve]
+        rows.append(
+            {
+                "classes": [band.first, band.first + len(band.histograms) - 1],
+                "dim": band.dim,
+                "codewords": len(wanted),
+                "unused": int((wanted == 0).sum()),
+                "perplexity": perplexity(counts),
+                "reserve": int(reserve.sum()),
+                "reserve_used": int((counts[reserve] > 0).sum()),
+            }
+        )
+    return rows
+
+
+def class_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, Any]]:
+    """Share of elements and bits of every class, perplexity of its indices, all betas together."""
+    elements = np.sum([run.elements for run in runs], 0)
+    total = sum(8 * run.size for run in runs)
+    rows = []
+    for k in range(tables.classes):
+        row: dict[str, Any] = {"class": k, "elements_percent": 100 * elements[k] / elements.sum()}
+        number = int(tables.band_of[k])
+        if number >= 0:
+            band = tables.bands[number]
+            counts = np.sum([run.counts[number][k - band.first] for run in runs], 0)
+            spent = float((counts * band.bits[k - band.first]).sum())
+            row |= {"bits_percent": 100 * spent / total, "vectors": int(counts.sum()), "perplexity": perplexity(counts)}
+        rows.append(row)
+    return rows
+
+
+def perplexity(counts: npt.NDArray[np.int64]) -> float:
+    """Two to the power of the entropy of counts; 0 where there are none."""
+    if not counts.sum():
+        return 0.0
+    p = counts[counts > 0] / counts.sum()
+    return float(2 ** -(p * np.log2(p)).sum())
+
+
+def map_loss(integer: Sequence[Coded], floating: Sequence[Coded]) -> dict[str, Any]:
+    """What the integer class map loses against its float version: BD-rate of the mean curves."""
+    anchor, test = (curve([run.bpp for run in runs], [run.psnr for run in runs]) for runs in (floating, integer))
+    result = bd_rate(anchor, test)
+    return {
+        "bd_rate_percent": None if result is None else result.percent,
+        "float_bpp": [run.bpp for run in floating],
+        "float_psnr": [run.psnr for run in floating],
+    }
+
+
+def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str, Any]:
+    """Files that grow with beta, over 16 betas: every case with both sizes in bytes."""
+    number, found = 0, []
+    for name, rgb in pictures:
+        number += 1
+        sizes = []
+        for step in STEPS:
+            analysis = encoder.analyse(model, rgb, step)
+            sizes.append(len(encoder.code(analysis, step, encoder.own_rate_weight(model, step)).data))
+        for i in np.flatnonzero(np.diff(sizes) > 0):
+            low, high = (byte_to_beta(STEPS[j]) for j in (i, i + 1))
+            found.append({"picture": name, "betas": [low, high], "bytes": [sizes[i], sizes[i + 1]]})
+    return {"pictures": number, "betas": [byte_to_beta(step) for step in STEPS], "violations": found}
+
+
+def read_folder(folder: Path, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
+    """Names and pixels of a folder's pictures, in order; at most `limit`."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    for path in paths[:limit]:
+        yield path.name, read_picture(path).rgb
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure one model; write JSON and say what matters most."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default=zoo.DEFAULT_MODEL, metavar="NAME")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SHC_DATA"), help="folder with kodak/ and b100/")
+    parser.add_argument("--folder", default="kodak", help="pictures of the statistics, below the data")
+    parser.add_argument("--monotone", nargs="*", default=["kodak", "b100"], help="pictures of the monotony")
+    parser.add_argument("--betas", type=float, nargs="+", default=list(BETAS))
+    parser.add_argument("--limit", type=int, help="pictures of every folder")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("statistics.json"))
+    options = parser.parse_args(arguments)
+    if options.data is None:
+        parser.error("--data or SHC_DATA must name the folder of pictures")
+    folder = zoo.model_dir(options.model)
+    model = CountingModel(folder)
+    if not model.tables.has_hyper:
+        raise UsageError(f"{options.model} has one class per picture: there is nothing to count by class")
+    pictures = [rgb for _, rgb in read_folder(options.data / options.folder, options.limit)]
+    runs = [code_all(model, pictures, beta) for beta in options.betas]
+    floating = CountingModel(folder, float_map=True)
+    document: dict[str, Any] = {
+        "model": model.name,
+        "id": model.id.hex(),
+        "pictures": [options.folder, len(pictures)],
+        "spending": [spending(model.tables, run) for run in runs],
+        "class_map": map_loss(runs, [code_all(floating, pictures, beta) for beta in options.betas]),
+        "codebooks": codebook_usage(model.tables, runs),
+        "classes": class_usage(model.tables, runs),
+        "monotone": {
+            name: violations(Model(folder), read_folder(options.data / name, options.limit))
+            for name in options.monotone
+        },
+    }
+    options.out.write_text(json.dumps(_rounded(document), indent=1) + "\n", encoding="utf-8")
+    print(f"class map: {document['class_map']['bd_rate_percent']:+.3f} % BD-rate against its float version")
+    for name, result in document["monotone"].items():
+        print(f"{name}: {len(result['violations'])} files grow with beta, of {result['pictures']} x {len(STEPS)}")
+
+
+def _rounded(value: Any) -> Any:
+    """The same document with floats of at most five significant digits."""
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()
