@@ -149,6 +149,8 @@ class SymbolTables:
                 self.map_weight = tensors["class_map.weight"]  # int8 (16 M, C_z)
                 self.map_shift = tensors["class_map.shift"].astype(np.int32)  # (M,)
                 self.map_bias = tensors["class_map.bias"].astype(np.int64)  # (17, M)
+                none = np.zeros(self.latent, np.uint8)
+                self.map_floor = tensors.get("class_map.floor", none).astype(np.int32)  # (M,)
         except (KeyError, IndexError, ValueError) as error:
             raise ModelError(f"the model's tables are incomplete: {error}") from None
         self._check()
@@ -174,8 +176,8 @@ class SymbolTables:
             raise ModelError("the hyper tables are not a bank of histograms of -limit to limit, limit at most 127")
         _check_tables(self.bank)
         channels = self.bank.shape[1]
-        shapes = (self.map_weight.shape, self.map_shift.shape, self.map_bias.shape)
-        if shapes != ((16 * self.latent, channels), (self.latent,), (KNOTS, self.latent)):
+        shapes = (self.map_weight.shape, self.map_shift.shape, self.map_bias.shape, self.map_floor.shape)
+        if shapes != ((16 * self.latent, channels), (self.latent,), (KNOTS, self.latent), (self.latent,)):
             raise ModelError("the class map and the hyper tables do not fit together")
         # the product below runs in float32 BLAS: exact as long as no sum can reach 2^24
         reach = self.limit * np.abs(self.map_weight.astype(np.int64)).sum(1).max()
@@ -183,6 +185,8 @@ class SymbolTables:
             raise ModelError("the class map's sums could leave the range in which they are exact")
         if self.map_shift.min() < 0 or self.map_shift.max() > 31:
             raise ModelError("the class map has a shift outside 0..31")
+        if self.map_floor.min() < 0 or self.map_floor.max() >= self.classes:
+            raise ModelError("the class map has a floor that is not a class")
 
     @property
     def limit(self) -> int:
@@ -210,7 +214,7 @@ class SymbolTables:
             grid: sizes.
 
         Returns:
-            (M, h, w) uint8. With a hyper path ``clip((W z + bias) >> shift, 0, 63)``; without, the band of the
+            (M, h, w) uint8. With a hyper path ``clip((W z + bias) >> shift, floor, 63)``; without, the band of the
             beta byte, the same everywhere.
         """
         if z is None:
@@ -223,7 +227,7 @@ class SymbolTables:
         sums = sums.reshape(self.latent, 16, -1)
         sums += bias.astype(np.int32)[:, None, None]
         sums >>= self.map_shift[:, None, None]
-        classes = np.clip(sums, 0, self.classes - 1, out=sums)
+        classes = np.clip(sums, self.map_floor[:, None, None], self.classes - 1, out=sums)
         hz, wz = z.shape[1:]
         blocks = classes.astype(np.uint8).reshape(self.latent, 4, 4, hz, wz)
         full = blocks.transpose(0, 3, 1, 4, 2).reshape(self.latent, 4 * hz, 4 * wz)

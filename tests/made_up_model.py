@@ -40,6 +40,8 @@ def make_tensors(seed: int = 0, *, hyper: bool = True, latent: int = 4, rows: in
         tensors["class_map.weight"] = rng.integers(-127, 128, (16 * latent, channels)).astype(np.int8)
         tensors["class_map.shift"] = rng.integers(4, 8, latent).astype(np.uint8)
         tensors["class_map.bias"] = rng.integers(-200, 900, (KNOTS, latent)).astype(np.int32)
+        if seed % 2:  # optional: half of the models have none
+            tensors["class_map.floor"] = np.arange(latent).astype(np.uint8) * 3 % CLASSES
     return tensors
 
 

@@ -141,11 +141,12 @@ def classes_of(tensors: Tensors, hyper: Integers | None, beta_byte: int, rows: i
     for channel in range(latent):
         bias = (int(knots[knot, channel]) * (16 - fraction) + int(knots[knot + 1, channel]) * fraction) >> 4
         shift = int(tensors["class_map.shift"][channel])
+        floor = int(tensors["class_map.floor"][channel]) if "class_map.floor" in tensors else 0
         for row in range(rows):
             for column in range(columns):
                 line = weight[16 * channel + 4 * (row % 4) + column % 4]
                 total = int((line * hyper[:, row // 4, column // 4]).sum()) + bias
-                classes[channel, row, column] = min(max(total >> shift, 0), count - 1)
+                classes[channel, row, column] = min(max(total >> shift, floor), count - 1)
     return classes
 
 

@@ -19,6 +19,7 @@ from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, start_steps
 from shcodec.nets.layers import full_precision, knot_weights
 from shcodec.train.config import TrainConfig
+from shcodec.train.objective import Learner, classes_of
 
 SHIPPED = ("fast", "sha", "tiny")
 
@@ -306,3 +307,18 @@ def test_bad_model_tables_are_refused_in_one_line(change: dict[str, Any], messag
 def test_a_model_needs_a_name() -> None:
     with pytest.raises(UsageError, match="name"):
         ModelConfig.from_dict({"latent": 16})
+
+
+def test_kept_channels_are_always_coded() -> None:
+    config = toy_config()
+    quantiser = replace(config.model.quantiser, kept=3)
+    learner = Learner(replace(config, model=replace(config.model, quantiser=quantiser)))
+    with torch.no_grad():
+        learner.net.class_map.weight.zero_()
+        learner.net.class_map.bias_knots.fill_(-5.0)  # everything is far too cold
+        beta = torch.tensor([100])
+        classes = classes_of(learner, learner.net.latents(torch.zeros(1, 3, 64, 64), beta), beta)
+    assert int(classes[:, :3].min()) >= quantiser.skip
+    assert int(classes[:, 3:].max()) < quantiser.skip
+    with pytest.raises(UsageError, match="kept"):
+        replace(config.model, quantiser=replace(quantiser, kept=1000)).check()

@@ -126,7 +126,9 @@ class Line(SizeGoal):
         return abs(level - self.wanted) < 0.01
 
 
-@pytest.mark.parametrize("curve", [lambda x: -x, lambda x: -((x / 100) ** 3), lambda x: -math.sqrt(x)], ids=str)
+@pytest.mark.parametrize(
+    "curve", [lambda x: -x, lambda x: -((x / 100) ** 3), lambda x: -math.sqrt(x)], ids=["line", "cube", "root"]
+)
 @pytest.mark.parametrize("place", [20.0, 133.3, 240.0])
 @pytest.mark.parametrize("start", [14.0, 100.0, 249.0])
 def test_following_smooth_curves(curve: Callable[[float], float], place: float, start: float) -> None:

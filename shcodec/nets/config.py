@@ -61,6 +61,7 @@ class QuantiserConfig:
 
     classes: int = 64
     skip: int = 7  # classes below are not coded: their residual is 0
+    kept: int = 0  # lowest channels that are always coded, whatever their class: brightness and colour of plains
     bands: tuple[BandConfig, ...] = ()
 
 
@@ -123,6 +124,8 @@ class ModelConfig:
             raise UsageError(f"hyper.limit = {self.hyper.limit} is not in 1..127: z is coded as int8")
         if not 1 <= self.quantiser.classes <= MAX_CLASSES:
             raise UsageError(f"quantiser.classes = {self.quantiser.classes} is not in 1..{MAX_CLASSES}")
+        if self.quantiser.kept > (self.latent if self.has_hyper else 0):
+            raise UsageError("quantiser.kept is the number of channels that are always coded; there are not that many")
         if self.quantiser.skip and not self.has_hyper:
             raise UsageError("quantiser.skip needs a hyper path: without one a class is a rate, and all are coded")
         self._check_bands()

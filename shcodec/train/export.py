@@ -109,6 +109,10 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
             "class_map.shift": shift.numpy(),
             "class_map.bias": bias.numpy(),
         }
+        if quantiser.kept:
+            floor = np.zeros(config.model.latent, np.uint8)
+            floor[: quantiser.kept] = quantiser.skip
+            decoder["class_map.floor"] = floor
     return decoder, encoder, training
 
 
