@@ -163,7 +163,7 @@ def fit(unit: Unit, sample: TrainingSample, shipped: SymbolTables) -> Tables:
         return Tables(band.codebook, band.histograms)
     rest = () if unit.last == CLASSES - 1 else (BandConfig(unit.last + 1, CLASSES - 1, 1, 2),)
     band_config = BandConfig(unit.first, unit.last, unit.dim, unit.codewords)
-    books = ClassCodebooks(QuantiserConfig(CLASSES, unit.first, (band_config, *rest)))
+    books = ClassCodebooks(QuantiserConfig(CLASSES, unit.first, bands=(band_config, *rest)))
     values, classes = sample.of(unit)
     if unit.one_histogram:
         classes = torch.full_like(classes, (unit.first + unit.last) // 2)
