@@ -112,6 +112,11 @@ class _Decoder:
         )
         y = torch.zeros(1, *self.shape)
         y[0, :, : grid.height, : grid.width] = torch.from_numpy(analysis.y)
+        self.later = torch.from_numpy(~first_half(*self.shape))  # coded in the second pass
+        self.seen = [
+            torch.from_numpy(nearest_coded(*sides))
+            for sides in ((self.shape[1], grid.height), (self.shape[2], grid.width))
+        ]
         self.latents = Latents(y, mean, spacing, mean, features[0] if features else None, None)
         orders = tables.orders(tables.class_map(analysis.z, step, grid))
         self.places = [self._places(order) for order in orders]
@@ -140,9 +145,8 @@ class _Decoder:
         y_hat, bits = centre, centre.new_zeros(())
         for number, (place, vectors, move) in enumerate(zip(self.places, self.passes, self.moves, strict=True)):
             if number == 1:
-                later = torch.from_numpy(~first_half(*self.shape))
                 centre = self.net.second_means(self._seen(y_hat), self.latents, self.beta_byte)
-                y_hat = torch.where(later, centre, y_hat)
+                y_hat = torch.where(self.later, centre, y_hat)
             y, mean, spacing = (part.flatten()[place] for part in (self.latents.y, centre, self.latents.step))
             value, spent = vectors.draw((y - mean) / spacing + move, temperature, refresh=refresh)
             y_hat = y_hat.flatten().index_add(0, place, spacing * value).view_as(y_hat)
@@ -151,10 +155,7 @@ class _Decoder:
 
     def _seen(self, y_hat: Tensor) -> Tensor:
         """What the second pass sees: `shcodec.latent.extended`."""
-        rows, columns = (
-            torch.from_numpy(nearest_coded(*sides))
-            for sides in ((self.shape[1], self.grid.height), (self.shape[2], self.grid.width))
-        )
+        rows, columns = self.seen
         return y_hat[:, :, rows[:, None], columns]
 
     def latent(self) -> Floats:

@@ -42,6 +42,14 @@ def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return digest.digest()[:4]
 
 
+def write_tensors(path: Path, tensors: Tensors) -> None:
+    """Writes a safetensors file that everybody may read."""
+    from safetensors.numpy import save_file
+
+    save_file(tensors, path)
+    path.chmod(0o644)  # the library leaves it to the owner alone
+
+
 def read_tensors(path: Path) -> Tensors:
     """All tensors of a safetensors file.
 

@@ -29,7 +29,7 @@ from shcodec.container import beta_to_byte
 from shcodec.errors import UsageError
 from shcodec.runtime import Model
 from shcodec.train import checkpoint
-from shcodec.train.config import TrainConfig
+from shcodec.train.config import TrainConfig, laid_over
 from shcodec.train.data import load_pictures
 from shcodec.train.export import export
 from shcodec.train.loop import train
@@ -47,16 +47,7 @@ def configurations(path: Path) -> dict[str, dict[str, Any]]:
     """
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     base = document["base"]
-    return {BASE: base} | {name: merged(base, change) for name, change in document["trials"].items()}
-
-
-def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """The base with a change laid over it, table by table."""
-    result = dict(base)
-    for name, value in change.items():
-        old = result.get(name)
-        result[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
+    return {BASE: base} | {name: laid_over(base, change) for name, change in document["trials"].items()}
 
 
 def run_trial(
@@ -191,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder = options.work / f"{re.sub(r'[^a-z0-9]+', '-', name).strip('-')}-{seed}"
             print(f"{name}, seed {seed}", flush=True)
             results[name, seed] = run_trial(
-                merged(every[name], budget), folder, packs, options.data / "val", options.time_limit, options.device
+                laid_over(every[name], budget), folder, packs, options.data / "val", options.time_limit, options.device
             )
             write(options.out, table(results))
     for row in table(results):

@@ -76,9 +76,8 @@ def command(
     """
     from shcodec.pictures import format_for
 
-    if format_name:
-        format_for(f"picture.{format_name.lower().lstrip('.')}")
     suffix = f".{format_name.lower().lstrip('.')}" if format_name else ".png"
+    format_for(f"picture{suffix}")
     jobs = plan(paths, folder, suffix, lambda path: not path.lower().endswith(".shc"))
     by_suffix = format_name is None and jobs[0].target != STDIO
     kind = format_for(jobs[0].target if by_suffix else f"picture{suffix}")

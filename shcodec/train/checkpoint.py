@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from shcodec.atomic import replacing
 from shcodec.errors import UsageError
 from shcodec.train import result
 from shcodec.train.config import TrainConfig
@@ -39,10 +39,8 @@ def save(trainer: Trainer) -> None:
         "finished": trainer.finished,
         "fake_integer": trainer.config.model.has_hyper and trainer.learner.net.class_map.fake_integer,
     }
-    path = trainer.out / FILE
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with replacing(trainer.out / FILE) as file:
+        torch.save(state, file)
 
 
 def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:

@@ -135,13 +135,13 @@ def _tables(name: str, derived: tuple[str, ...] = ()) -> dict[str, Any]:
         return values
     if not isinstance(base, str) or base in derived or base == name:
         raise UsageError(f"{path}: base = {base!r} is not another configuration")
-    return _laid_over(_tables(base, (*derived, name)), values)
+    return laid_over(_tables(base, (*derived, name)), values)
 
 
-def _laid_over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def laid_over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A copy of nested tables with the changed values; lists are replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        merged[key] = _laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from shcodec.entropy import integer_table
@@ -24,7 +23,18 @@ from shcodec.errors import ModelError, UsageError
 from shcodec.nets.codec import CodecNet, halos
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import knot_weights
-from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Model, Tensors, model_id, read_card, read_tensors
+from shcodec.runtime import (
+    CARD,
+    DECODER,
+    ENCODER,
+    TRAINING,
+    Model,
+    Tensors,
+    model_id,
+    read_card,
+    read_tensors,
+    write_tensors,
+)
 from shcodec.symbols import KNOTS
 from shcodec.train import checkpoint
 from shcodec.train.config import TrainConfig
@@ -61,8 +71,7 @@ def export(run: Path, model_dir: Path) -> None:
         folder = Path(scratch) / "model"
         folder.mkdir()
         for file, tensors in ((DECODER, decoder), (ENCODER, encoder), (TRAINING, training)):
-            save_file(tensors, folder / file)
-            (folder / file).chmod(0o644)
+            write_tensors(folder / file, tensors)
         write_graphs(config.model, folder)
         write_card(folder, model_dir.resolve().name, config, state, model_id(decoder))
         model_dir.mkdir(exist_ok=True)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from shcodec.atomic import write_text
 from shcodec.errors import UsageError
+from shcodec.runtime import write_tensors
 from shcodec.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def save(trainer: Trainer) -> None:
         size += kept.numel() * kept.element_size()
     files = [PART.format(i) for i in range(len(parts))]
     for file, part in zip(files, parts, strict=True):
-        save_file(part, trainer.out / file)
-        (trainer.out / file).chmod(0o644)
+        write_tensors(trainer.out / file, {name: tensor.numpy() for name, tensor in part.items()})
     facts = {
         "files": files,
         "config": trainer.config.to_dict(),

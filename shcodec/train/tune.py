@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import tomli_w
-from safetensors.numpy import save_file
 
 from shcodec import codec
 from shcodec.container import byte_to_beta
-from shcodec.runtime import CARD, ENCODER, Model, read_card, read_tensors
+from shcodec.runtime import CARD, ENCODER, Model, read_card, read_tensors, write_tensors
 from shcodec.symbols import KNOTS
 from shcodec.train.data import Pixels, load_pictures
 
@@ -46,8 +45,7 @@ def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
     tensors = read_tensors(model_dir / ENCODER)
     knots = np.minimum(16 * np.arange(KNOTS), 255)
     tensors["rate_weight"] = np.interp(knots, BETA_BYTES, best).astype(np.float32)
-    save_file(tensors, model_dir / ENCODER)
-    (model_dir / ENCODER).chmod(0o644)
+    write_tensors(model_dir / ENCODER, tensors)
     card = read_card(model_dir)
     card["sha256"][ENCODER] = hashlib.sha256((model_dir / ENCODER).read_bytes()).hexdigest()
     card["rate_weight"] = {"tuned_on": f"{len(loaded)} validation pictures", "beta_bytes": BETA_BYTES, "values": best}
