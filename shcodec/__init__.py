@@ -3,6 +3,8 @@
     data = shcodec.encode("photo.png", beta=50)
     image = shcodec.decode(data)
 
+After `shcodec.register_pillow()` Pillow itself opens and saves .shc files.
+
 `encode`, `decode` and `info` are imported on first use, so that `import shcodec` itself costs nothing.
 """
 
@@ -14,11 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shcodec.codec import decode, encode, info
 
-__all__ = ["__version__", "decode", "encode", "info"]
+__all__ = ["__version__", "decode", "encode", "info", "register_pillow"]
 
 __version__ = "0.1.0"
 
 _FROM_CODEC = frozenset({"decode", "encode", "info"})
+
+
+def register_pillow() -> None:
+    """Makes .shc one of the formats that Pillow opens and saves; see `shcodec.pillow_plugin`."""
+    importlib.import_module("shcodec.pillow_plugin")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from shcodec import container, zoo
-from shcodec.effort import Report, effort_of, refine
+from shcodec import alpha, container, decoder, metadata, zoo
+from shcodec.effort import effort_of, refine
 from shcodec.encoder import Pixels, analyse, check_pixels, code
-from shcodec.errors import UsageError
-from shcodec.latent import decoded_latent
+from shcodec.errors import CorruptFileError, UsageError
+from shcodec.reports import Report, unheard
 from shcodec.runtime import Model
 from shcodec.search import Found, goal_of, search
 from shcodec.symbols import Grid
+from shcodec.tiles import tiles_of
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from shcodec.pictures import Picture
 
 DEFAULT_BETA = 50.0
 
@@ -34,6 +37,8 @@ class FileInfo:
         width, height: pixels.
         beta: what the encoder aimed at.
         colour: "RGB" or "grey".
+        mode: Pillow's mode of the decoded picture: "RGB", "L", or with alpha "RGBA", "LA".
+        metadata: which of "ICC", "EXIF" and "XMP" the file holds.
         sizes: bytes of header, chunks, payload and checksum.
         total: bytes of the file.
         bpp: bits of the file per pixel.
@@ -47,6 +52,8 @@ class FileInfo:
     height: int
     beta: float
     colour: str
+    mode: str
+    metadata: tuple[str, ...]
     sizes: dict[str, int]
     total: int
     bpp: float
@@ -54,29 +61,32 @@ class FileInfo:
 
 
 def encode(
-    image: Image.Image | Pixels | str | os.PathLike[str] | BinaryIO,
+    image: Image.Image | Picture | Pixels | str | os.PathLike[str] | BinaryIO,
     beta: float | None = None,
     *,
-    model: str = zoo.DEFAULT_MODEL,
+    model: str | Model = zoo.DEFAULT_MODEL,
     size: int | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
     effort: int | None = None,
     strict: bool = False,
+    strip: bool = False,
 ) -> bytes:
     """Compresses a picture.
 
     At most one of `beta`, `size`, `bpp` and `psnr` says what is wanted; without any it is beta = 50.
 
     Args:
-        image: a Pillow picture, (H, W, 3) uint8 samples, a path, or a binary file object. What is not RGB is converted.
+        image: a Pillow picture, one that `read_picture` has read, (H, W, 3) uint8 samples, a path, or a binary file
+            object. Grey, alpha and metadata (colour profile, EXIF, XMP) are kept; what else is not RGB is converted.
         beta: 2 (largest file) to 4096; D + beta * R is minimised, D the squared error on 0..255, R bits per pixel.
-        model: name of an installed model.
-        size: bytes of the whole file, which has at most these and at least 97 % of them.
+        model: name of an installed model, or a loaded one.
+        size: bytes of the whole file with alpha and metadata, which has at most these and at least 97 % of them.
         bpp: the same in bits per pixel.
         psnr: dB of the decoded 8-bit picture, met within 0.1 dB.
         effort: 0 to 9, how hard to try; None is 3. From 7 on torch is needed (extra `train`).
         strict: fail where the model cannot meet a size or a PSNR for this picture, instead of taking what is nearest.
+        strip: leave out all metadata, after turning the picture as its EXIF says and converting it to sRGB.
 
     Returns:
         The bytes of an .shc file.
@@ -89,10 +99,24 @@ def encode(
         MissingExtraError: the effort needs torch, which is not installed.
         LimitError: the picture is too large for the effort.
     """
-    from shcodec.pictures import read_picture
+    from shcodec.pictures import Picture, read_picture
 
-    rgb = image if isinstance(image, np.ndarray) else read_picture(image).rgb
-    found = encode_found(rgb, beta, model=model, size=size, bpp=bpp, psnr=psnr, effort=effort, strict=strict)
+    if isinstance(image, np.ndarray):
+        picture = Picture(image)
+    else:
+        picture = image if isinstance(image, Picture) else read_picture(image, strip=strip)
+    found = encode_found(
+        picture.rgb,
+        beta,
+        model=model,
+        size=size,
+        bpp=bpp,
+        psnr=psnr,
+        effort=effort,
+        strict=strict,
+        grey=picture.grey,
+        chunks=metadata.chunks_of(picture),
+    )
     return found.coded.data
 
 
@@ -106,23 +130,51 @@ def decode(
         max_pixels: larger pictures are refused before anything is allocated.
 
     Returns:
-        An RGB picture, or mode L where the file says that it is grey.
+        A picture of mode RGB or, where the file says that it is grey, L; with alpha RGBA or LA. What the file holds of
+        `icc_profile`, `exif` and `xmp` is in its `info`, as Pillow's own readers set it; the EXIF's orientation is not
+        applied (`PIL.ImageOps.exif_transpose` does that).
 
     Raises:
         CorruptFileError: not an intact .shc file.
         LimitError: the picture is too large.
         UnknownModelError: the file's model is not installed.
     """
-    from PIL import Image
-
     if isinstance(data, (str, os.PathLike)):
         with open(data, "rb") as stream:
             data = stream.read()
     elif not isinstance(data, (bytes, bytearray, memoryview)):
         data = data.read()
-    data = bytes(data)
-    image = Image.fromarray(decode_array(data, max_pixels=max_pixels))
-    return image.convert("L") if container.unpack_header(data).grey else image
+    parts = decode_parts(bytes(data), max_pixels=max_pixels)
+    return image_of(parts.file, parts.rgb)
+
+
+def image_of(file: container.Container, rgb: Pixels, region: tuple[int, int, int, int] | None = None) -> Image.Image:
+    """The picture that a file shows: its decoded samples as grey if it is grey, with its alpha and metadata.
+
+    Args:
+        file: the unpacked file.
+        rgb: (H, W, 3) uint8, its decoded samples or those of the region.
+        region: left, top, width and height, as for `decode_parts`.
+
+    Returns:
+        As `decode`.
+
+    Raises:
+        CorruptFileError: alpha or metadata are damaged.
+    """
+    from PIL import Image
+
+    told = metadata.read(file.chunks)
+    image = Image.fromarray(rgb)
+    if file.grey:
+        image = image.convert("L")
+    for chunk in file.chunks:
+        if chunk.tag == container.ALPHA:
+            left, top, width, height = region or (0, 0, file.width, file.height)
+            plane = alpha.unpack(chunk.data, file.width, file.height)
+            image.putalpha(Image.fromarray(plane[top : top + height, left : left + width]))
+    image.info.update(told.pillow_info)
+    return image
 
 
 def encode_array(
@@ -161,14 +213,18 @@ def encode_found(
     psnr: float | None = None,
     effort: int | None = None,
     strict: bool = False,
-    report: Report = lambda done, total: None,
+    grey: bool = False,
+    chunks: tuple[container.Chunk, ...] = (),
+    report: Report = unheard,
 ) -> Found:
     """Compresses (H, W, 3) uint8 pixels and tells how it went; see `encode`.
 
     Args:
         rgb: pixels.
         beta, model, size, bpp, psnr, effort, strict: as in `encode`; the model may be a loaded one.
-        report: told (done, total) while a latent is refined by gradient descent.
+        grey: whether the file is to say that the picture is grey; its channels are then equal.
+        chunks: what the file is to hold besides the symbols; part of its size.
+        report: told how the work goes on.
     """
     wanted = [value for value in (beta, size, bpp, psnr) if value is not None]
     if len(wanted) > 1:
@@ -176,12 +232,15 @@ def encode_found(
     trying = effort_of(effort)
     beta_byte = container.beta_to_byte(DEFAULT_BETA if beta is None else beta)
     check_pixels(rgb)
-    goal = goal_of(rgb.shape[0] * rgb.shape[1], size=size, bpp=bpp, psnr=psnr) if wanted and beta is None else None
+    goal = None
+    if wanted and beta is None:
+        goal = goal_of(rgb.shape[0] * rgb.shape[1], size=size, bpp=bpp, psnr=psnr, chunks=chunks)
     model = zoo.load(model) if isinstance(model, str) else model
     if goal is not None:
-        return search(model, rgb, goal, trying, report, strict=strict)
-    analysis, weight = refine(analyse(model, rgb, beta_byte), beta_byte, trying, report)
-    return Found(code(analysis, beta_byte, weight), probes=1, analyses=1, missed="")
+        return search(model, rgb, goal, trying, report, strict=strict, grey=grey, chunks=chunks)
+    analysis = analyse(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
+    analysis, weight = refine(analysis, beta_byte, trying, report)
+    return Found(code(analysis, beta_byte, weight, report), probes=1, analyses=1, missed="")
 
 
 def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:
@@ -192,14 +251,76 @@ def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: 
         max_pixels: larger pictures are refused.
         model: a loaded model to use if the file names it; otherwise the installed ones are searched.
     """
-    file = container.unpack(data, max_pixels=max_pixels)
+    return decode_parts(data, max_pixels=max_pixels, model=model).rgb
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What could be decoded of a file.
+
+    Attributes:
+        file: what the file holds besides; its payload is not kept.
+        rgb: (H, W, 3) uint8 of the picture or the region; of a grey one with equal channels.
+        damaged: left, top, width and height of what could not be decoded and is grey; the region may hold none of it.
+    """
+
+    file: container.Container
+    rgb: Pixels
+    damaged: tuple[tuple[int, int, int, int], ...]
+
+
+def decode_parts(
+    data: bytes,
+    *,
+    max_pixels: int = container.MAX_PIXELS,
+    model: Model | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    keep_going: bool = False,
+    report: Report = unheard,
+) -> Parts:
+    """Decompresses a region of a picture, or as much of a damaged one as there is.
+
+    Args:
+        data: the bytes of an .shc file.
+        max_pixels: larger pictures are refused, whatever the region.
+        model: as for `decode_array`.
+        region: left, top, width and height in pixels; only what it needs is decoded.
+        keep_going: paint damaged tiles grey instead of failing.
+        report: told how the work goes on.
+
+    Raises:
+        CorruptFileError: not an intact .shc file; with `keep_going`, one of which nothing can be decoded.
+        UsageError: the region is not within the picture.
+    """
+    file = _salvaged(data, max_pixels) if keep_going else container.unpack(data, max_pixels=max_pixels)
     if model is None or model.id != file.model_id:
         model = zoo.load_by_id(file.model_id)
-    grid = Grid.of(file.height, file.width)
-    z, orders, indices = model.tables.read(file.payload, file.beta_byte, grid)
-    remaining = iter(indices)
-    y_hat = decoded_latent(model, z, file.beta_byte, grid, orders, lambda order, mean, step: next(remaining))
-    return np.ascontiguousarray(model.synthesise(y_hat, file.beta_byte)[: file.height, : file.width])
+    area = None if region is None else _area(region, file)
+    latent, damaged = decoder.read(file, model, region=area, salvage=keep_going)
+    rgb = decoder.pixels(latent, (file.height, file.width), area, report)
+    if file.grey:
+        rgb[:] = decoder.luma(rgb)[..., None]
+    decoder.paint(rgb, damaged, area)
+    return Parts(replace(file, payload=b""), rgb, tuple(tile.box(file.width, file.height) for tile in damaged))
+
+
+def _salvaged(data: bytes, max_pixels: int) -> container.Container:
+    """The file, damaged or not, if it has tiles: the stream of a single tile has no other checksum than the file's."""
+    try:
+        return container.unpack(data, max_pixels=max_pixels)
+    except CorruptFileError:
+        file = container.unpack(data, max_pixels=max_pixels, salvage=True)
+        if len(tiles_of(Grid.of(file.height, file.width))) == 1:
+            raise
+        return file
+
+
+def _area(region: tuple[int, int, int, int], file: container.Container) -> tuple[slice, slice]:
+    left, top, width, height = region
+    if width < 1 or height < 1 or min(left, top) < 0 or left + width > file.width or top + height > file.height:
+        told = ",".join(map(str, region))
+        raise UsageError(f"the region {told} is not within the picture of {file.width}x{file.height}")
+    return slice(top, top + height), slice(left, left + width)
 
 
 def info(data: bytes) -> FileInfo:
@@ -217,6 +338,8 @@ def info(data: bytes) -> FileInfo:
         height=file.height,
         beta=container.byte_to_beta(file.beta_byte),
         colour="grey" if file.grey else "RGB",
+        mode=metadata.mode(file.chunks, grey=file.grey),
+        metadata=metadata.names(file.chunks),
         sizes=container.part_sizes(data),
         total=len(data),
         bpp=8 * len(data) / (file.width * file.height),
@@ -225,11 +348,14 @@ def info(data: bytes) -> FileInfo:
 
 
 def verify(data: bytes) -> None:
-    """Checks the checksum and that all symbols decode; runs no network.
+    """Checks the checksum, alpha and metadata, and that all symbols decode; runs no network.
 
     Raises:
         ShcError: what is wrong.
     """
     file = container.unpack(data)
-    tables = zoo.load_by_id(file.model_id).tables
-    tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
+    metadata.read(file.chunks)
+    for chunk in file.chunks:
+        if chunk.tag == container.ALPHA:
+            alpha.unpack(chunk.data, file.width, file.height)
+    decoder.read(file, zoo.load_by_id(file.model_id))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from shcodec.bytestream import Reader, varint
 from shcodec.errors import CorruptFileError, LimitError, UsageError
 
 # PNG's trick: the first byte shows a channel that strips the eighth bit, the last one that rewrites line endings.
@@ -25,7 +27,9 @@ MAX_HEADER_SIZE: Final = 17
 MAX_CHUNKS: Final = 64
 MAX_CHUNK_SIZE: Final = 16 << 20
 MAX_CHUNKS_SIZE: Final = 64 << 20
-KNOWN_CRITICAL: Final[frozenset[bytes]] = frozenset()
+ALPHA: Final = b"ALPH"
+"""Tag of the chunk that holds a picture's alpha; it alone may take all of `MAX_CHUNKS_SIZE`."""
+KNOWN_CRITICAL: Final[frozenset[bytes]] = frozenset({ALPHA})
 """Tags of the critical chunks that this version understands; any other critical chunk is an error."""
 
 MIN_BETA: Final = 2.0
@@ -52,7 +56,7 @@ class Chunk:
     Attributes:
         tag: Four ASCII letters. As in PNG, an upper-case first letter marks a critical chunk, a lower-case one an
             ancillary chunk, which readers may skip.
-        data: At most `MAX_CHUNK_SIZE` bytes.
+        data: At most `MAX_CHUNK_SIZE` bytes, those of `ALPHA` at most `MAX_CHUNKS_SIZE`.
     """
 
     tag: bytes
@@ -120,23 +124,29 @@ def pack(container: Container) -> bytes:
     """
     _check_fields(container)
     _check_limits(container)
+    out = bytearray(head(container))
+    out += varint(len(container.payload)) + container.payload
+    out += zlib.crc32(out).to_bytes(_CHECKSUM_SIZE, "little")
+    return bytes(out)
+
+
+def head(container: Container) -> bytes:
+    """Return the bytes of a file before the payload's length: header and chunks."""
     chunks = container.chunks
     flags = (_FLAG_CHUNKS if chunks else 0) | (_FLAG_GREY if container.grey else 0)
     out = bytearray(MAGIC)
     out.append(VERSION << 4 | flags)
     out += container.model_id
-    out += _varint(container.width) + _varint(container.height)
+    out += varint(container.width) + varint(container.height)
     out.append(container.beta_byte)
     if chunks:
-        out += _varint(len(chunks))
+        out += varint(len(chunks))
         for chunk in chunks:
-            out += chunk.tag + _varint(len(chunk.data)) + chunk.data
-    out += _varint(len(container.payload)) + container.payload
-    out += zlib.crc32(out).to_bytes(_CHECKSUM_SIZE, "little")
+            out += chunk.tag + varint(len(chunk.data)) + chunk.data
     return bytes(out)
 
 
-def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
+def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) -> Container:
     """Read a whole file.
 
     Unknown ancillary chunks are kept in the result; it is for the caller to ignore them.
@@ -144,12 +154,13 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     Args:
         data: All bytes of the file, no more and no fewer.
         max_pixels: The largest width times height to accept.
+        salvage: Accept a payload that is damaged or broken off, for a caller that checks its parts (`shcodec.tiles`).
 
     Raises:
         CorruptFileError: If the bytes are not a valid file.
         LimitError: If the picture or a chunk is larger than allowed.
     """
-    layout = _parse(data)
+    layout = _parse(data, salvage=salvage)
     _check_pixels(layout.header, max_pixels)
     return Container(
         model_id=layout.header.model_id,
@@ -162,25 +173,39 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     )
 
 
-def unpack_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
+def unpack_header(data: bytes, *, max_pixels: int = MAX_PIXELS, chunks: bool = False) -> Container:
     """Read the fixed fields from the start of a file, without the rest of it.
 
     Args:
-        data: The file or a prefix of it; `MAX_HEADER_SIZE` bytes always suffice.
+        data: The file or a prefix of it; `MAX_HEADER_SIZE` bytes always suffice where the chunks are not wanted.
         max_pixels: The largest width times height to accept.
+        chunks: Whether to read the chunks as well.
 
     Returns:
-        The fields up to the beta byte, with an empty payload and no chunks. No checksum covers them alone, so they are
-        to be trusted only as far as an identification goes.
+        The fields before the payload, with an empty payload, and no chunks unless they were wanted. No checksum covers
+        them alone, so they are to be trusted only as far as an identification goes.
 
     Raises:
         CorruptFileError: If the bytes are not the start of a valid file.
         LimitError: If the picture is larger than allowed.
     """
-    header = _read_header(_Reader(data))[0]
+    reader = Reader(data)
+    header, has_chunks = _read_header(reader)
     _check_sides(header)
     _check_pixels(header, max_pixels)
-    return header
+    if not (chunks and has_chunks):
+        return header
+    found = _read_chunks(reader)
+    _check_chunks(found)
+    return replace(header, chunks=tuple(Chunk(tag, bytes(view)) for tag, view in found))
+
+
+def chunks_size(chunks: Sequence[Chunk]) -> int:
+    """Return the bytes that chunks take in a file, with their count, tags and lengths."""
+    if not chunks:
+        return 0
+    sizes = [len(chunk.data) for chunk in chunks]
+    return len(varint(len(sizes))) + sum(_TAG_SIZE + len(varint(size)) + size for size in sizes)
 
 
 def part_sizes(data: bytes) -> dict[str, int]:
@@ -213,58 +238,20 @@ class _Layout:
     payload: memoryview
 
 
-class _Reader:
-    """A cursor over bytes that never reads past their end and never copies."""
-
-    def __init__(self, data: bytes) -> None:
-        self.view = memoryview(data)
-        self.pos = 0
-
-    @property
-    def remaining(self) -> int:
-        return len(self.view) - self.pos
-
-    def take(self, count: int, what: str) -> memoryview:
-        """Return the next ``count`` bytes."""
-        if count > self.remaining:
-            raise CorruptFileError(f"truncated: the file ends within {what}")
-        self.pos += count
-        return self.view[self.pos - count : self.pos]
-
-    def byte(self, what: str) -> int:
-        """Return the next byte."""
-        return self.take(1, what)[0]
-
-    def varint(self, max_bytes: int, what: str) -> int:
-        """Return a canonical LEB128 number of at most ``max_bytes`` bytes."""
-        value = 0
-        for i in range(max_bytes):
-            byte = self.byte(what)
-            value |= (byte & 0x7F) << (7 * i)
-            if byte < 0x80:
-                if byte == 0 and i > 0:
-                    raise CorruptFileError(f"{what} is not written in its shortest form")
-                return value
-        raise CorruptFileError(f"{what} is written in more than the allowed bytes ({max_bytes})")
-
-
-def _parse(data: bytes) -> _Layout:
-    """Read and check everything but the number of pixels.
+def _parse(data: bytes, *, salvage: bool = False) -> _Layout:
+    """Read and check everything but the number of pixels, and, where there is something to salvage, the payload.
 
     The checksum comes before any limit, so that a damaged file is called damaged, not too large.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     header, has_chunks = _read_header(reader)
     start = reader.pos
     chunks = _read_chunks(reader) if has_chunks else ()
     chunks_size = reader.pos - start
-    payload = reader.take(reader.varint(_PAYLOAD_VARINT, "the payload's length"), "the payload")
-    end = reader.pos
-    checksum = reader.take(_CHECKSUM_SIZE, "the checksum")
-    if reader.remaining:
-        raise CorruptFileError(f"unexpected bytes after the end ({reader.remaining})")
-    if zlib.crc32(reader.view[:end]) != int.from_bytes(checksum, "little"):
-        raise CorruptFileError("checksum does not match: the file is damaged")
+    length = reader.varint(_PAYLOAD_VARINT, "the payload's length")
+    payload = reader.take(min(length, reader.remaining) if salvage else length, "the payload")
+    if not salvage:
+        _check_end(reader)
     _check_sides(header)
     _check_chunks(chunks)
     if len(payload) > _max_payload(header):
@@ -273,7 +260,16 @@ def _parse(data: bytes) -> _Layout:
     return _Layout(header, chunks, chunks_size, payload)
 
 
-def _read_header(reader: _Reader) -> tuple[Container, bool]:
+def _check_end(reader: Reader) -> None:
+    end = reader.pos
+    checksum = reader.take(_CHECKSUM_SIZE, "the checksum")
+    if reader.remaining:
+        raise CorruptFileError(f"unexpected bytes after the end ({reader.remaining})")
+    if zlib.crc32(reader.view[:end]) != int.from_bytes(checksum, "little"):
+        raise CorruptFileError("checksum does not match: the file is damaged")
+
+
+def _read_header(reader: Reader) -> tuple[Container, bool]:
     """Return the fields up to the beta byte, and whether chunks follow."""
     start = bytes(reader.view[: len(MAGIC)])
     if not start:
@@ -299,7 +295,7 @@ def _read_header(reader: _Reader) -> tuple[Container, bool]:
     return header, bool(flags & _FLAG_CHUNKS)
 
 
-def _read_chunks(reader: _Reader) -> tuple[tuple[bytes, memoryview], ...]:
+def _read_chunks(reader: Reader) -> tuple[tuple[bytes, memoryview], ...]:
     count = reader.varint(_COUNT_VARINT, "the number of chunks")
     if not 1 <= count <= MAX_CHUNKS:
         raise CorruptFileError(f"the number of chunks must be from 1 to {MAX_CHUNKS}, not {count}")
@@ -339,8 +335,9 @@ def _check_chunks(chunks: tuple[tuple[bytes, memoryview], ...]) -> None:
 
 def _check_chunk_sizes(sizes: list[tuple[bytes, int]]) -> None:
     for tag, size in sizes:
-        if size > MAX_CHUNK_SIZE:
-            raise LimitError(f"chunk {tag.decode()} has {size} bytes, more than the limit of {MAX_CHUNK_SIZE}")
+        limit = MAX_CHUNKS_SIZE if tag == ALPHA else MAX_CHUNK_SIZE
+        if size > limit:
+            raise LimitError(f"chunk {tag.decode()} has {size} bytes, more than the limit of {limit}")
     total = sum(size for _, size in sizes)
     if total > MAX_CHUNKS_SIZE:
         raise LimitError(f"the chunks have {total} bytes in all, more than the limit of {MAX_CHUNKS_SIZE}")
@@ -377,13 +374,3 @@ def _check_limits(container: Container) -> None:
     if len(container.payload) > _max_payload(container):
         size = f"{container.width}x{container.height}"
         raise LimitError(f"a payload of {len(container.payload)} bytes is too long for a picture of {size}")
-
-
-def _varint(value: int) -> bytes:
-    """Return ``value`` >= 0 as LEB128: seven bits a byte, lowest first, the eighth bit set on all but the last."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

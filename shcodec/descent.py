@@ -19,12 +19,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from shcodec.effort import Report
+from shcodec.bands import Band
 from shcodec.encoder import Analysis
 from shcodec.nets.codec import CodecNet, Latents
 from shcodec.nets.config import ModelConfig
+from shcodec.reports import Report
 from shcodec.runtime import DECODER, Model, read_tensors
-from shcodec.symbols import Band, Floats, Order, first_half, nearest_coded
+from shcodec.symbols import Floats, Order, first_half, nearest_coded
 
 CANDIDATES = 8  # codewords that a vector draws from
 LEVELS_AROUND = 3  # the same for scalars: levels to either side of the nearest
@@ -46,7 +47,7 @@ def descend(analysis: Analysis, step: int, rate_weight: float, price: float, ste
         rate_weight: lambda of the index choice.
         price: mean squared error that a bit per pixel is worth.
         steps: of the descent.
-        report: told (done, total) after each.
+        report: told after each.
 
     Returns:
         The latent (M, h, w).
@@ -69,7 +70,7 @@ def descend(analysis: Analysis, step: int, rate_weight: float, price: float, ste
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            report(done + 1, steps)
+            report("refining", done + 1, steps)
         return decoder.latent()
 
 

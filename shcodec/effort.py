@@ -8,7 +8,6 @@ comes to agree with the picture. Levels 7 to 9 go on from there by gradient desc
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from shcodec.container import byte_to_beta
@@ -23,6 +22,7 @@ from shcodec.encoder import (
     own_rate_weight,
 )
 from shcodec.errors import LimitError, MissingExtraError, UsageError
+from shcodec.reports import Report
 from shcodec.runtime import Model
 
 DEFAULT_EFFORT = 3
@@ -32,9 +32,6 @@ MOST_PIXELS = 4_000_000
 WEIGHTS = (1.0, 2.0, 3.0)  # multiples of the model's own rate weight that are tried on a picture
 NEIGHBOUR = 8  # rate steps to either side at which the price of a bit is measured
 PRICES = (0.5, 4.0)  # least and most that is believed of a measured price, in units of beta
-
-Report = Callable[[int, int], None]
-"""Told (done, total) steps of a refinement."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +151,7 @@ def _fed_back(analysis: Analysis, coded: Coded) -> Analysis:
     not quite: y + (y_hat - g_a(g_s(y_hat))) aims off by the difference.
     """
     again = analyse(analysis.model, decoded_pixels(analysis, coded), analysis.beta_byte)
-    inside = coded.y_hat[:, : analysis.grid.height, : analysis.grid.width]
-    return replace(analysis, y=analysis.y + (inside - again.y))
+    return replace(analysis, y=analysis.y + (coded.latent.values(coded.latent.coded) - again.y))
 
 
 def bit_price(analysis: Analysis, step: int) -> float:

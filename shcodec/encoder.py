@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from shcodec import container
+from shcodec import container, decoder
 from shcodec.errors import PictureError
-from shcodec.latent import Hyper, decoded_latent
+from shcodec.latent import Hyper, Latent
+from shcodec.reports import Report, unheard
 from shcodec.runtime import Model, interpolate
 from shcodec.symbols import Floats, Grid, Indices, Order
+from shcodec.tiles import join, tiles_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -28,6 +29,8 @@ class Analysis:
         beta_byte: rate step at which the network was run; files of neighbouring steps can be made from it.
         y: latent of the coded positions, (M, h, w).
         z: hyper indices.
+        grey: whether the file says that the picture is grey; its channels are then equal.
+        chunks: what the file holds besides the symbols.
     """
 
     model: Model
@@ -36,6 +39,8 @@ class Analysis:
     beta_byte: int
     y: Floats
     z: Hyper
+    grey: bool = False
+    chunks: tuple[container.Chunk, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,12 @@ class Coded:
     Attributes:
         data: the bytes of the file.
         beta_byte: rate step in the file.
-        y_hat: decoded latent (M, 4 hz, 4 wz).
+        latent: the decoded latent.
     """
 
     data: bytes
     beta_byte: int
-    y_hat: Floats
+    latent: Latent
 
 
 def check_pixels(rgb: npt.NDArray[np.generic]) -> None:
@@ -62,20 +67,31 @@ def check_pixels(rgb: npt.NDArray[np.generic]) -> None:
         raise PictureError(f"{width}x{height} pixels: a side is longer than {container.MAX_SIDE}")
 
 
-def analyse(model: Model, rgb: Pixels, beta_byte: int) -> Analysis:
+def analyse(
+    model: Model,
+    rgb: Pixels,
+    beta_byte: int,
+    *,
+    grey: bool = False,
+    chunks: tuple[container.Chunk, ...] = (),
+    report: Report = unheard,
+) -> Analysis:
     """Runs the analysis network.
 
     Args:
         model: the model.
         rgb: (H, W, 3) uint8.
         beta_byte: rate step.
+        grey: whether the file is to say that the picture is grey.
+        chunks: what the file is to hold besides the symbols.
+        report: told how many windows are done.
     """
     grid = Grid.of(*rgb.shape[:2])
-    y, z = model.analyse(padded(rgb, grid), beta_byte)
-    return Analysis(model, rgb, grid, beta_byte, y[:, : grid.height, : grid.width], z)
+    y, z = model.analyse(rgb, beta_byte, grid, report)
+    return Analysis(model, rgb, grid, beta_byte, y, z, grey, chunks)
 
 
-def code(analysis: Analysis, beta_byte: int, rate_weight: float) -> Coded:
+def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report = unheard) -> Coded:
     """Chooses the indices and writes the file.
 
     Args:
@@ -83,24 +99,30 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float) -> Coded:
         beta_byte: rate step of the file. One that is not the analysis's own costs little: on five validation
             pictures, model `fast`, a BD-rate of 0.6 % for 16 steps to either side and at most 2.3 % for 24.
         rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword.
+        report: told how many tiles are done, of both passes together.
     """
-    tables, grid = analysis.model.tables, analysis.grid
-    orders = tables.orders(tables.class_map(analysis.z, beta_byte, grid))
-    chosen: list[list[Indices]] = []
-
-    def choose(order: Order, mean: Floats, step: Floats) -> list[Indices]:
-        residual = (analysis.y - mean) / step
-        chosen.append(tables.search(order, residual.ravel(), rate_weight))
-        return chosen[-1]
-
-    y_hat = decoded_latent(analysis.model, analysis.z, beta_byte, grid, orders, choose)
-    return Coded(_file(analysis, beta_byte, orders, chosen), beta_byte, y_hat)
-
-
-def _file(analysis: Analysis, beta_byte: int, orders: Sequence[Order], chosen: Sequence[list[Indices]]) -> bytes:
-    payload = analysis.model.tables.write(analysis.z, list(zip(orders, chosen, strict=True)))
+    tables = analysis.model.tables
+    latent = Latent(analysis.model, analysis.z, beta_byte, analysis.grid)
+    tiles = tiles_of(analysis.grid)
+    passes: list[list[tuple[Order, list[Indices]]]] = [[] for _ in tiles]
+    numbers = range(2 if tables.has_hyper else 1)
+    for number in numbers:
+        for place, (tile, done) in enumerate(zip(tiles, passes, strict=True), 1):
+            order = latent.orders(tile)[number]
+            mean, step = latent.means(number, tile.area)
+            residual = (analysis.y[(slice(None), *tile.area)] - mean) / step
+            indices = tables.search(order, residual.ravel(), rate_weight)
+            latent.put(tile, order, indices)
+            done.append((Order(order.elements[:0].copy(), order.numbers), indices))  # places are not needed any more
+            report("coding", number * len(tiles) + place, len(numbers) * len(tiles))
+    streams = [
+        tables.write(None if analysis.z is None else analysis.z[(slice(None), *tile.hyper)], done)
+        for tile, done in zip(tiles, passes, strict=True)
+    ]
     height, width = analysis.rgb.shape[:2]
-    return container.pack(container.Container(analysis.model.id, width, height, beta_byte, payload))
+    file = container.Container(analysis.model.id, width, height, beta_byte, b"", analysis.grey, analysis.chunks)
+    file = replace(file, payload=join(container.head(file), streams))
+    return Coded(container.pack(file), beta_byte, latent)
 
 
 def own_rate_weight(model: Model, beta_byte: int) -> float:
@@ -110,8 +132,8 @@ def own_rate_weight(model: Model, beta_byte: int) -> float:
 
 def decoded_pixels(analysis: Analysis, coded: Coded) -> Pixels:
     """The picture as a decoder will show it, (H, W, 3) uint8."""
-    height, width = analysis.rgb.shape[:2]
-    return analysis.model.synthesise(coded.y_hat, coded.beta_byte)[:height, :width]
+    pixels = decoder.pixels(coded.latent, analysis.rgb.shape[:2])
+    return np.repeat(decoder.luma(pixels)[..., None], 3, axis=2) if analysis.grey else pixels
 
 
 def distortion(analysis: Analysis, coded: Coded) -> float:
@@ -124,9 +146,3 @@ def bits_per_pixel(analysis: Analysis, coded: Coded) -> float:
     """Rate of the whole file."""
     height, width = analysis.rgb.shape[:2]
     return 8.0 * len(coded.data) / float(height * width)
-
-
-def padded(rgb: Pixels, grid: Grid) -> Pixels:
-    """Repeats the last row and column up to whole positions of z, 64 pixels each."""
-    bottom, right = 64 * grid.hyper_height - rgb.shape[0], 64 * grid.hyper_width - rgb.shape[1]
-    return np.pad(rgb, ((0, bottom), (0, right), (0, 0)), mode="edge") if bottom or right else rgb

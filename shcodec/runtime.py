@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shcodec.errors import ModelError, UsageError
-from shcodec.symbols import Floats, SymbolTables
+from shcodec.reports import Report, unheard
+from shcodec.symbols import Floats, Grid, SymbolTables
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -78,8 +80,39 @@ def read_card(folder: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise ModelError(f"{path}: missing model file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"{path}: {error}") from None
+
+
+def pins(folder: Path, card: Mapping[str, Any]) -> dict[str, str]:
+    """The SHA-256 of every file of a model, by the file's name, as its card tells them.
+
+    Raises:
+        ModelError: the card's table [sha256] is missing, or names anything but files of this folder.
+    """
+    table = card.get("sha256")
+    if not isinstance(table, dict) or not all(isinstance(digest, str) for digest in table.values()):
+        raise ModelError(f"{folder / CARD}: the card has no table [sha256]")
+    strange = [name for name in table if Path(name).name != name]
+    if strange:
+        raise ModelError(f"{folder / CARD}: {strange[0]!r} is not the name of a file in the model's folder")
+    return table
+
+
+def read_pinned(folder: Path, card: Mapping[str, Any], name: str) -> bytes:
+    """A file of a model, if it is the one that the card tells.
+
+    Raises:
+        ModelError: it is missing, or its SHA-256 is not in the card.
+    """
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise ModelError(f"{path}: missing model file") from None
+    if pins(folder, card).get(name) != hashlib.sha256(data).hexdigest():
+        raise ModelError(f"{path}: does not match the SHA-256 in the card")
+    return data
 
 
 def _threads_wanted() -> int:
@@ -117,6 +150,7 @@ class Model:
 
     @cached_property
     def _encoder(self) -> Tensors:
+        read_pinned(self.folder, self.card, ENCODER)  # the decoder's tensors have their id instead
         return read_tensors(self.folder / ENCODER)
 
     def open_networks(self) -> None:
@@ -144,16 +178,14 @@ class Model:
                 for name, array in tensors.items()
                 if name.startswith(PREFIXES[graph]) and not name.endswith("knots")
             }
+            # pinned, as a graph can name any file of the machine as one that holds weights
+            data = read_pinned(self.folder, self.card, f"{graph}.onnx")
             try:
                 options.add_external_initializers(list(weights), list(weights.values()))
-                path = self.folder / f"{graph}.onnx"
-                self._sessions[graph] = onnxruntime.InferenceSession(
-                    path.read_bytes(), options, providers=["CPUExecutionProvider"]
-                )
-            except OSError:
-                raise ModelError(f"{path}: missing model file") from None
+                self._sessions[graph] = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             except Exception as error:  # onnxruntime's own exceptions share no base class but this one
-                raise ModelError(f"{path}: not a usable graph ({str(error).splitlines()[0]})") from None
+                what = str(error).partition("\n")[0]
+                raise ModelError(f"{self.folder / graph}.onnx: not a usable graph ({what})") from None
         return self._sessions[graph]
 
     def _gain(self, tensors: Tensors, network: str, beta_byte: int) -> Floats:
@@ -169,31 +201,40 @@ class Model:
 
     # -- encoder ----------------------------------------------------------------------------------
 
-    def analyse(self, pixels: npt.NDArray[np.uint8], beta_byte: int) -> tuple[Floats, npt.NDArray[np.int8] | None]:
-        """Latent and hyper indices of a picture.
+    def analyse(
+        self, rgb: npt.NDArray[np.uint8], beta_byte: int, grid: Grid, report: Report = unheard
+    ) -> tuple[Floats, npt.NDArray[np.int8] | None]:
+        """Latent and hyper indices of a picture, which is seen as if its last row and column went on.
 
         Args:
-            pixels: (H, W, 3) uint8, sides multiples of 64.
+            rgb: (H, W, 3) uint8.
             beta_byte: rate step.
+            grid: sizes.
+            report: told how many windows are done.
 
         Returns:
-            y (M, H/16, W/16) float32 and z (C_z, H/64, W/64) int8, or None without hyper path.
+            y of the coded positions (M, h, w) float32, and z (C_z, hz, wz) int8 or None without hyper path.
         """
         gains = {"gain": self._gain(self._encoder, "g_a", beta_byte)}
         if self.tables.has_hyper:
             gains["hyper_gain"] = self._gain(self._encoder, "h_a", beta_byte)
-
-        def network(window: tuple[slice, slice]) -> list[Floats]:
-            rows, columns = (slice(16 * s.start, 16 * s.stop) for s in window)
-            x = pixels[rows, columns].transpose(2, 0, 1)[None].astype(np.float32)
-            return self._run("analysis", x=x, **gains)
-
-        grid = (pixels.shape[0] // 16, pixels.shape[1] // 16)
-        y, *hyper = _windowed(network, grid, self.halos["analysis"], (1, 0.25))
-        if not hyper:
-            return y, None
-        limit = self.tables.limit
-        return y, np.clip(np.rint(hyper[0]), -limit, limit).astype(np.int8)
+        halo, bank = self.halos["analysis"], self.tables.bank if self.tables.has_hyper else np.empty((0, 0, 1))
+        y = np.empty((self.tables.latent, grid.height, grid.width), np.float32)
+        z = np.empty((bank.shape[1], grid.hyper_height, grid.hyper_width), np.int8)
+        parts = list(itertools.product(windows(4 * grid.hyper_height, halo), windows(4 * grid.hyper_width, halo)))
+        for done, (rows, columns) in enumerate(parts, 1):
+            (top, bottom, first_row, last_row), (left, right, first_column, last_column) = rows, columns
+            x = _padded(rgb, slice(16 * top, 16 * bottom), slice(16 * left, 16 * right))
+            part, *hyper = self._run("analysis", x=x.transpose(2, 0, 1)[None].astype(np.float32), **gains)
+            into = y[:, first_row:last_row, first_column:last_column]
+            into[:] = part[0, :, first_row - top :, first_column - left :][:, : into.shape[1], : into.shape[2]]
+            if hyper:
+                indices = z[:, first_row // 4 : last_row // 4, first_column // 4 : last_column // 4]
+                part = np.rint(hyper[0][0, :, (first_row - top) // 4 :, (first_column - left) // 4 :])
+                part = part[:, : indices.shape[1], : indices.shape[2]]
+                indices[:] = np.clip(part, -self.tables.limit, self.tables.limit)
+            report("analysing", done, len(parts))
+        return y, z if self.tables.has_hyper else None
 
     @property
     def encoder_rate_weight(self) -> Floats:
@@ -216,35 +257,20 @@ class Model:
             step = np.exp(interpolate(self._decoder["step_knots"].astype(np.float32), beta_byte))
             return np.zeros(shape, np.float32), np.broadcast_to(step[:, None, None], shape)
         gain = self._gain(self._decoder, "h_s", beta_byte)
-
-        def network(window: tuple[slice, slice]) -> list[Floats]:
-            rows, columns = (slice(s.start // 4, s.stop // 4) for s in window)
-            features, mean, step = self._run("hyper", z=z[None, :, rows, columns].astype(np.float32), gain=gain)
-            return [mean, step, features]
-
-        return tuple(_windowed(network, shape[1:], self.halos["hyper"], (1, 1, 1)))
+        features, mean, step = self._run("hyper", z=z[None].astype(np.float32), gain=gain)
+        return mean[0], step[0], features[0]
 
     def refine(self, first: Floats, features: Floats, beta_byte: int) -> Floats:
         """Shift of the second half's means: (M, h, w), from the first half decoded and the features."""
         gain = self._gain(self._decoder, "refine", beta_byte)
-
-        def network(window: tuple[slice, slice]) -> list[Floats]:
-            part = (None, slice(None), *window)
-            return self._run("refine", first=first[part], features=features[part], gain=gain)
-
-        shift: Floats = _windowed(network, first.shape[1:], self.halos["refine"], (1,))[0]
+        shift: Floats = self._run("refine", first=first[None], features=features[None], gain=gain)[0][0]
         return shift
 
     def synthesise(self, y_hat: Floats, beta_byte: int) -> npt.NDArray[np.uint8]:
         """Pixels (16 h, 16 w, 3) uint8 of a latent (M, h, w)."""
         gain = self._gain(self._decoder, "g_s", beta_byte)
-
-        def network(window: tuple[slice, slice]) -> list[npt.NDArray[np.uint8]]:
-            pixels = self._run("synthesis", y=y_hat[(None, slice(None), *window)], gain=gain)[0]
-            return [pixels.transpose(0, 3, 1, 2)]
-
-        planes: npt.NDArray[np.uint8] = _windowed(network, y_hat.shape[1:], self.halos["synthesis"], (16,))[0]
-        return planes.transpose(1, 2, 0)
+        pixels: npt.NDArray[np.uint8] = self._run("synthesis", y=y_hat[None], gain=gain)[0][0]
+        return pixels
 
 
 def _halos(card: Mapping[str, Any], folder: Path) -> dict[str, int]:
@@ -264,8 +290,11 @@ def interpolate(knots: Floats, beta_byte: int) -> Floats:
     return value
 
 
-def _windows(length: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
-    """Windows along one side of the latent grid: start and stop with halo, then without."""
+def windows(length: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
+    """Windows along one side of the latent grid: start and stop with halo, then without.
+
+    Networks run over one at a time, so that memory stays bounded. A side of little more than a window is one.
+    """
     if length <= WINDOW + 2 * halo:
         yield 0, length, 0, length
         return
@@ -274,35 +303,8 @@ def _windows(length: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
         yield max(start - halo, 0), min(stop + halo, length), start, stop
 
 
-def _windowed(
-    network: Callable[[tuple[slice, slice]], list[Any]], grid: tuple[int, ...], halo: int, scales: tuple[float, ...]
-) -> list[Any]:
-    """Runs a network window by window and puts its outputs together: memory stays bounded, no seams.
-
-    Args:
-        network: window (slices of the latent grid) -> outputs (1, C, h', w').
-        grid: rows and columns of the latent grid, multiples of 4.
-        halo: latents around each window, a multiple of 4 where z is involved.
-        scales: size of every output relative to the latent grid.
-
-    Returns:
-        Outputs (C, H', W').
-    """
-    outputs: list[Any] = []
-    for top, bottom, first_row, last_row in _windows(grid[0], halo):
-        for left, right, first_column, last_column in _windows(grid[1], halo):
-            parts = network((slice(top, bottom), slice(left, right)))
-            if (bottom - top, right - left) == tuple(grid):
-                return [part[0] for part in parts]
-            if not outputs:
-                sizes = [(int(grid[0] * s), int(grid[1] * s)) for s in scales]
-                outputs = [np.empty((p.shape[1], *size), p.dtype) for p, size in zip(parts, sizes, strict=False)]
-            for part, scale, output in zip(parts, scales, outputs, strict=False):
-                rows, columns = (
-                    slice(int(a * scale), int(b * scale))
-                    for a, b in ((first_row, last_row), (first_column, last_column))
-                )
-                inner_rows = slice(int((first_row - top) * scale), int((last_row - top) * scale))
-                inner_columns = slice(int((first_column - left) * scale), int((last_column - left) * scale))
-                output[:, rows, columns] = part[0, :, inner_rows, inner_columns]
-    return outputs
+def _padded(rgb: npt.NDArray[np.uint8], rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
+    """A part of a picture whose last row and column are repeated where it ends before the part does."""
+    part = rgb[rows, columns]
+    bottom, right = rows.stop - rows.start - part.shape[0], columns.stop - columns.start - part.shape[1]
+    return np.pad(part, ((0, bottom), (0, right), (0, 0)), mode="edge") if bottom or right else part

@@ -14,9 +14,11 @@ from typing import Protocol
 
 import numpy as np
 
-from shcodec.effort import Effort, Report, rate_weight, refine
+from shcodec.container import Chunk, chunks_size
+from shcodec.effort import Effort, rate_weight, refine
 from shcodec.encoder import Analysis, Coded, Pixels, analyse, code, distortion
 from shcodec.errors import ShcError, UsageError
+from shcodec.reports import Report
 from shcodec.runtime import Model
 
 PROBES = 8  # files that are made of the whole picture, at most
@@ -28,7 +30,7 @@ TRIM = 0.02  # squared steps per bit: what a whole step adds to the rate weight 
 MOST_WEIGHT = 0.6
 LEAST, AIM, SURE = 0.97, 0.988, 0.98  # shares of a wanted size: what will do, what is aimed at, what ends the search
 WORD = 4  # bytes: the entropy coder writes whole words, so that the sizes of tiny files lie this far apart
-CONTAINER = 22  # bytes of a file that do not grow with the picture
+CONTAINER = 22  # bytes of a file without chunks that do not grow with the picture
 TOLERANCE, SURE_TOLERANCE = 0.1, 0.06  # dB
 TILES = (128, 64)  # sides of the squares that the sample is made of, the larger ones if the picture holds enough
 SHARE, MOST_TILES = 8, 16  # the sample: an eighth of the picture, at most 16 squares
@@ -69,21 +71,23 @@ class SizeGoal:
 
     slope, weight_slope = -0.026, -1.8
 
-    def __init__(self, limit: int, pixels: int) -> None:
+    def __init__(self, limit: int, pixels: int, chunks: tuple[Chunk, ...] = ()) -> None:
         self.limit, self.pixels = limit, pixels
-        self.wanted = self._level(AIM * limit, pixels)
+        self.fixed = CONTAINER + chunks_size(chunks)
+        self.wanted = self._level(AIM * limit - self.fixed, pixels)
         self.start = (1.0 - self.wanted) / 0.027 + 16  # an average picture: 2 bits per pixel at step 16
 
     @staticmethod
-    def _level(size: float, pixels: int) -> float:
-        return math.log2(8 * max(size - CONTAINER, 1.0) / pixels)
+    def _level(symbols: float, pixels: int) -> float:
+        return math.log2(8 * max(symbols, 1.0) / pixels)
 
     def _size(self, level: float) -> int:
-        return round(2**level * self.pixels / 8) + CONTAINER
+        return round(2**level * self.pixels / 8) + self.fixed
 
     def level(self, analysis: Analysis, coded: Coded) -> float:
-        """Bits per pixel without the container, so that a sample stands for the whole."""
-        return self._level(len(coded.data), analysis.rgb.shape[0] * analysis.rgb.shape[1])
+        """Bits per pixel without the container, so that a sample, which has no chunks, stands for the whole."""
+        symbols = len(coded.data) - CONTAINER - chunks_size(analysis.chunks)
+        return self._level(symbols, analysis.rgb.shape[0] * analysis.rgb.shape[1])
 
     def sure(self, level: float) -> bool:
         """At most the limit, and close to it."""
@@ -151,14 +155,22 @@ class Found:
     missed: str
 
 
-def goal_of(pixels: int, *, size: int | None = None, bpp: float | None = None, psnr: float | None = None) -> Goal:
-    """The goal that exactly one of the arguments describes.
+def goal_of(
+    pixels: int,
+    *,
+    size: int | None = None,
+    bpp: float | None = None,
+    psnr: float | None = None,
+    chunks: tuple[Chunk, ...] = (),
+) -> Goal:
+    """The goal that exactly one of size, bpp and psnr describes.
 
     Args:
         pixels: of the picture.
         size: largest number of bytes of the file.
         bpp: the same in bits per pixel.
         psnr: PSNR in dB.
+        chunks: of the file to be, which count towards its size.
 
     Raises:
         UsageError: none or several are given, or one that is not positive and finite.
@@ -170,10 +182,20 @@ def goal_of(pixels: int, *, size: int | None = None, bpp: float | None = None, p
         raise UsageError(f"what is wanted must be a positive number, not {given[0]:g}")
     if psnr is not None:
         return QualityGoal(psnr)
-    return SizeGoal(int(given[0]) if size is not None else int(given[0] * pixels / 8), pixels)
+    return SizeGoal(int(given[0]) if size is not None else int(given[0] * pixels / 8), pixels, chunks)
 
 
-def search(model: Model, rgb: Pixels, goal: Goal, effort: Effort, report: Report, *, strict: bool = False) -> Found:
+def search(
+    model: Model,
+    rgb: Pixels,
+    goal: Goal,
+    effort: Effort,
+    report: Report,
+    *,
+    strict: bool = False,
+    grey: bool = False,
+    chunks: tuple[Chunk, ...] = (),
+) -> Found:
     """Makes the file that comes nearest to a goal.
 
     Args:
@@ -181,13 +203,15 @@ def search(model: Model, rgb: Pixels, goal: Goal, effort: Effort, report: Report
         rgb: (H, W, 3) uint8.
         goal: what is wanted.
         effort: how hard to try.
-        report: called with (done, total) while the latent is refined.
+        report: told how the work goes on.
         strict: whether to fail where the goal cannot be met.
+        grey: whether the file is to say that the picture is grey.
+        chunks: what the file is to hold besides the symbols.
 
     Raises:
         TargetError: the goal was missed, and `strict`.
     """
-    trials = _Trials(model, rgb, goal, effort)
+    trials = _Trials(model, rgb, goal, effort, grey, chunks)
     trials.by_step(guess(model, rgb, goal, effort), FIRST_PROBES if effort.refines else PROBES)
     level, coded = trials.best()
     if effort.refines:
@@ -203,8 +227,11 @@ def search(model: Model, rgb: Pixels, goal: Goal, effort: Effort, report: Report
 class _Trials:
     """Files made of one picture on the way to a goal."""
 
-    def __init__(self, model: Model, rgb: Pixels, goal: Goal, effort: Effort) -> None:
+    def __init__(
+        self, model: Model, rgb: Pixels, goal: Goal, effort: Effort, grey: bool, chunks: tuple[Chunk, ...]
+    ) -> None:
         self.model, self.rgb, self.goal, self.effort = model, rgb, goal, effort
+        self.grey, self.chunks = grey, chunks
         self.tried: list[tuple[float, Coded]] = []
         self.analysis: Analysis | None = None
         self.probes = self.analyses = 0
@@ -219,7 +246,7 @@ class _Trials:
         def measure(dial: float) -> float:
             step = int(dial)
             if self.analysis is None or abs(self.analysis.beta_byte - step) > REACH:
-                self.analysis = analyse(self.model, self.rgb, step)
+                self.analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks)
                 self.analyses += 1
             weight = rate_weight(self.effort, self.model, step)
             return self._try(self.analysis, step, weight + TRIM * (dial - step))

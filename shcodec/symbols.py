@@ -19,13 +19,13 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from shcodec import entropy
+from shcodec.bands import Band
 from shcodec.errors import CorruptFileError, ModelError
 
 KNOTS = 17  # everything that follows the beta byte is linear between 17 knots
+COST_UNIT = 256  # parts of a bit in which least costs are counted
 SPREAD_START = 0.12  # spread of class 0, in steps
 SPREAD_RATIO = (64 / 0.12) ** (1 / 63)  # class 63 has a spread of 64 steps
-SEARCH_ROWS = 4096  # vectors per block of the index search: the block of distances stays in the cache
-NEAREST = 3  # hot scalars: levels on either side of the nearest that the search looks at
 
 Floats = npt.NDArray[np.float32]
 _BLAS_LOCK = threading.Lock()  # the limit below is the process's: two threads must not restore each other's
@@ -102,30 +102,6 @@ class Order:
     numbers: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True)
-class Band:
-    """One codebook and the histograms of the classes that share it."""
-
-    first: int
-    codebook: Floats  # (L, d)
-    histograms: npt.NDArray[np.uint32]  # (classes, L)
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return int(self.codebook.shape[1])
-
-    @cached_property
-    def tables(self) -> list[entropy.Table]:
-        """One table per class."""
-        return [entropy.Table(row) for row in self.histograms]
-
-    @cached_property
-    def bits(self) -> Floats:
-        """(classes, L) cost of every codeword."""
-        return (entropy.PRECISION - np.log2(self.histograms)).astype(np.float32)
-
-
 class SymbolTables:
     """Everything of a model that decides symbols; built from the tensors named in FORMAT.md.
 
@@ -155,6 +131,7 @@ class SymbolTables:
             raise ModelError(f"the model's tables are incomplete: {error}") from None
         self._check()
         self._bank_tables: dict[int, list[entropy.Table]] = {}  # rows of the bank that were needed so far
+        self._least_costs: dict[int, int] = {}  # the same
         self.band_of = np.searchsorted(starts, np.arange(self.classes), side="right") - 1
         self.dims = [0 if b < 0 else self.bands[b].dim for b in self.band_of]
 
@@ -267,14 +244,19 @@ class SymbolTables:
             passes: per pass its order and the indices of every class of `Order.numbers`.
         """
         groups: list[tuple[npt.NDArray[Any], entropy.Table]] = []
+        row, count = 0, 0
         if z is not None:
             row, values = self._best_row(z)
+            count = values.shape[1]
             groups.append((np.array([row]), self._row_table))
             groups += zip(values, self._hyper_tables(row), strict=True)
         for order, indices in passes:
             for (k, _), index in zip(order.numbers, indices, strict=True):
                 groups.append((index, self._table(k)))
-        return entropy.encode(groups)
+        stream = entropy.encode(groups)
+        if count and self._is_too_short(stream, row, count):
+            raise ModelError("the model codes this picture in too few bytes to be told from a forged file")
+        return stream
 
     def _best_row(self, z: npt.NDArray[np.int8]) -> tuple[int, npt.NDArray[np.int64]]:
         """Row of the bank in which z is cheapest, and z as symbols (C_z, n)."""
@@ -301,16 +283,42 @@ class SymbolTables:
         decoder = entropy.Decoder(payload)
         z = None
         if self.has_hyper:
-            row = int(decoder.decode(self._row_table, 1)[0])
-            if row >= len(self.bank):
-                raise CorruptFileError("the file names a row of hyper histograms that its model does not have")
-            count = grid.hyper_height * grid.hyper_width
+            row, count = self._read_row(decoder, payload, grid), grid.hyper_height * grid.hyper_width
             values = np.stack([decoder.decode(table, count) for table in self._hyper_tables(row)])
             z = (values - self.limit).astype(np.int8).reshape(-1, grid.hyper_height, grid.hyper_width)
         orders = self.orders(self.class_map(z, beta_byte, grid))
         indices = [[decoder.decode(self._table(k), n) for k, n in order.numbers] for order in orders]
         decoder.finish()
         return z, orders, indices
+
+    def check_length(self, payload: bytes, grid: Grid) -> None:
+        """Rejects a stream that is far too short for its picture, before memory is spent on it.
+
+        Raises:
+            CorruptFileError: z alone, were each of its symbols the likeliest, would take more than twice the bits.
+        """
+        if self.has_hyper:
+            self._read_row(entropy.Decoder(payload), payload, grid)
+
+    def _read_row(self, decoder: entropy.Decoder, payload: bytes, grid: Grid) -> int:
+        """The first symbol of a stream, the row of the bank, if the stream is long enough for the z that follows."""
+        row = int(decoder.decode(self._row_table, 1)[0])
+        if row >= len(self.bank):
+            raise CorruptFileError("the file names a row of hyper histograms that its model does not have")
+        if self._is_too_short(payload, row, grid.hyper_height * grid.hyper_width):
+            raise CorruptFileError(f"a symbol stream of {len(payload)} bytes is too short for the picture's size")
+        return row
+
+    def _is_too_short(self, payload: bytes, row: int, count: int) -> bool:
+        """Whether a stream has less than half of the bits that so many positions of z take at least, less 64.
+
+        A stream may be shorter than the sum of its symbols' costs (a state of 0 takes any number of symbols 0 for
+        nothing), but never by that much unless it is forged. All integers, so that all readers agree.
+        """
+        if row not in self._least_costs:
+            likeliest = [int(frequency) ** COST_UNIT for frequency in self.bank[row].max(1)]
+            self._least_costs[row] = sum(entropy.PRECISION * COST_UNIT - power.bit_length() for power in likeliest)
+        return count * self._least_costs[row] > 2 * COST_UNIT * 8 * (len(payload) + 8)
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -346,7 +354,7 @@ class SymbolTables:
                 vectors = flat[start : start + n * band.dim].reshape(n, band.dim)
                 start += n * band.dim
                 bits = band.bits[k - band.first] * np.float32(rate_weight)
-                out.append(_search_levels(vectors[:, 0], band, bits) if band.dim == 1 else _search(vectors, band, bits))
+                out.append(band.search(vectors, bits))
         return out
 
 
@@ -388,27 +396,3 @@ def nearest_coded(side: int, coded: int) -> npt.NDArray[np.int64]:
     """
     index = np.arange(side)
     return np.where(index < coded, index, np.maximum(coded - 1 - (index - coded + 1) % 2, 0))
-
-
-def _search(vectors: Floats, band: Band, bits: Floats) -> Indices:
-    """Full search over the codebook; (n, d) -> (n,)."""
-    # |v - c|^2 + bits less |v|^2 as one product: (v, 1) times (-2 c, |c|^2 + bits)
-    words = np.concatenate([-2 * band.codebook.T, ((band.codebook**2).sum(1) + bits)[None]])
-    extended = np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], 1)
-    out = np.empty(len(vectors), np.int32)
-    block = np.empty((SEARCH_ROWS, words.shape[1]), np.float32)
-    for start in range(0, len(vectors), SEARCH_ROWS):
-        part = extended[start : start + SEARCH_ROWS]
-        cost = np.matmul(part, words, out=block[: len(part)])
-        out[start : start + len(part)] = cost.argmin(1)
-    return out
-
-
-def _search_levels(values: Floats, band: Band, bits: Floats) -> Indices:
-    """Scalars: the levels are sorted, so only the neighbours of the nearest can win; (n,) -> (n,)."""
-    levels = band.codebook[:, 0]
-    reach = min(NEAREST, (len(levels) - 1) // 2)
-    nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
-    candidates = np.clip(nearest, reach, len(levels) - 1 - reach)[:, None] + np.arange(-reach, reach + 1)
-    cost = (values[:, None] - levels[candidates]) ** 2 + bits[candidates]
-    return np.take_along_axis(candidates, cost.argmin(1)[:, None], 1)[:, 0].astype(np.int32)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shcodec.errors import ModelError, ShcError, UnknownModelError
-from shcodec.runtime import CARD, Model, read_card
+from shcodec.runtime import CARD, Model, pins, read_card
 
 DEFAULT_MODEL = "fast"
 
@@ -110,7 +110,7 @@ def verify(name: str) -> list[str]:
     folder = model_dir(name)
     problems = []
     try:
-        listed: dict[str, str] = read_card(folder).get("sha256", {})
+        listed = pins(folder, read_card(folder))
     except ModelError as error:
         return [str(error)]
     for path in sorted(folder.iterdir()):

@@ -103,13 +103,59 @@ def read_fields(data: bytes) -> Fields:
     return Fields(data[6:10], width, height, beta_byte, data[position : position + length])
 
 
+def read_tiles(data: bytes) -> list[Fields]:
+    """Take the payload of a file apart: the fields of every tile, as if it were a picture of its own."""
+    fields = read_fields(data)
+    sides = [[64 * bound for bound in bounds(-(-side // 64))] for side in (fields.height, fields.width)]
+    (tops, lefts), (bottom, right) = sides, (fields.height, fields.width)
+    if len(tops) == len(lefts) == 1:
+        return [fields]
+    start = len(data) - 4 - len(fields.payload)
+    position, entries = start, []
+    for _ in range(len(tops) * len(lefts)):
+        length = shift = 0
+        while True:
+            byte = data[position]
+            position += 1
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        entries.append((length, data[position : position + 4]))
+        position += 4
+    number, head = len(fields.payload), start  # the table's checksum leaves out the payload's length
+    while number >= 128:
+        number, head = number >> 7, head - 1
+    checked = data[: head - 1] + data[start:position]
+    assert data[position : position + 4] == zlib.crc32(checked).to_bytes(4, "little")
+    position += 4
+    tiles = []
+    for index, (length, checksum) in enumerate(entries):
+        stream = data[position : position + length]
+        assert checksum == zlib.crc32(stream).to_bytes(4, "little")
+        position += length
+        row, column = divmod(index, len(lefts))
+        height, width = [*tops, bottom][row + 1] - tops[row], [*lefts, right][column + 1] - lefts[column]
+        tiles.append(Fields(fields.model_id, width, height, fields.beta_byte, stream))
+    assert position == len(data) - 4
+    return tiles
+
+
+def bounds(positions: int) -> list[int]:
+    """Where tiles begin along a side of so many positions of z."""
+    count = -(-positions // 32)
+    return [number * positions // count for number in range(count)]
+
+
 def read_symbols(tensors: Tensors, fields: Fields) -> Symbols:
-    """Decode every symbol of a file."""
+    """Decode every symbol of a tile."""
     stream = ans_reference.Decoder(fields.payload)
     rows, columns = -(-fields.height // 16), -(-fields.width // 16)
     hyper = None
     if "hyper.bank" in tensors:
-        hyper = read_hyper(stream, tensors["hyper.bank"], -(-fields.height // 64), -(-fields.width // 64))
+        hyper = read_hyper(
+            stream, tensors["hyper.bank"], -(-fields.height // 64), -(-fields.width // 64), len(fields.payload)
+        )
     classes = classes_of(tensors, hyper, fields.beta_byte, rows, columns)
     symbols = Symbols(hyper, classes)
     for chosen in passes_of(classes, two=hyper is not None):
@@ -118,12 +164,16 @@ def read_symbols(tensors: Tensors, fields: Fields) -> Symbols:
     return symbols
 
 
-def read_hyper(stream: ans_reference.Decoder, bank: npt.NDArray[np.uint32], rows: int, columns: int) -> Integers:
-    """Decode the row of the bank, then z channel by channel."""
+def read_hyper(
+    stream: ans_reference.Decoder, bank: npt.NDArray[np.uint32], rows: int, columns: int, size: int
+) -> Integers:
+    """Decode the row of the bank, then z channel by channel, from a stream of `size` bytes."""
     count = max(2, len(bank))
     share, rest = divmod(2**24, count)
     row = stream.decode([share + (i < rest) for i in range(count)], 1)[0]
     assert row < len(bank)
+    least = sum(6144 - len(f"{max(channel.tolist()) ** 256:b}") for channel in bank[row])
+    assert rows * columns * least <= 4096 * (size + 8), "too short for its z"
     values = [stream.decode(channel.tolist(), rows * columns) for channel in bank[row]]
     z: Integers = np.array(values, np.int64).reshape(-1, rows, columns) - bank.shape[2] // 2
     return z

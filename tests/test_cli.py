@@ -186,6 +186,33 @@ def test_a_device_is_written_not_replaced(encode: Shc, shc: Shc) -> None:
     assert not Path(os.devnull).is_file()
 
 
+# Details
+
+
+def test_verbose_tells_parts_and_times(encode: Shc, shc: Shc) -> None:
+    parts = r"  header \d+ B, chunks 0 B, payload \d+ B, checksum 4 B"
+    steps = r"; reading \d+\.\d\d s, {} \d+\.\d\d s, {} \d+\.\d\d s"
+    line, more = encode("-v", "photo.png").out.splitlines()
+    assert ENCODED.fullmatch(f"{line}\n")
+    assert re.fullmatch(parts + steps.format("encoding", "checking"), more)
+    line, more = shc("decode", "-v", "photo.shc", "back.png").out.splitlines()
+    assert DECODED.fullmatch(f"{line}\n")
+    assert re.fullmatch(parts + steps.format("decoding", "writing"), more)
+    assert re.fullmatch(parts, shc("verify", "-v", "photo.shc").out.splitlines()[1])
+
+
+def test_strip_leaves_out_metadata(encode: Shc, shc: Shc, photo: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by 90 degrees
+    Image.fromarray(photo).save("turned.jpg", exif=exif)
+    assert encode("turned.jpg").code == 0
+    told = json.loads(shc("info", "--json", "turned.shc").out)
+    assert (told["metadata"], told["width"], told["height"]) == (["EXIF"], 83, 61)
+    assert encode("--strip", "-f", "turned.jpg").code == 0
+    told = json.loads(shc("info", "--json", "turned.shc").out)
+    assert (told["metadata"], told["width"], told["height"]) == ([], 61, 83)
+
+
 # Looking at files and models
 
 
@@ -198,6 +225,24 @@ def test_info(encode: Shc, shc: Shc) -> None:
     told = json.loads(shc("info", "--json", "photo.shc").out)
     assert (told["file"], told["width"], told["height"], told["total"]) == ("photo.shc", 83, 61, size)
     assert sum(told["sizes"].values()) == size
+
+
+def test_info_on_several_files_is_a_table(encode: Shc, shc: Shc, photo: np.ndarray) -> None:
+    Path("deep").mkdir()
+    Image.fromarray(photo).convert("L").save("deep/grey.png")
+    encode("photo.png", "deep/grey.png")
+    Path("bad.shc").write_bytes(b"bad")
+    outcome = shc("info", ".")
+    assert outcome.code == 1
+    assert outcome.err == "shc: error: ./bad.shc: not an .shc file\n"
+    header, first, second = outcome.out.splitlines()
+    assert header.split() == ["file", "bytes", "size", "mode", "bpp", "beta", "model", "extras"]
+    size = Path("photo.shc").stat().st_size
+    assert first.split()[:4] == ["./photo.shc", f"{size:,}", "83x61", "RGB"]
+    assert second.split()[0] == "./deep/grey.shc"
+    assert second.split()[3] == "L"
+    told = [json.loads(line) for line in shc("info", "--json", ".").out.splitlines()]
+    assert [entry["file"] for entry in told] == ["./photo.shc", "./deep/grey.shc"]
 
 
 def test_verify(encode: Shc, shc: Shc) -> None:
@@ -229,13 +274,51 @@ def test_help_names_every_command_and_each_has_help(shc: Shc) -> None:
         assert "Example" in outcome.out
 
 
-def test_version(shc: Shc) -> None:
-    assert shc("--version").out == f"shc {__version__}\n"
+def test_version_names_the_models(shc: Shc, tiny_model: str) -> None:
+    lines = shc("--version").out.splitlines()
+    assert lines[0] == f"shc {__version__}"
+    card = tomllib.loads((GOLDEN / tiny_model / "model.toml").read_text(encoding="utf-8"))
+    assert f"model {tiny_model} {card['id']}" in lines
 
 
-def test_help_imports_nothing_heavy() -> None:
+# Completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shc: Shc, shell: str) -> None:
+    outcome = shc("completion", shell)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"_SHC_COMPLETE={shell}_complete" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("shc enc", "plain,encode"), ("shc encode --bet", "plain,--beta"), ("shc encode -m mod", "plain,model")],
+)
+def test_completion_completes(tiny_model: str, words: str, expected: str) -> None:
+    environment = {
+        **os.environ,
+        "_SHC_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    # As bash calls it: by the name of the program, whatever that is.
+    code = "import sys; from shcodec.__main__ import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == [expected]
+
+
+def test_completion_of_inputs_is_left_to_the_shell(tiny_model: str) -> None:
+    environment = {**os.environ, "_SHC_COMPLETE": "bash_complete", "COMP_WORDS": "shc encode ph", "COMP_CWORD": "2"}
+    code = "import sys; from shcodec.__main__ import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == ["file,ph"]
+
+
+@pytest.mark.parametrize("command", [["--help"], ["encode", "--help"], ["compare", "--help"], ["completion", "bash"]])
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
     code = (
-        "import sys, shcodec.cli; shcodec.cli.main(['--help']);"
+        f"import sys, shcodec.cli; shcodec.cli.main({command});"
         "print(sorted({'numpy', 'PIL', 'onnxruntime', 'rich', 'torch', 'constriction'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shcodec import container
+from shcodec.bytestream import varint
 from shcodec.container import Chunk, Container, beta_to_byte, byte_to_beta, pack, part_sizes, unpack, unpack_header
 from shcodec.errors import CorruptFileError, LimitError, ShcError, UsageError
 
@@ -214,7 +215,7 @@ def test_a_long_payload_for_few_pixels_is_rejected() -> None:
     with pytest.raises(LimitError, match="too long for a picture of 64x1"):
         pack(replace(PLAIN, width=64, height=1, payload=bytes(limit + 1)))
     with pytest.raises(CorruptFileError, match="too long for a picture of 1x1"):
-        unpack(crafted(payload=container._varint(limit + 1) + bytes(limit + 1)))
+        unpack(crafted(payload=varint(limit + 1) + bytes(limit + 1)))
 
 
 def test_pixel_limit() -> None:
@@ -242,7 +243,7 @@ def test_chunk_limits() -> None:
     with pytest.raises(LimitError, match="chunk abcd has 16777217 bytes"):
         pack(replace(PLAIN, chunks=(Chunk(b"abcd", full + b"x"),)))
     with pytest.raises(LimitError, match="chunk abcd has 16777217 bytes"):
-        unpack(with_chunks(b"\x01abcd" + container._varint(len(full) + 1) + full + b"x"))
+        unpack(with_chunks(b"\x01abcd" + varint(len(full) + 1) + full + b"x"))
     five = tuple(Chunk(tag, full) for tag in (b"aaaa", b"bbbb", b"cccc", b"dddd"))
     with pytest.raises(LimitError, match="67108865 bytes in all"):
         pack(replace(PLAIN, chunks=(*five, Chunk(b"eeee", b"x"))))

@@ -82,7 +82,13 @@ def test_gradient_descent_pays(model: Model, monkeypatch: pytest.MonkeyPatch) ->
     rgb = make_photo(130, 200)
     monkeypatch.setattr(effort, "LEVELS", (*LEVELS[:9], Effort(9, steps=40)))
     steps: list[tuple[int, int]] = []
-    found = codec.encode_found(rgb, BETA, model=model, effort=9, report=lambda done, total: steps.append((done, total)))
+    found = codec.encode_found(
+        rgb,
+        BETA,
+        model=model,
+        effort=9,
+        report=lambda what, done, total: steps.append((done, total)) if what == "refining" else None,
+    )
     assert steps == [(done, 40) for done in range(1, 41)]
     assert loss(found.coded.data, rgb, model) < loss(codec.encode_array(rgb, BETA, model=model), rgb, model)
 

@@ -22,11 +22,12 @@ from shcodec import codec, latent, zoo
 from shcodec.container import byte_to_beta, unpack
 from shcodec.errors import ModelError, UsageError
 from shcodec.nets.layers import knot_weights
+from shcodec.quantize.lattice import lattice
 from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Model, read_card, read_tensors
 from shcodec.symbols import Grid, first_half
 from shcodec.train import checkpoint, objective
 from shcodec.train.config import TrainConfig
-from shcodec.train.export import export, load_model
+from shcodec.train.export import export, load_model, widened
 from shcodec.train.loop import Trainer, train
 from shcodec.train.objective import Learner, Phase, State, evaluate
 from shcodec.train.tune import WEIGHTS, tune_rate_weight
@@ -208,7 +209,7 @@ def test_graphs_compute_what_was_trained(family: str, models: Path) -> None:
     rgb, beta_byte = make_photo(128, 192), 90
     beta = torch.tensor([beta_byte])
     latents = learner.net.latents(pixels_of(rgb), beta)
-    y, z = model.analyse(rgb, beta_byte)
+    y, z = model.analyse(rgb, beta_byte, Grid.of(128, 192))
     scale = float(latents.y.abs().max())
     assert np.allclose(y, latents.y[0].numpy(), atol=1e-3 * scale)
     mean, step, *features = model.describe(z, beta_byte, y.shape)
@@ -267,14 +268,30 @@ def test_files_cost_and_show_what_training_measures(
     data = codec.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=learner.config.rate_weight)
     decoded = codec.decode_array(data, model=model)
     mse = np.square(decoded.astype(float) - rgb).mean()
-    assert mse == pytest.approx(outcome.mse, rel=0.02)
+    assert mse == pytest.approx(outcome.mse, rel=0.05)  # files have outer codewords that training does without
     file = unpack(data)
     z, orders, _ = model.tables.read(file.payload, beta_byte, Grid.of(128, 192))
     assert sum(n for order in orders for _, n in order.numbers) == pytest.approx(outcome.symbols, rel=0.01, abs=2)
     bits = 8 * len(file.payload) - outcome.hyper_bpp * 128 * 192 if z is not None else 8 * len(file.payload)
     trained = (outcome.bpp - outcome.hyper_bpp) * 128 * 192
     # z is counted from the bank in files, by a smooth density in training: a few bytes apart
-    assert bits == pytest.approx(trained, rel=0.03, abs=300)
+    assert bits == pytest.approx(trained, rel=0.05, abs=300)
+
+
+@pytest.mark.parametrize(("dim", "error"), [(1, 1.0), (2, 12.0), (4, 12.0)])
+def test_outer_codewords_reach_far(dim: int, error: float) -> None:
+    codebook = lattice(dim, 31)
+    histogram = np.full((2, 31), 1 / 31)
+    wide, padded = widened(codebook, histogram)
+    assert padded.shape == (2, len(wide)) and (padded[:, padded[0] == 0].shape[1]) == len(wide) - 31 > 0
+    far = torch.zeros(64, dim)
+    far[:, 0] = torch.linspace(-80, 80, 64)  # one element alone: any of them
+    assert torch.cdist(far, wide).amin(1).max() <= error
+    if dim > 1:
+        assert torch.equal(wide[:31], codebook)  # the file's indices are those of training
+    if dim == 2:
+        both = torch.cartesian_prod(torch.linspace(-60, 60, 31), torch.linspace(-60, 60, 31))
+        assert torch.cdist(both, wide).amin(1).max() <= 1.5 * error
 
 
 @pytest.mark.parametrize("family", FAMILIES)

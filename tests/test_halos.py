@@ -17,13 +17,14 @@ torch = pytest.importorskip("torch", reason="the networks' definition needs torc
 from test_runtime import LATENTS, count_runs, reach  # noqa: E402
 from toy_training import shorten, toy_config, write_config, write_pictures  # noqa: E402
 
-from shcodec import runtime  # noqa: E402
+from shcodec import decoder, runtime  # noqa: E402
 from shcodec.errors import ModelError  # noqa: E402
+from shcodec.latent import Latent  # noqa: E402
 from shcodec.nets.codec import CodecNet, halos  # noqa: E402
 from shcodec.nets.config import AnalysisConfig, SynthesisConfig  # noqa: E402
 from shcodec.nets.layers import Conditioned  # noqa: E402
 from shcodec.runtime import CARD, HALOS, Model, read_card  # noqa: E402
-from shcodec.symbols import KNOTS  # noqa: E402
+from shcodec.symbols import KNOTS, Grid  # noqa: E402
 from shcodec.train.config import TrainConfig  # noqa: E402
 from shcodec.train.export import export  # noqa: E402
 from shcodec.train.loop import train  # noqa: E402
@@ -95,13 +96,21 @@ def test_windows_of_a_deep_model_leave_no_seams(deep: Model, monkeypatch: pytest
 
 def results(model: Model, pixels: Any) -> dict[str, Any]:
     """What each network makes of a picture, and of fixed numbers where it would hang on a rounded value."""
-    y, z = model.analyse(pixels, 100)
+    grid = Grid.of(*pixels.shape[:2])
+    y, z = model.analyse(pixels, 100, grid)
     assert z is not None
-    fixed = np.random.default_rng(0).integers(-3, 4, z.shape).astype(np.int8)
-    mean, step, features = model.describe(fixed, 100, y.shape)
-    first = mean + np.random.default_rng(1).normal(size=mean.shape).astype(np.float32)
-    shift, rgb = model.refine(first, features, 100), model.synthesise(first, 100)
-    return {"y": y, "z": z.astype(int), "mean": mean, "step": step, "shift": shift, "rgb": rgb.astype(int)}
+    generator = np.random.default_rng(0)
+    latent = Latent(model, generator.integers(-3, 4, z.shape).astype(np.int8), 100, grid)
+    latent.residuals[:] = generator.normal(size=latent.residuals.shape)
+    values = [
+        [
+            latent.values((slice(top, bottom), slice(left, right)))
+            for _, _, left, right in runtime.windows(grid.width, 0)
+        ]
+        for _, _, top, bottom in runtime.windows(grid.height, 0)
+    ]
+    rgb = decoder.pixels(latent, pixels.shape[:2])
+    return {"y": y, "z": z.astype(int), "values": np.block(values), "rgb": rgb.astype(int)}
 
 
 @pytest.mark.parametrize(

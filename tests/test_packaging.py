@@ -115,7 +115,7 @@ def test_encode_and_decode(bare: Bare) -> None:
 
 
 def test_python_m_is_the_same_command(bare: Bare) -> None:
-    assert bare.run(bare.python, "-m", "shcodec", "--version").stdout == f"shc {__version__}\n"
+    assert bare.run(bare.python, "-m", "shcodec", "--version").stdout.splitlines()[0] == f"shc {__version__}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, make_photo
 
-from shcodec import codec, container, encoder, runtime
+from shcodec import codec, container, runtime
 from shcodec.errors import UsageError
 from shcodec.pictures import psnr
 from shcodec.runtime import Model
@@ -28,13 +28,12 @@ def test_windows_leave_no_seams(model: Model, monkeypatch: pytest.MonkeyPatch) -
     pixels = make_photo(400, 700)
     data = codec.encode_array(pixels, 20, model=model)
     whole = codec.decode_array(data, model=model)
-    padded = encoder.padded(pixels, Grid.of(400, 700))
-    y, z = model.analyse(padded, 100)
+    y, z = model.analyse(pixels, 100, Grid.of(400, 700))
     monkeypatch.setattr(runtime, "WINDOW", 4)
     calls = count_runs(model, monkeypatch)
     pieces = codec.decode_array(data, model=model)
     assert np.abs(pieces.astype(int) - whole).max() <= 1
-    windowed_y, windowed_z = model.analyse(padded, 100)
+    windowed_y, windowed_z = model.analyse(pixels, 100, Grid.of(400, 700))
     assert np.abs(windowed_y - y).max() < 1e-3
     assert z is not None
     assert windowed_z is not None

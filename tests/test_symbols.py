@@ -15,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_model import CLASSES, Picture, draw_symbols, make_tensors
 
+from shcodec.bands import NEAREST, Band
 from shcodec.entropy import Decoder, Table, encode, integer_table
 from shcodec.errors import CorruptFileError, ModelError
 from shcodec.symbols import (
     KNOTS,
-    NEAREST,
-    Band,
     Grid,
     Indices,
     SymbolTables,

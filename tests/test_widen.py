@@ -1,4 +1,4 @@
-"""Models that are given more latent channels."""
+"""Models that are given more latent channels, or larger transforms."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from toy_training import toy_config
 
 from shcodec.train.config import TrainConfig
+from shcodec.train.grow import grow, is_smaller
 from shcodec.train.objective import Learner
 from shcodec.train.widen import is_narrower, places, widen
 
@@ -58,3 +59,44 @@ def test_a_wide_model_does_what_the_narrow_one_did_and_loses_less(pictures: Tens
         lost = (narrow.net.synthesise(before.y, beta) - pictures).square().mean()
         still_lost = (wide.net.synthesise(after.y, beta) - pictures).square().mean()
     assert still_lost < 0.8 * lost
+
+
+def larger(config: TrainConfig) -> TrainConfig:
+    a, s = config.model.analysis, config.model.synthesis
+    analysis = replace(a, width8=a.width8 + 8, blocks8=a.blocks8 + 1, width16=a.width16 + 4, blocks16=a.blocks16 + 2)
+    synthesis = replace(
+        s, width16=s.width16 + 8, blocks8=s.blocks8 + 1, width8=s.width8 + 4, width4=s.width4 + 3, expand4=s.expand4 + 5
+    )
+    return replace(config, model=replace(config.model, analysis=analysis, synthesis=synthesis))
+
+
+def test_only_larger_transforms_are_growth() -> None:
+    small, wide = configs()
+    large = larger(small)
+    assert is_smaller(small.model, large.model)
+    assert not is_smaller(large.model, small.model)
+    assert not is_smaller(small.model, small.model)
+    assert not is_smaller(small.model, wide.model)
+    assert not is_smaller(wide.model, large.model)
+
+
+@pytest.mark.parametrize("family", ["hyper", "shortcut"])
+def test_a_grown_model_does_what_the_small_one_did(family: str, pictures: Tensor) -> None:
+    config = toy_config(family)
+    torch.manual_seed(0)
+    small, large = Learner(config).eval(), Learner(larger(config)).eval()
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    grow(large, small)
+    beta = torch.full((len(pictures),), 100)
+    with torch.no_grad():
+        before, after = small.net.latents(pictures, beta), large.net.latents(pictures, beta)
+        torch.testing.assert_close(after.y, before.y, rtol=1e-4, atol=1e-4)
+        decoded = small.net.synthesise(before.y, beta)
+        torch.testing.assert_close(large.net.synthesise(before.y, beta), decoded, rtol=1e-4, atol=1e-2)
+    loss = large.net.synthesise(large.net.latents(pictures, beta).y, beta).square().mean()
+    loss.backward()
+    reading = large.net.g_s.up8.weight
+    new = reading.grad[: 4 * config.model.synthesis.width8, config.model.synthesis.width16 :]
+    assert (new != 0).any()  # what was zeroed can learn

@@ -19,7 +19,7 @@ from shcodec.entropy import PRECISION, integer_table
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks
 from shcodec.symbols import Floats, SymbolTables
-from shcodec.train.export import _widened
+from shcodec.train.export import widened
 
 CLASSES = 64
 WEIGHTS = (0.0, 0.03, 0.06, 0.1, 0.15)
@@ -181,7 +181,7 @@ def fit(unit: Unit, sample: TrainingSample, shipped: SymbolTables) -> Tables:
         histogram = np.repeat(histogram[[(unit.last - unit.first) // 2]], len(histogram), 0)
     codebook = codebook.astype(np.float16).astype(np.float32)
     if unit.dim == 1:
-        wide, histogram = _widened(torch.from_numpy(codebook), histogram)
+        wide, histogram = widened(torch.from_numpy(codebook), histogram)
         codebook = wide.numpy()
     return Tables(codebook, np.stack([integer_table(row) for row in histogram]))
 

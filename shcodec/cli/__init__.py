@@ -1,20 +1,25 @@
 """The command `shc`: one module per command, imported only when its command is called.
 
-`main` is the only place where errors become exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+`main` is the only place where errors become exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143
+terminated.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
 
 import click
+from click.exceptions import Exit
 
 from shcodec import __version__
-from shcodec.cli.console import one_line, report_error
+from shcodec.cli.console import one_line, report_error, say
 from shcodec.errors import ShcError, UsageError
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -23,10 +28,12 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "decode": "Decompress .shc files to pictures.",
         "info": "Show what .shc files hold.",
         "verify": "Check that .shc files are whole.",
+        "compare": "Compare coded pictures with their original.",
         "models": "List, show and check the models that are here.",
         "bench": "Measure shc beside other codecs.",
         "train": "Train a codec from a folder of pictures.",
         "export": "Freeze a training run into a model.",
+        "completion": "Print the script that completes shc's commands in a shell.",
     }
 )
 """Every command with its line of help. `shc --help` must be quick, so it reads this table and imports none of them."""
@@ -45,18 +52,56 @@ class LazyGroup(click.Group):
             return None
         return cast(click.Command, importlib.import_module(f"shcodec.cli.{cmd_name}").command)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs a command; Ctrl-C ends it with one line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # A terminal shows ^C at the start of the line.
+            say(("\n" if sys.stderr.isatty() else "") + "shc: interrupted", err=True)
+            raise Exit(130) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the table of commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def print_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Prints the version and the ids of the models, which say what files can be decoded."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    from shcodec import zoo
+
+    say(f"shc {__version__}")
+    for name in zoo.model_names():
+        try:
+            say(f"model {name} {zoo.card(name).get('id', 'unknown')}")
+        except ShcError as error:
+            say(f"model {name} damaged: {one_line(error)}")
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="'shc COMMAND --help' tells more, with examples.",
+    epilog="""\b
+Examples:
+  shc encode photo.png
+  shc decode photo.shc
+  shc encode photos -o packed -j 0
+
+\b
+'shc COMMAND --help' tells more. 'shc completion bash' (zsh, fish) prints the script for the shell's completion.""",
 )
-@click.version_option(__version__, prog_name="shc", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Print the version and the models' ids.",
+)
 def cli() -> None:
     """A learned image codec: picture to .shc and back."""
 
@@ -70,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process by default.
     """
     try:
+        _clean_up_when_terminated()
         result = cli.main(args=None if argv is None else list(argv), prog_name="shc", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -82,6 +128,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         report_error(_message(error))
         return 2 if isinstance(error, (click.UsageError, UsageError)) else 1
+
+
+def _clean_up_when_terminated() -> None:
+    """Lets SIGTERM end the program as an error would: without it a temporary file could stay behind."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def _message(error: Exception) -> str:

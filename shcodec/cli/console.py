@@ -7,11 +7,15 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shcodec.errors import MissingExtraError
+from shcodec.reports import Report, unheard
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -40,10 +44,22 @@ def report_error(message: str) -> None:
     say(f"shc: error: {message}", err=True)
 
 
+def note(text: str) -> None:
+    """Writes something to stderr that is no error."""
+    say(f"shc: note: {text}", err=True)
+
+
 def report_notes(path: str, notes: Sequence[str]) -> None:
-    """Writes what was changed in a picture on its way in to stderr."""
+    """Writes what was changed in a picture on its way to stderr."""
     if notes:
-        say(f"shc: note: {shown(path)}: {', '.join(notes)}", err=True)
+        note(f"{shown(path)}: {', '.join(notes)}")
+
+
+def details(sizes: Mapping[str, int], times: Mapping[str, float]) -> str:
+    """The line of `--verbose` about one file: bytes of its parts, and seconds of what was done with it."""
+    parts = ", ".join(f"{name} {size:,} B" for name, size in sizes.items())
+    steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items())
+    return "  " + "; ".join(text for text in (parts, steps) if text)
 
 
 def print_json(value: Any, *, err: bool = False) -> None:
@@ -51,12 +67,22 @@ def print_json(value: Any, *, err: bool = False) -> None:
     say(json.dumps(_finite(value), default=str, allow_nan=False), err=err)
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Writes aligned columns, two spaces apart: as easy to read as to cut with other tools."""
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] | None = None) -> None:
+    """Writes aligned columns, two spaces apart: as easy to read as to cut with other tools.
+
+    Args:
+        header: names of the columns.
+        rows: one text per column each.
+        left: which columns begin at the left; the others end at the right. All of them by default.
+    """
     lines = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        cells = (
+            cell.ljust(width) if left is None or column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        say("  ".join(cells).rstrip())
 
 
 def require_extra(command: str, extra: str, modules: Sequence[str]) -> None:
@@ -71,7 +97,7 @@ def require_extra(command: str, extra: str, modules: Sequence[str]) -> None:
 
 @contextmanager
 def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr for several files; yields the function that says one is done.
+    """A progress bar on stderr with the time left, for several files; yields the function that says one is done.
 
     Nothing is drawn for a single file, with `quiet`, or where stderr is no terminal.
     """
@@ -79,13 +105,42 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     # Lines on a terminal must pass above the bar; a redirected stdout must reach its file untouched.
-    bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
-    with bar:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def work_bar() -> Iterator[Report]:
+    """A progress bar on stderr for what takes several steps on a single picture; it appears with the first of them."""
+    if not sys.stderr.isatty():
+        yield unheard
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if total < 2:
+            return
+        bar.start()
+        for other, task in tasks.items():
+            bar.update(task, visible=other == what)
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        bar.stop()
 
 
 def _finite(value: Any) -> Any:

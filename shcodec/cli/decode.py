@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
 
 import click
 
-from shcodec.cli.console import print_json, say, shown
-from shcodec.cli.files import STDIO, Job, make_folder, plan, read_shc, run_jobs, write_output
+from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, run
+from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
+from shcodec.cli.files import Job, make_folder, plan, read_shc, write_output
+from shcodec.cli.inputs import STDIO, is_shc
 from shcodec.container import MAX_PIXELS
+from shcodec.errors import CorruptFileError
+from shcodec.reports import Report, unheard
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `--json` tells of one file; sizes in pixels and bytes, time in seconds."""
+    """What `--json` tells of one file; sizes in pixels and bytes, times in seconds.
+
+    `seconds` are those of decoding, loading the model included; `times` and `sizes` go by step and by part of the file.
+    `damaged` are left, top, width and height of tiles that `--keep-going` painted grey.
+    """
 
     input: str
     output: str
@@ -24,6 +35,10 @@ class Result:
     bytes: int
     bpp: float
     seconds: float
+    sizes: dict[str, int]
+    times: dict[str, float]
+    notes: tuple[str, ...]
+    damaged: tuple[tuple[int, int, int, int], ...]
 
     def __str__(self) -> str:
         """The result line."""
@@ -33,6 +48,20 @@ class Result:
         )
 
 
+Region = tuple[int, int, int, int]
+
+
+def parse_region(ctx: click.Context, option: click.Parameter, text: str | None) -> Region | None:
+    """Left, top, width and height from "X,Y,W,H"."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
+    if match is None:
+        raise click.BadParameter(f"'{text}' is not X,Y,W,H in pixels, like 0,0,800,600")
+    left, top, width, height = (int(number) for number in match.groups())
+    return left, top, width, height
+
+
 @click.command(
     short_help="Decompress .shc files to pictures.",
     epilog="""\b
@@ -40,11 +69,11 @@ Examples:
   shc decode photo.shc
   shc decode photo.shc photo.webp
   shc decode *.shc -o pictures --format tiff
+  shc decode huge.shc corner.png --region 0,0,800,600
+  shc decode archive -o pictures -j 0 --skip-existing
   shc decode - < photo.shc > photo.png""",
 )
-@click.argument("paths", nargs=-1, required=True, metavar="FILE... [OUT]")
-@click.option("-o", "folder", metavar="DIR", help="Put the outputs into this folder.")
-@click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist.")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR... [OUT]", type=click.Path(readable=False))
 @click.option(
     "--format",
     "format_name",
@@ -58,72 +87,119 @@ Examples:
     show_default=True,
     help="Refuse larger pictures.",
 )
+@click.option(
+    "--region",
+    callback=parse_region,
+    metavar="X,Y,W,H",
+    help="Decode only W x H pixels from column X and row Y on.",
+)
+@click.option("--keep-going", is_flag=True, help="Paint what is damaged in a large picture grey, and save the rest.")
+@output_options
+@batch_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the sizes of parts and the times of steps as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     paths: tuple[str, ...],
-    folder: str | None,
-    force: bool,
     format_name: str | None,
     max_pixels: int,
+    region: Region | None,
+    keep_going: bool,
+    folder: str | None,
+    force: bool,
+    skip_existing: bool,
+    spread: Spread,
     as_json: bool,
+    verbose: bool,
     quiet: bool,
 ) -> None:
     """Decompress .shc files to pictures.
 
     Of exactly two paths the second is the output unless it ends in .shc; otherwise all are inputs, and the outputs lie
-    beside them or in DIR. "-" stands for standard input or output.
+    beside them or in DIR. A folder stands for all .shc files below it. "-" stands for standard input or output.
     """
     from shcodec.pictures import format_for
 
     suffix = f".{format_name.lower().lstrip('.')}" if format_name else ".png"
-    format_for(f"picture{suffix}")
-    jobs = plan(paths, folder, suffix, lambda path: not path.lower().endswith(".shc"))
-    by_suffix = format_name is None and jobs[0].target != STDIO
-    kind = format_for(jobs[0].target if by_suffix else f"picture{suffix}")
+    kind = format_for(f"picture{suffix}")
+    planned = plan(paths, folder, suffix, lambda path: not is_shc(path), is_shc)
+    if format_name is None and planned.jobs and planned.jobs[0].target != STDIO:
+        kind = format_for(planned.jobs[0].target)
+    planned = pending(planned, force=force, skip_existing=skip_existing)
     make_folder(folder)
 
-    def work(job: Job) -> None:
-        result = decode_one(job, kind, max_pixels)
+    def finish(job: Job, done: tuple[Result, bytes]) -> None:
+        result, picture = done
+        write_output(job, picture)
         if not quiet:
             # Where the picture itself goes to stdout, words go to stderr.
             err = job.target == STDIO
+            report_notes(job.source, result.notes)
             print_json(asdict(result), err=err) if as_json else say(str(result), err=err)
+            if verbose and not as_json:
+                say(details(result.sizes, result.times), err=err)
+        if result.damaged:
+            places = "; ".join(",".join(map(str, box)) for box in result.damaged)
+            raise CorruptFileError(f"damaged, and grey in what was saved: {places} (left, top, width, height)")
 
-    run_jobs(jobs, work, force=force, quiet=quiet)
+    work = partial(decode_one, kind=kind, max_pixels=max_pixels, region=region, keep_going=keep_going)
+    if len(planned.jobs) == 1 and spread.engine == "local" and not quiet:
+        with work_bar() as report:
+            well = run(planned, partial(work, report=report), finish, spread, quiet=quiet)
+    else:
+        well = run(planned, work, finish, spread, quiet=quiet)
+    exit_unless(well)
 
 
-def decode_one(job: Job, kind: str, max_pixels: int) -> Result:
-    """Reads, decodes and writes one file; the time is that of decoding, loading the model included.
+def decode_one(
+    job: Job,
+    *,
+    kind: str,
+    max_pixels: int,
+    region: Region | None = None,
+    keep_going: bool = False,
+    report: Report = unheard,
+) -> tuple[Result, bytes]:
+    """Reads and decodes one file.
 
     Args:
         job: the file and where the picture goes.
         kind: Pillow's name of the picture's format.
         max_pixels: larger pictures are refused before anything is allocated.
+        region: left, top, width and height of what is wanted.
+        keep_going: paint damaged tiles grey.
+        report: told how the work goes on.
+
+    Returns:
+        What there is to tell, and the picture as a file of that format.
 
     Raises:
         ShcError: the file is damaged, too large, or of a model that is not here.
-        OSError: the system refuses to read or write.
+        OSError: the system refuses to read.
     """
-    import numpy as np
-
-    from shcodec import codec
+    from shcodec import codec, container
     from shcodec.pictures import write_picture
 
-    data = read_shc(job.source, max_pixels=max_pixels)
-    start = time.perf_counter()
-    samples = np.asarray(codec.decode(data, max_pixels=max_pixels))
-    seconds = time.perf_counter() - start
+    marks = [time.perf_counter()]
+    data = read_shc(job, max_pixels=max_pixels)
+    marks.append(time.perf_counter())
+    parts = codec.decode_parts(data, max_pixels=max_pixels, region=region, keep_going=keep_going, report=report)
+    image = codec.image_of(parts.file, parts.rgb, region)
+    marks.append(time.perf_counter())
     buffer = io.BytesIO()
-    write_picture(samples, buffer, kind)
-    write_output(job, buffer.getbuffer())
-    height, width = samples.shape[:2]
-    return Result(
+    notes = write_picture(image, buffer, kind)
+    marks.append(time.perf_counter())
+    result = Result(
         input=job.source,
         output=job.target,
-        width=width,
-        height=height,
+        width=image.width,
+        height=image.height,
         bytes=len(data),
-        bpp=8 * len(data) / (width * height),
-        seconds=seconds,
+        bpp=8 * len(data) / (image.width * image.height),
+        seconds=marks[2] - marks[1],
+        sizes={} if parts.damaged else container.part_sizes(data),
+        times=dict(zip(("reading", "decoding", "writing"), (b - a for a, b in pairwise(marks)), strict=True)),
+        notes=notes,
+        damaged=parts.damaged,
     )
+    return result, buffer.getvalue()

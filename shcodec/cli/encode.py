@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
 
 import click
 
-from shcodec.cli.console import print_json, report_notes, say, shown
-from shcodec.cli.files import STDIO, Job, make_folder, open_input, plan, run_jobs, write_output
-from shcodec.container import beta_to_byte, byte_to_beta
+from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, run
+from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
+from shcodec.cli.files import Job, make_folder, open_input, plan, write_output
+from shcodec.cli.inputs import STDIO, is_picture, is_shc
+from shcodec.container import MAX_SIDE, beta_to_byte, byte_to_beta
 from shcodec.errors import UsageError
+from shcodec.reports import Report, unheard
 
 UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `--json` tells of one picture; sizes in pixels and bytes, time in seconds, PSNR in dB.
+    """What `--json` tells of one picture; sizes in pixels and bytes, times in seconds, PSNR in dB.
 
-    `probes` counts the files that were made on the way; `missed` tells how far the last is from what was wanted.
+    `seconds` are those of encoding; `times` and `sizes` go by step and by part of the file. `probes` counts the files
+    that were made on the way; `missed` tells how far the last is from what was wanted.
     """
 
     input: str
@@ -38,6 +41,8 @@ class Result:
     probes: int
     model: str
     missed: str
+    sizes: dict[str, int]
+    times: dict[str, float]
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -59,6 +64,7 @@ class Wanted:
     effort: int | None
     strict: bool
     model: str
+    strip: bool
 
     def check(self) -> None:
         """Raises what is wrong with the options, before any picture is read."""
@@ -84,6 +90,13 @@ def parse_size(ctx: click.Context, option: click.Parameter, text: str | None) ->
     return int(float(match[1]) * UNITS[match[2].replace("K", "k")])
 
 
+def complete_model(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """Names of models for the shell's completion."""
+    from shcodec import zoo
+
+    return [name for name in zoo.model_names() if name.startswith(text)]
+
+
 @click.command(
     short_help="Compress pictures to .shc files.",
     epilog="""\b
@@ -92,10 +105,11 @@ Examples:
   shc encode photo.png small.shc --beta 300
   shc encode photo.png --size 40k
   shc encode photo.png --psnr 32 --effort 6
-  shc encode *.jpg -o packed
+  shc encode *.jpg -o packed --strip
+  shc encode photos -o packed -j 0 --skip-existing
   shc encode - < photo.png > photo.shc""",
 )
-@click.argument("paths", nargs=-1, required=True, metavar="IMG... [OUT.shc]")
+@click.argument("paths", nargs=-1, required=True, metavar="IMG|DIR... [OUT.shc]", type=click.Path(readable=False))
 @click.option(
     "-b",
     "--beta",
@@ -113,10 +127,14 @@ Examples:
     metavar="0-9",
     help="How hard to try, 0 to 9; from 7 on minutes, and with torch.  [default: 3]",
 )
-@click.option("-m", "--model", default=None, help="Name of the model; 'shc models' lists them.")
-@click.option("-o", "folder", metavar="DIR", help="Put the outputs into this folder.")
-@click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist.")
+@click.option(
+    "-m", "--model", default=None, shell_complete=complete_model, help="Name of the model; 'shc models' lists them."
+)
+@click.option("--strip", is_flag=True, help="Leave out metadata; turn as it says, and convert to sRGB.")
+@output_options
+@batch_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the sizes of parts and the times of steps as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     paths: tuple[str, ...],
@@ -127,27 +145,33 @@ def command(
     strict: bool,
     effort: int | None,
     model: str | None,
+    strip: bool,
     folder: str | None,
     force: bool,
+    skip_existing: bool,
+    spread: Spread,
     as_json: bool,
+    verbose: bool,
     quiet: bool,
 ) -> None:
     """Compress pictures to .shc files.
 
     Takes any picture that Pillow reads. Of exactly two paths the second is the output if it ends in .shc; otherwise
-    all are inputs, and the outputs lie beside them or in DIR. "-" stands for standard input or output.
+    all are inputs, and the outputs lie beside them or in DIR. A folder stands for all pictures below it. "-" stands
+    for standard input or output.
     """
     from shcodec import zoo
 
-    wanted = Wanted(beta, size, bpp, psnr, effort, strict, zoo.DEFAULT_MODEL if model is None else model)
+    wanted = Wanted(beta, size, bpp, psnr, effort, strict, zoo.DEFAULT_MODEL if model is None else model, strip)
     wanted.check()
-    jobs = plan(paths, folder, ".shc", lambda path: path.lower().endswith(".shc"))
+    planned = plan(paths, folder, ".shc", is_shc, is_picture)
     zoo.load(wanted.model)
+    planned = pending(planned, force=force, skip_existing=skip_existing)
     make_folder(folder)
 
-    def work(job: Job) -> None:
-        with refinement_bar(draw=len(jobs) == 1 and not quiet) as report:
-            result = encode_one(job, wanted, report)
+    def finish(job: Job, done: tuple[Result, bytes]) -> None:
+        result, data = done
+        write_output(job, data)
         if not quiet:
             # Where the file itself goes to stdout, words go to stderr.
             err = job.target == STDIO
@@ -155,49 +179,37 @@ def command(
             if result.missed:
                 report_notes(job.source, (result.missed,))
             print_json(asdict(result), err=err) if as_json else say(str(result), err=err)
+            if verbose and not as_json:
+                say(details(result.sizes, result.times), err=err)
 
-    run_jobs(jobs, work, force=force, quiet=quiet)
-
-
-@contextmanager
-def refinement_bar(*, draw: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr for the steps of the highest efforts, which appears with the first of them.
-
-    Only one bar can be drawn at a time: with several pictures, the one that counts them.
-    """
-    if not draw or not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
-
-    def report(done: int, total: int) -> None:
-        if not bar.tasks:
-            bar.start()
-            bar.add_task("refining", total=total)
-        bar.update(bar.task_ids[0], completed=done, total=total)
-
-    try:
-        yield report
-    finally:
-        bar.stop()
+    work = partial(encode_one, wanted=wanted)
+    if len(planned.jobs) == 1 and spread.engine == "local" and not quiet:
+        with work_bar() as report:
+            well = run(planned, partial(work, report=report), finish, spread, quiet=quiet)
+    else:
+        well = run(planned, work, finish, spread, quiet=quiet)
+    exit_unless(well)
 
 
-def encode_one(job: Job, wanted: Wanted, report: Callable[[int, int], None]) -> Result:
-    """Reads, encodes and writes one picture; the PSNR is that of the decoded file, outside the time given.
+def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[Result, bytes]:
+    """Reads and encodes one picture; the PSNR is that of the decoded file.
+
+    Returns:
+        What there is to tell, and the file.
 
     Raises:
         ShcError: the picture cannot be read or encoded.
-        OSError: the system refuses to read or write.
+        OSError: the system refuses to read.
     """
-    from shcodec import codec
+    from shcodec import codec, container
+    from shcodec.metadata import chunks_of
     from shcodec.pictures import psnr, read_picture
 
-    with open_input(job.source) as file:
-        picture = read_picture(file)
-    start = time.perf_counter()
+    marks = [time.perf_counter()]
+    with open_input(job) as file:
+        picture = read_picture(file, strip=wanted.strip)
+    chunks = chunks_of(picture)
+    marks.append(time.perf_counter())
     found = codec.encode_found(
         picture.rgb,
         wanted.beta,
@@ -207,14 +219,17 @@ def encode_one(job: Job, wanted: Wanted, report: Callable[[int, int], None]) -> 
         psnr=wanted.psnr,
         effort=wanted.effort,
         strict=wanted.strict,
+        grey=picture.grey,
+        chunks=chunks,
         report=report,
     )
-    seconds = time.perf_counter() - start
-    data = found.coded.data
-    quality = psnr(picture.rgb, codec.decode_array(data))
-    write_output(job, data)
+    marks.append(time.perf_counter())
+    data, beta, probes, missed = found.coded.data, byte_to_beta(found.coded.beta_byte), found.probes, found.missed
+    del found  # its latent, which is large where the picture is
+    quality = psnr(picture.rgb, codec.decode_parts(data, max_pixels=MAX_SIDE**2, report=report).rgb)
+    marks.append(time.perf_counter())
     height, width = picture.rgb.shape[:2]
-    return Result(
+    result = Result(
         input=job.source,
         output=job.target,
         width=width,
@@ -222,10 +237,13 @@ def encode_one(job: Job, wanted: Wanted, report: Callable[[int, int], None]) -> 
         bytes=len(data),
         bpp=8 * len(data) / (width * height),
         psnr=quality,
-        seconds=seconds,
-        beta=byte_to_beta(found.coded.beta_byte),
-        probes=found.probes,
+        seconds=marks[2] - marks[1],
+        beta=beta,
+        probes=probes,
         model=wanted.model,
-        missed=found.missed,
+        missed=missed,
+        sizes=container.part_sizes(data),
+        times=dict(zip(("reading", "encoding", "checking"), (b - a for a, b in pairwise(marks)), strict=True)),
         notes=picture.notes,
     )
+    return result, data

@@ -3,119 +3,110 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, TypeVar
-
-from click.exceptions import Exit
+from typing import BinaryIO
 
 from shcodec.atomic import replacing
-from shcodec.cli.console import one_line, progress, report_error, shown
+from shcodec.cli.console import shown
+from shcodec.cli.inputs import STDIO, Input, gather, is_several
 from shcodec.container import MAX_CHUNKS_SIZE, MAX_HEADER_SIZE, MAX_SIDE, unpack_header
 from shcodec.errors import ShcError, UsageError
-
-STDIO = "-"
-"""The name that means standard input or standard output."""
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One input and where its result goes; either may be `STDIO`."""
+    """One input and where its result goes.
+
+    Attributes:
+        source: name of the input, or `STDIO`.
+        target: name of the output, or `STDIO`.
+        listed: whether a folder or a pattern stood for the input, and the user has not named it.
+        content: the bytes of the input, once they have been read.
+    """
 
     source: str
-    target: str
+    target: str = STDIO
+    listed: bool = False
+    content: bytes | None = field(default=None, repr=False)
 
     @property
     def onto_itself(self) -> bool:
         """Whether the result would replace the input: never wanted, but an input that is unreadable matters more."""
         return STDIO not in (self.source, self.target) and _real(self.source) == _real(self.target)
 
+    def with_content(self) -> Job:
+        """This job with its input read, so that it can be done where its name means nothing.
 
-def plan(paths: Sequence[str], folder: str | None, suffix: str, is_output: Callable[[str], bool]) -> tuple[Job, ...]:
+        Raises:
+            OSError: the system cannot read it.
+            ShcError: it is a device or a pipe, which may never end.
+        """
+        with open_input(self) as file:
+            if self.source != STDIO and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ShcError("not a regular file, which could be sent to another machine")
+            return replace(self, content=file.read())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command is to do.
+
+    Attributes:
+        jobs: what can be done.
+        problems: lines of error about what cannot.
+        left_out: number of jobs that are done already.
+    """
+
+    jobs: tuple[Job, ...]
+    problems: tuple[str, ...] = ()
+    left_out: int = 0
+
+
+def plan(
+    paths: Sequence[str],
+    folder: str | None,
+    suffix: str,
+    is_output: Callable[[str], bool],
+    fits: Callable[[str], bool],
+) -> Plan:
     """Pairs inputs with outputs.
 
     Exactly two paths of which the second is an output (`is_output`, or "-") are one job. Otherwise all are inputs,
-    and the outputs lie beside them or in `folder`, under the same name with the suffix `suffix`.
+    and the outputs lie beside them or in `folder`, under the same name with the suffix `suffix`. What was found below
+    a named folder lies in `folder` as it lay in that.
+
+    Args:
+        paths: as the user gave them.
+        folder: where the outputs go; None is beside the inputs.
+        suffix: of the outputs.
+        is_output: whether the second of two names is that of the output.
+        fits: whether a file in a named folder is an input.
 
     Raises:
-        UsageError: "-" among several inputs, an output given together with a folder, an output that is a folder or
-            another input, or two inputs with the same output.
+        UsageError: "-" among several inputs, an output given together with a folder or for several inputs, an output
+            that is a folder or another input, or two inputs with the same output. Where files were found in folders, a
+            clash of outputs is a problem of those files alone.
     """
-    if len(paths) == 2 and (paths[1] == STDIO or is_output(paths[1])):
+    if len(paths) == 2 and _is_pair(paths[0], paths[1], is_output):
         if folder is not None:
             raise UsageError(f"give either the output {shown(paths[1])} or -o, not both")
-        jobs: tuple[Job, ...] = (Job(paths[0], paths[1]),)
-    elif STDIO in paths:
+        if is_several(paths[0]):
+            raise UsageError(f"{shown(paths[0])} stands for several inputs; give a folder for the outputs with -o")
+        return _without_clashes([Job(paths[0], paths[1])], [])
+    if STDIO in paths:
         if len(paths) > 1 or folder is not None:
             raise UsageError("- (standard input) goes alone or with one output")
-        jobs = (Job(STDIO, STDIO),)
-    else:
-        jobs = tuple(Job(path, str(_beside(Path(path), folder, suffix))) for path in paths)
-    _check_targets(jobs)
-    return jobs
-
-
-def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None], *, force: bool, quiet: bool) -> None:
-    """Does one job after the other; a failure is reported and the rest still done.
-
-    Outputs that exist are refused before any work starts, unless `force`.
-
-    Raises:
-        UsageError: at once; wrong usage is the same for every job.
-        click.exceptions.Exit: with code 1 at the end, if a job failed.
-    """
-    writes = any(job.target == STDIO for job in jobs)
-    if writes and sys.stdout is None:
-        raise UsageError("standard output is closed; name an output")
-    if writes and sys.stdout.isatty():
-        raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
-    refused = set() if force else {job for job in jobs if os.path.isfile(job.target) and not job.onto_itself}
-    for job in jobs:
-        if job in refused:
-            report_error(f"{shown(job.target)}: exists already (-f overwrites it)")
-    wanted = [job for job in jobs if job not in refused]
-    run_each(wanted, work, lambda job: job.source, quiet=quiet, failed=bool(refused))
-
-
-def run_each(
-    items: Sequence[_Item],
-    work: Callable[[_Item], None],
-    name: Callable[[_Item], str],
-    *,
-    quiet: bool,
-    failed: bool = False,
-) -> None:
-    """Calls `work` for each item under a progress bar; see `run_jobs`."""
-    with progress(len(items), quiet=quiet) as advance:
-        for item in items:
-            try:
-                work(item)
-            except (UsageError, BrokenPipeError):
-                raise  # no other item would fare better
-            except OSError as error:
-                report_error(one_line(error) if error.filename else f"{shown(name(item))}: {one_line(error)}")
-                failed = True
-            except ShcError as error:
-                report_error(f"{shown(name(item))}: {one_line(error)}")
-                failed = True
-            except Exception as error:  # whatever it is, the other files are still done
-                if os.environ.get("SHC_TRACEBACK"):
-                    raise
-                report_error(
-                    f"{shown(name(item))}: internal error: {type(error).__name__}: "
-                    f"{one_line(error)} (SHC_TRACEBACK=1 shows where)"
-                )
-                failed = True
-            advance()
-    if failed:
-        raise Exit(1)
+        return Plan((Job(STDIO, STDIO),))
+    inputs, problems = gather(paths, fits)
+    jobs = [Job(file.path, _output(file, folder, suffix), listed=file.listed) for file in inputs]
+    return _without_clashes(jobs, problems)
 
 
 def make_folder(folder: str | None) -> None:
@@ -125,18 +116,20 @@ def make_folder(folder: str | None) -> None:
 
 
 @contextmanager
-def open_input(source: str) -> Iterator[BinaryIO]:
-    """Opens an input for reading, or standard input for "-"."""
-    if source == STDIO:
+def open_input(job: Job) -> Iterator[BinaryIO]:
+    """Opens the input of a job for reading."""
+    if job.content is not None:
+        yield io.BytesIO(job.content)
+    elif job.source == STDIO:
         if sys.stdin is None:  # closed by whoever started the command
             raise OSError(errno.EBADF, "standard input is closed")
         yield sys.stdin.buffer
-        return
-    with open(source, "rb") as file:
-        yield file
+    else:
+        with open(job.source, "rb") as file:
+            yield file
 
 
-def read_shc(source: str, *, max_pixels: int = MAX_SIDE**2) -> bytes:
+def read_shc(job: Job, *, max_pixels: int = MAX_SIDE**2) -> bytes:
     """Reads an .shc file whole, once its first bytes have shown that it is one and how long it can be at most.
 
     Raises:
@@ -144,22 +137,24 @@ def read_shc(source: str, *, max_pixels: int = MAX_SIDE**2) -> bytes:
         LimitError: its picture is larger than `max_pixels`.
         OSError: the system cannot read it.
     """
-    with open_input(source) as file:
+    with open_input(job) as file:
         head = file.read(MAX_HEADER_SIZE)
         header = unpack_header(head, max_pixels=max_pixels)
         # A device or a pipe may never end; no valid file is longer than its chunks and 8 bytes a padded pixel.
         limit = MAX_CHUNKS_SIZE + 8 * (header.width + 64) * (header.height + 64)
-        status = os.fstat(file.fileno())
-        if stat.S_ISREG(status.st_mode):
-            limit = min(limit, status.st_size)
+        if job.content is None:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode):
+                limit = min(limit, status.st_size)
         return head + file.read(limit)
 
 
 def write_output(job: Job, data: bytes | memoryview) -> None:
     """Writes the result of a job: all of it or nothing, over an existing file as well.
 
-    A regular file is written under a temporary name in the same folder and then renamed. Devices and pipes are written
-    to as they are; a symbolic link stays one, and what it points to is replaced.
+    A regular file is written under a temporary name in the same folder and then renamed; for an input that was found
+    below a folder, the output's folder is made. Devices and pipes are written to as they are; a symbolic link stays
+    one, and what it points to is replaced.
 
     Raises:
         UsageError: the result would replace its own input.
@@ -175,35 +170,60 @@ def write_output(job: Job, data: bytes | memoryview) -> None:
             with open(job.target, "wb") as file:
                 file.write(data)
         else:
+            if job.listed:
+                os.makedirs(os.path.dirname(job.target) or ".", exist_ok=True)
             with replacing(job.target) as file:
                 file.write(data)
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard output" if job.target == STDIO else job.target) from error
 
 
-def _beside(path: Path, folder: str | None, suffix: str) -> Path:
+def _is_pair(first: str, second: str, is_output: Callable[[str], bool]) -> bool:
+    """Whether two paths are an input and its output; two folders or patterns are two inputs."""
+    return second == STDIO or (is_output(second) and not (is_several(first) and is_several(second)))
+
+
+def _output(file: Input, folder: str | None, suffix: str) -> str:
     """The output's name: that of the input with another suffix, beside it or in `folder`."""
+    path = Path(file.path)
     if not path.name:
-        raise UsageError(f"{shown(path)} is a folder")
+        raise UsageError("an empty name is none of a file")
     name = path.with_suffix(suffix)
-    return name if folder is None else Path(folder) / name.name
+    if folder is None:
+        return str(name)
+    return str(Path(folder, name.name if file.root is None else name.relative_to(file.root)))
 
 
-def _check_targets(jobs: Sequence[Job]) -> None:
-    """Refuses outputs that are folders, and outputs that would swallow another input or one another."""
-    seen: dict[str, str] = {}
-    inputs = {_real(job.source): job for job in jobs if job.source != STDIO}
+def _without_clashes(jobs: Sequence[Job], problems: Sequence[str]) -> Plan:
+    """Takes out the jobs whose output is a folder, another job's output, or another job's input."""
+    by_target: dict[str, list[Job]] = {}
     for job in jobs:
-        if job.target == STDIO:
-            continue
-        if os.path.isdir(job.target):
-            raise UsageError(f"the output {shown(job.target)} is a folder (-o DIR puts outputs there)")
-        real = _real(job.target)
-        if real in seen:
-            raise UsageError(f"{shown(seen[real])} and {shown(job.source)} have the same output {shown(job.target)}")
-        if inputs.get(real, job) != job:
-            raise UsageError(f"the output {shown(job.target)} is an input as well")
-        seen[real] = job.source
+        if job.target != STDIO:
+            by_target.setdefault(_real(job.target), []).append(job)
+    by_source = {_real(job.source): job for job in jobs if job.source != STDIO}
+    clashing: set[Job] = set()
+    lines = list(problems)
+    for real, group in by_target.items():
+        line = _clash(group, by_source.get(real))
+        if line:
+            if not any(job.listed for job in group):
+                raise UsageError(line)
+            lines.append(line)
+            clashing.update(group)
+    return Plan(tuple(job for job in jobs if job not in clashing), tuple(lines))
+
+
+def _clash(group: Sequence[Job], reader: Job | None) -> str:
+    """What is wrong with an output that the jobs of `group` would write and `reader` has as input; "" if nothing."""
+    target = shown(group[0].target)
+    if os.path.isdir(group[0].target):
+        return f"the output {target} is a folder (-o DIR puts outputs there)"
+    if len(group) > 1:
+        sources = [shown(job.source) for job in group]
+        return f"{', '.join(sources[:-1])} and {sources[-1]} have the same output {target}"
+    if reader is not None and reader != group[0]:
+        return f"the output {target} is an input as well"
+    return ""
 
 
 def _real(path: str) -> str:

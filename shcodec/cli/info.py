@@ -1,4 +1,4 @@
-"""`shc info`: what .shc files hold, read from their headers alone."""
+"""`shc info`: what .shc files hold, read without a network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shcodec.cli.console import print_json, say, shown
-from shcodec.cli.files import read_shc, run_each
+from shcodec.cli.batch import Spread, exit_unless, run
+from shcodec.cli.console import print_json, print_table, say, shown
+from shcodec.cli.files import Job, Plan, read_shc
+from shcodec.cli.inputs import gather_shc
 
 if TYPE_CHECKING:
     from shcodec.codec import FileInfo
@@ -19,32 +21,64 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   shc info photo.shc
+  shc info archive
   shc info --json *.shc""",
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
 def command(files: tuple[str, ...], as_json: bool) -> None:
-    """Show what .shc files hold: size, model, beta and the bytes of every part. Loads no network."""
+    """Show what .shc files hold: size, model, beta and the bytes of every part. Loads no network.
+
+    Several files are shown as a table. A folder stands for all .shc files below it.
+    """
+    inputs, problems = gather_shc(files)
+    plan = Plan(tuple(Job(file.path) for file in inputs), tuple(problems))
+    rows: list[tuple[str, ...]] = []
+
+    def finish(job: Job, found: FileInfo) -> None:
+        if as_json:
+            print_json({"file": job.source, **asdict(found)})
+        elif len(inputs) == 1:
+            say(describe(job.source, found))
+        else:
+            rows.append(summarise(job.source, found))
+
+    well = run(plan, info_of, finish, Spread(), quiet=as_json)
+    if rows:
+        print_table(("file", "bytes", "size", "mode", "bpp", "beta", "model", "extras"), rows, left=(0, 6, 7))
+    exit_unless(well)
+
+
+def info_of(job: Job) -> FileInfo:
+    """What one file holds."""
     from shcodec import codec
 
-    def work(path: str) -> None:
-        found = codec.info(read_shc(path))
-        if as_json:
-            print_json({"file": path, **asdict(found)})
-        else:
-            say(describe(path, found))
+    return codec.info(read_shc(job))
 
-    run_each(files, work, str, quiet=True)
+
+def summarise(path: str, found: FileInfo) -> tuple[str, ...]:
+    """The line of the table about one file."""
+    return (
+        shown(path),
+        f"{found.total:,}",
+        f"{found.width}x{found.height}",
+        found.mode,
+        f"{found.bpp:.3f}",
+        f"{found.beta:.1f}",
+        found.model or f"(id {found.model_id})",
+        " ".join(found.metadata),
+    )
 
 
 def describe(path: str, found: FileInfo) -> str:
     """A few aligned lines about one file."""
     parts = ", ".join(f"{name} {size:,}" for name, size in found.sizes.items())
     lines = {
-        "picture": f"{found.width}x{found.height} {found.colour}",
+        "picture": f"{found.width}x{found.height} {found.mode}",
         "size": f"{found.total:,} B, {found.bpp:.3f} bpp",
         "parts": f"{parts} B",
         "chunks": ", ".join(found.chunks) or "none",
+        "metadata": ", ".join(found.metadata) or "none",
         "beta": f"{found.beta:.1f}",
         "model": f"{found.model or 'not here'} (id {found.model_id})",
         "version": str(found.version),

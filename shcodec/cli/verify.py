@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
-from shcodec.cli.console import say, shown
-from shcodec.cli.files import read_shc, run_each
+from shcodec.cli.batch import Spread, batch_options, exit_unless, run
+from shcodec.cli.console import details, say, shown
+from shcodec.cli.files import Job, Plan, read_shc
+from shcodec.cli.inputs import gather_shc
 
 
 @click.command(
@@ -13,17 +15,42 @@ from shcodec.cli.files import read_shc, run_each
     epilog="""\b
 Examples:
   shc verify photo.shc
-  shc verify *.shc && echo all fine""",
+  shc verify *.shc && echo all fine
+  shc verify archive -j 0 -q""",
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", type=click.Path(readable=False))
+@batch_options
+@click.option("-v", "--verbose", is_flag=True, help="Print the sizes of the parts of every file as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(files: tuple[str, ...], quiet: bool) -> None:
-    """Check the checksum of .shc files and that their symbols decode to the end. Exit code 0 if all are whole."""
-    from shcodec import codec
+def command(files: tuple[str, ...], spread: Spread, verbose: bool, quiet: bool) -> None:
+    """Check the checksum of .shc files and that their symbols decode to the end. Exit code 0 if all are whole.
 
-    def work(path: str) -> None:
-        codec.verify(read_shc(path))
+    A folder stands for all .shc files below it.
+    """
+    inputs, problems = gather_shc(files)
+    plan = Plan(tuple(Job(file.path) for file in inputs), tuple(problems))
+
+    def finish(job: Job, sizes: dict[str, int]) -> None:
         if not quiet:
-            say(f"{shown(path)} OK")
+            say(f"{shown(job.source)} OK")
+            if verbose:
+                say(details(sizes, {}))
 
-    run_each(files, work, str, quiet=quiet)
+    exit_unless(run(plan, verify_one, finish, spread, quiet=quiet))
+
+
+def verify_one(job: Job) -> dict[str, int]:
+    """Checks one file.
+
+    Returns:
+        The bytes of its parts.
+
+    Raises:
+        ShcError: what is wrong with it.
+        OSError: the system cannot read it.
+    """
+    from shcodec import codec, container
+
+    data = read_shc(job)
+    codec.verify(data)
+    return container.part_sizes(data)

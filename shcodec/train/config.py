@@ -56,6 +56,7 @@ class TrainConfig:
     ema: float = 0.999
     rate_weight: float = 0.13  # lambda_n of the index choice, squared steps per bit
     seed: int = 1
+    without: tuple[str, ...] = ()  # "steps", "refine": parts that stay as they begin, for trials of what they are worth
     compile: bool | str = "auto"  # whether g_a and g_s are compiled; "auto": on CUDA
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,12 +84,14 @@ class TrainConfig:
         if unknown or "model" not in values:
             problem = f"unknown table [{min(unknown)}]" if unknown else "there is no table [model]"
             raise UsageError(f"the training configuration is not valid: {problem}")
+        training = dict(values.get("training", {}))
         try:
             config = TrainConfig(
                 model=ModelConfig.from_dict(values["model"]),
                 schedule=Schedule(**values.get("schedule", {})),
                 annealing=Annealing(**values.get("annealing", {})),
-                **values.get("training", {}),
+                without=tuple(training.pop("without", ())),
+                **training,
             )
         except TypeError as error:
             raise UsageError(f"the training configuration is not valid: {error}") from None
@@ -106,6 +109,10 @@ class TrainConfig:
         ):
             if value not in allowed:
                 raise UsageError(f"{key} = '{value}' is not one of {', '.join(allowed)}")
+        if set(self.without) - ({"steps", "refine"} if self.model.has_hyper else set()):
+            raise UsageError(
+                f"without = {list(self.without)}: what can be left out is 'steps' and 'refine' of a hyper path"
+            )
         if not isinstance(self.compile, bool) and self.compile != "auto":
             raise UsageError(f'compile = {self.compile!r} is not one of true, false, "auto"')
         if not self.crop or not self.late_crop or self.crop % 64 or self.late_crop % 64:

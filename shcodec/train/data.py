@@ -42,7 +42,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _decode(source: tuple[str, bytes]) -> Pixels | None:
     try:
-        return read_picture(io.BytesIO(source[1])).rgb
+        return read_picture(io.BytesIO(source[1]), strip=True).rgb  # upright, sRGB
     except (ShcError, OSError):
         return None  # a damaged picture among thousands is counted, not fatal
 
@@ -99,8 +99,8 @@ class Crops:
     def batch(self, step: int, size: int, count: int) -> tuple[Pixels, npt.NDArray[np.int64]]:
         """Crops and beta bytes of one step.
 
-        Crops are flipped, rotated and rescaled by 0.6 to 1.4, some are brightened or darkened, stretched or flattened,
-        and one in 25 is grey; the bytes are stratified over beta 3..3500.
+        Crops are flipped, rotated and rescaled by 0.6 to 1.4, one in ten is brightened or darkened, stretched or
+        flattened, one in ten is tinted, one in 25 is grey; the bytes are stratified over beta 3..3500.
 
         Returns:
             (count, size, size, 3) uint8 and (count,) int64.
@@ -127,8 +127,11 @@ class Crops:
 
 
 def _toned(crop: Pixels, rng: np.random.Generator) -> Pixels:
-    """Another brightness and contrast: skies and shadows at both ends of the range are rare in small sets."""
-    contrast, shift = rng.uniform(0.5, 1.3), rng.uniform(-70, 70)
-    table = np.clip((np.arange(256) - 127.5) * contrast + 127.5 + shift, 0, 255).round().astype(np.uint8)
-    toned: Pixels = table[crop]
+    """Another brightness and contrast, or a gain per colour: skies and saturated plains are rare in small sets."""
+    if rng.random() < 0.5:
+        contrast, shift = np.full(3, rng.uniform(0.5, 1.3)), np.full(3, rng.uniform(-70, 70))
+    else:
+        contrast = rng.uniform(0, 1.3, 3)
+        shift = 127.5 * (contrast - 1)  # black stays black
+    toned: Pixels = ((crop - 127.5) * contrast + 127.5 + shift).clip(0, 255).round().astype(np.uint8)
     return toned

@@ -25,8 +25,8 @@ class Draw:
     top: npt.NDArray[np.int64]
     left: npt.NDArray[np.int64]
     turned: npt.NDArray[np.int64]  # bits: 1 upside down, 2 left to right, 4 rows become columns
-    contrast: npt.NDArray[np.float64]
-    shift: npt.NDArray[np.float64]  # of brightness
+    contrast: npt.NDArray[np.float64]  # (count, 3), by colour
+    shift: npt.NDArray[np.float64]  # (count, 3), of brightness
     grey: npt.NDArray[np.bool_]
 
 
@@ -66,15 +66,17 @@ class DeviceCrops:
         height, width = self.heights[picture], self.widths[picture]
         scale = np.where(rng.random(count) < 0.6, rng.uniform(SMALLEST_SCALE, LARGEST_SCALE, count), 1.0)
         side = np.minimum(np.maximum(np.rint(size / scale).astype(np.int64), 32), np.minimum(height, width))
-        toned = rng.random(count) < 0.2
+        kind = rng.random(count)[:, None]  # a tenth toned, a tenth tinted
+        gain = np.where(kind < 0.2, rng.uniform(0, 1.3, (count, 3)), 1.0)
+        toned = kind < 0.1
         return Draw(
             picture=picture,
             side=side,
             top=rng.integers(height - side + 1),
             left=rng.integers(width - side + 1),
             turned=rng.integers(8, size=count),
-            contrast=np.where(toned, rng.uniform(0.5, 1.3, count), 1.0),
-            shift=np.where(toned, rng.uniform(-70, 70, count), 0.0),
+            contrast=np.where(toned, rng.uniform(0.5, 1.3, (count, 1)), gain),
+            shift=np.where(toned, rng.uniform(-70, 70, (count, 1)), 127.5 * (gain - 1)),
             grey=rng.random(count) < 0.04,
         )
 
@@ -93,7 +95,7 @@ class DeviceCrops:
         crops = torch.bmm(rows, squares.view(batch, reach, reach * 3)).view(batch, size, reach, 3).transpose(1, 2)
         crops = torch.bmm(columns, crops.reshape(batch, reach, size * 3)).view(batch, size, size, 3)  # columns first
         crops = torch.where((turned & 4 > 0)[:, :, None, None], crops, crops.transpose(1, 2)).round().clamp(0, 255)
-        contrast, shift = self._send(np.stack([draw.contrast, draw.shift]).astype(np.float32))[:, :, None, None, None]
+        contrast, shift = self._send(np.stack([draw.contrast, draw.shift]).astype(np.float32))[:, :, None, None]
         crops = ((crops - 127.5) * contrast + 127.5 + shift).clamp(0, 255).round()
         flat = torch.floor(((crops * self.luma).sum(-1, keepdim=True) + 32768) / 65536)
         return torch.where((grey > 0)[:, :, None, None], flat, crops).to(torch.uint8)

@@ -43,6 +43,7 @@ from shcodec.train.objective import Learner
 OPSET = 17
 REACH = 400.0  # steps: what a scalar codebook reaches, at least
 OUTER_SPACING = 2.0  # between levels that training never needed
+FAR = (0.0, 8.0, 16.0, 24.0, 36.0, 52.0, 76.0)  # steps: sizes of an element in the outer codewords of vectors
 ENCODER_PARTS = ("net.g_a.", "net.h_a.")
 CLASS_MAP = "net.class_map."  # in full precision: half of it would move bias knots near 63 by 1/64 of a class
 TRAINING_PARTS = ("density.", "histograms.", "net.class_map.", "net.prior_knots")
@@ -105,8 +106,8 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
     decoder["class.bands"] = np.array([band.first for band in quantiser.bands], np.int32)
     for i in range(len(quantiser.bands)):
         codebook, histogram = learner.books.codebooks[i].detach().cpu(), learner.books.histogram(i).double().numpy()
-        if config.model.has_hyper and quantiser.bands[i].dim == 1:
-            codebook, histogram = _widened(codebook, histogram)
+        if config.model.has_hyper:
+            codebook, histogram = widened(codebook, histogram)
         decoder[f"codebook.{i}"] = _half(codebook)
         decoder[f"histogram.{i}"] = np.stack([integer_table(row) for row in histogram])
     if config.model.has_hyper:
@@ -125,20 +126,28 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
     return decoder, encoder, training
 
 
-def _widened(codebook: Tensor, histogram: Any) -> tuple[Tensor, Any]:
-    """Adds sparse outer levels to a scalar codebook: a rare residual (a white sky, say) costs bits, not a wrong block.
+def widened(codebook: Tensor, histogram: Any) -> tuple[Tensor, Any]:
+    """Adds sparse outer codewords: a rare residual (a white sky, say) costs bits, not a wrong block.
 
     Args:
-        codebook: (L, 1), sorted.
+        codebook: (L, d), scalars sorted.
         histogram: (classes, L) probabilities.
 
     Returns:
-        (L + 2 n, 1) and (classes, L + 2 n), n new levels on either side, the rarest the tables can hold.
+        (L + n, d) and (classes, L + n); the new codewords, half of them on either side of scalars and all at the end
+        of vectors, are the rarest that the tables can hold.
     """
-    number = max(0, math.ceil((REACH - float(codebook.abs().max())) / OUTER_SPACING))
-    outside = OUTER_SPACING * torch.arange(1, number + 1)[:, None]
-    wide = torch.cat([codebook[:1] - outside.flip(0), codebook, codebook[-1:] + outside])
-    return wide, np.pad(histogram, ((0, 0), (number, number)))
+    if codebook.shape[1] == 1:
+        number = max(0, math.ceil((REACH - float(codebook.abs().max())) / OUTER_SPACING))
+        outside = OUTER_SPACING * torch.arange(1, number + 1)[:, None]
+        wide = torch.cat([codebook[:1] - outside.flip(0), codebook, codebook[-1:] + outside])
+        return wide, np.pad(histogram, ((0, 0), (number, number)))
+    levels = torch.tensor(sorted({sign * size for size in FAR for sign in (-1.0, 1.0)}))
+    grid = torch.cartesian_prod(*[levels] * codebook.shape[1])
+    if codebook.shape[1] > 2:
+        grid = grid[(grid != 0).sum(1) == 1]  # one element alone
+    outside = grid[torch.cdist(grid, codebook).amin(1) > FAR[1] / 2]
+    return torch.cat([codebook, outside]), np.pad(histogram, ((0, 0), (0, len(outside))))
 
 
 # -- graphs -----------------------------------------------------------------------------------------
@@ -301,9 +310,10 @@ def _copy_tensors(learner: Learner, tensors: Tensors, decoder: Tensors) -> None:
             parameter.copy_(torch.from_numpy(tensors[name.removeprefix("net.")].astype(np.float32)))
     for i in range(len(learner.books.codebooks)):
         size = len(learner.books.codebooks[i])
-        outer = (len(decoder[f"codebook.{i}"]) - size) // 2  # levels that the export added on either side
+        codebook = decoder[f"codebook.{i}"]
+        outer = (len(codebook) - size) // 2 if codebook.shape[1] == 1 else 0  # what the export added: see `widened`
         inner = slice(outer, outer + size)
-        learner.books.codebooks[i].copy_(torch.from_numpy(decoder[f"codebook.{i}"][inner].astype(np.float32)))
+        learner.books.codebooks[i].copy_(torch.from_numpy(codebook[inner].astype(np.float32)))
         histogram = torch.from_numpy(decoder[f"histogram.{i}"][:, inner].astype(np.float32))
         learner.books.get_buffer(f"counts{i}").copy_(histogram / histogram.sum(1, keepdim=True) * 500)
     if "hyper.bank" in decoder:

@@ -24,12 +24,11 @@ from shcodec.train.calibrate import calibrate, fit_codebooks
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import Crops, load_pictures
 from shcodec.train.device_crops import DeviceCrops
-from shcodec.train.export import architecture, load_model
 from shcodec.train.objective import Learner, Outcome, Phase, State, evaluate
 from shcodec.train.plots import plot_log
 from shcodec.train.progress import Progress
+from shcodec.train.start import start_from_model
 from shcodec.train.watch import Watch
-from shcodec.train.widen import is_narrower, load_narrower
 
 LOG_EVERY = 50
 LEAST_SIDE = 128  # of training pictures; a crop that is larger than its picture is enlarged
@@ -94,13 +93,13 @@ class Trainer:
         self.average = self.snapshot()
 
     def start_from_model(self, folder: Path) -> None:
-        """Takes the weights of a shipped model; one with fewer latent channels is widened."""
-        theirs = architecture(folder)
-        if is_narrower(theirs, self.config.model):
+        """Takes the weights of a shipped model, enlarged where need be."""
+
+        def blocks() -> Tensor:
             crops, _ = self.crops.batch(20_000_000, 64, 1024)
-            load_narrower(self.learner, folder, theirs, torch.as_tensor(crops).permute(0, 3, 1, 2).to(self.device))
-        else:
-            load_model(self.learner, folder)
+            return torch.as_tensor(crops).permute(0, 3, 1, 2).to(self.device)
+
+        start_from_model(self.learner, folder, blocks)
         self.average = self.snapshot()
 
     # -- schedule ---------------------------------------------------------------------------------
@@ -278,7 +277,8 @@ class Trainer:
                 if self.step % LOG_EVERY == 0:
                     self._look()
                     self._log(log, outcome)
-                    bar.update(fraction, self.phase, outcome, self._pace())
+                    size, number = self.batch_size()
+                    bar.update(fraction, self.phase, outcome, self.watch.figures(number * size * size))
                 if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
                     self._save()
                     last_saved = time.monotonic()
@@ -296,10 +296,6 @@ class Trainer:
         total, number = self.losses.tolist()
         self.watch.look(self.step, self.elapsed, total / number)
         self.losses.zero_()
-
-    def _pace(self) -> str:
-        size, number = self.batch_size()
-        return self.watch.figures(number * size * size)
 
     def _save(self) -> None:
         """Writes a checkpoint; weights that are not finite must not take the place of an earlier one."""

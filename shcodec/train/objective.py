@@ -44,6 +44,25 @@ class Learner(nn.Module):
             sizes = model.hyper
             self.histograms = HyperHistograms(sizes.rows, sizes.channels, sizes.limit)
             self.register_buffer("bank", torch.zeros(sizes.rows, sizes.channels, 2 * sizes.limit + 1))  # counts of z
+        self._leave_out(config.without)
+
+    @torch.no_grad()
+    def _leave_out(self, parts: Sequence[str]) -> None:
+        """Fixes parts where they change nothing: one step for all elements of a rate, one pass of means."""
+        channels = self.config.model.latent
+
+        def of_means(grad: Tensor) -> Tensor:
+            return torch.cat([grad[:channels], torch.zeros_like(grad[channels:])])
+
+        if "steps" in parts:
+            self.net.h_s.step_knots.requires_grad_(False)
+            for parameter in self.net.h_s.head.parameters():
+                parameter.register_hook(of_means)  # type: ignore[no-untyped-call]
+            self.net.h_s.head.weight[channels:] = 0
+        if "refine" in parts:
+            for parameter in self.net.refine.head.parameters():
+                parameter.zero_()
+            self.net.refine.requires_grad_(False)
 
 
 @dataclass(frozen=True)

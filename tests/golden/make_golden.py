@@ -22,6 +22,7 @@ from PIL import Image
 
 from shcodec import codec, container
 from shcodec.symbols import Grid
+from shcodec.tiles import split, tiles_of
 from shcodec.zoo import load_by_id
 
 FOLDER = Path(__file__).resolve().parent
@@ -65,6 +66,8 @@ CASES = (
     Case("black", 64, 64, 50),
     Case("black", 65, 64, 4096),
     Case("ramp", 97, 80, 150),
+    Case("scene", 2100, 30, 120),  # two tiles side by side
+    Case("noise", 20, 2060, 600, chunk=True),  # one above the other
 )
 
 
@@ -97,29 +100,32 @@ def describe(data: bytes) -> dict[str, Any]:
     """The symbols of a file, as the manifest pins them."""
     file = container.unpack(data)
     tables = load_by_id(file.model_id).tables
-    z, orders, indices = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
-    classes = tables.class_map(z, file.beta_byte, Grid.of(file.height, file.width))
-    flat = [group for groups in indices for group in groups]
+    hyper, classes, flat, passes = [], [], [], 0
+    parts = tiles_of(Grid.of(file.height, file.width))
+    for tile, stream in zip(parts, split(container.head(file), file.payload, len(parts)), strict=True):
+        z, orders, indices = tables.read(stream or b"", file.beta_byte, tile.grid)
+        hyper += [] if z is None else [z]
+        classes.append(tables.class_map(z, file.beta_byte, tile.grid))
+        flat += [group for groups in indices for group in groups]
+        passes += len(orders)
     return {
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "model": file.model_id.hex(),
         "beta_byte": file.beta_byte,
-        "hyper": sha256([] if z is None else [z], "<i1"),
-        "classes": sha256([classes], "<u1"),
+        "hyper": sha256(hyper, "<i1"),
+        "classes": sha256(classes, "<u1"),
         "indices": sha256(flat, "<i4"),
         "symbols": sum(map(len, flat)),
-        "passes": len(orders),
+        "passes": passes,
     }
 
 
 def write(case: Case) -> dict[str, Any]:
     """Writes one golden file and its pixels; returns its line of the manifest."""
     pixels = picture(case.picture, case.width, case.height)
-    data = codec.encode_array(pixels, case.beta, model=MODEL)
-    if case.chunk:
-        chunk = container.Chunk(b"noTe", b"readers of version 1 skip what they may")
-        data = container.pack(replace(container.unpack(data), chunks=(chunk,)))
+    note = container.Chunk(b"noTe", b"readers of version 1 skip what they may")
+    data = codec.encode_found(pixels, case.beta, model=MODEL, chunks=(note,) if case.chunk else ()).coded.data
     (FILES / f"{case.name}.shc").write_bytes(data)
     Image.fromarray(codec.decode_array(data)).save(FILES / f"{case.name}.png", optimize=True)
     return {"width": case.width, "height": case.height, "beta": case.beta, **describe(data)}

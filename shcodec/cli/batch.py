@@ -1,0 +1,203 @@
+"""Many files in one command: one after the other, in worker processes, or on a Dask cluster.
+
+The work for a file is a function from its job to a result. It may run anywhere and writes nothing: what came of it is
+written and printed here, in the process of the command. So a worker can be killed at any time and leaves no half file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from click.exceptions import Exit
+
+from shcodec.cli import workers
+from shcodec.cli.console import note, one_line, progress, report_error, require_extra, shown
+from shcodec.cli.files import Job, Plan
+from shcodec.cli.inputs import STDIO
+from shcodec.cli.workers import Outcome, Result
+from shcodec.errors import ShcError, UsageError
+
+ENGINES = ("local", "dask")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the work is done.
+
+    Attributes:
+        jobs: processes of this machine; 0 is one per core.
+        engine: one of `ENGINES`.
+        scheduler: address or scheduler file of a Dask cluster; None is what Dask's own configuration says.
+    """
+
+    jobs: int = 1
+    engine: str = "local"
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises what contradicts itself."""
+        if self.engine == "dask" and self.jobs != 1:
+            raise UsageError("-j is for --engine local; a cluster uses all its workers")
+        if self.engine == "local" and self.scheduler is not None:
+            raise UsageError("--scheduler is for --engine dask")
+
+
+def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds -j, --engine and --scheduler to a command, which gets them as one argument `spread`."""
+
+    @click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(min=0),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Do N files at a time, in processes of one thread each; 0: one per core.",
+    )
+    @click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="local",
+        show_default=True,
+        help="Work on this machine or on a Dask cluster.",
+    )
+    @click.option("--scheduler", metavar="ADDRESS", help="The cluster: tcp://HOST:PORT, or its scheduler file.")
+    @functools.wraps(command)
+    def with_spread(*args: Any, jobs: int, engine: str, scheduler: str | None, **others: Any) -> Any:
+        return command(*args, spread=Spread(jobs, engine, scheduler), **others)
+
+    return with_spread
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds -o, -f and --skip-existing to a command: `folder`, `force`, `skip_existing`."""
+    for option in (
+        click.option(
+            "--skip-existing", is_flag=True, help="Leave out what has its output already: go on with a batch."
+        ),
+        click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
+        click.option("-o", "folder", metavar="DIR", help="Put the outputs into DIR; the tree of a folder is kept."),
+    ):
+        command = option(command)
+    return command
+
+
+def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
+    """Leaves out the jobs whose outputs exist: as failures, or as done with `skip_existing`; none with `force`.
+
+    Raises:
+        UsageError: both are given, or a picture would go to a terminal.
+    """
+    if force and skip_existing:
+        raise UsageError("-f and --skip-existing exclude each other")
+    if any(job.target == STDIO for job in plan.jobs):
+        if sys.stdout is None:
+            raise UsageError("standard output is closed; name an output")
+        if sys.stdout.isatty():
+            raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
+    if force:
+        return plan
+    there = {job for job in plan.jobs if os.path.isfile(job.target) and not job.onto_itself}
+    left = tuple(job for job in plan.jobs if job not in there)
+    if not skip_existing:
+        refused = (f"{shown(job.target)}: exists already (-f overwrites it)" for job in plan.jobs if job in there)
+        return Plan(left, (*plan.problems, *refused))
+    return Plan(left, plan.problems, len(there))
+
+
+def run(
+    plan: Plan,
+    work: Callable[[Job], Result],
+    finish: Callable[[Job, Result], None],
+    spread: Spread,
+    *,
+    quiet: bool,
+) -> bool:
+    """Does the work for each job and finishes it here; a failure is reported and the rest still done.
+
+    Args:
+        plan: the jobs, and problems that were found before; those are reported first.
+        work: see `workers.outcomes`.
+        finish: writes and prints a result.
+        spread: where the work is done.
+        quiet: no progress bar, and no word about jobs that were left out.
+
+    Returns:
+        Whether all went well.
+
+    Raises:
+        UsageError: at once; wrong usage is the same for every job.
+    """
+    for problem in plan.problems:
+        report_error(problem)
+    well = not plan.problems
+    with (
+        progress(len(plan.jobs), quiet=quiet) as advance,
+        contextlib.closing(_outcomes(work, plan.jobs, spread)) as outcomes,
+    ):
+        for job, outcome in outcomes:
+            try:
+                finish(job, outcome())
+            except (UsageError, BrokenPipeError):
+                raise  # no other job would fare better
+            except Exception as error:  # whatever it is, the other files are still done
+                _report(job, error)
+                well = False
+            advance()
+    if plan.left_out and not quiet:
+        note(f"{plan.left_out} left out, as their outputs are there already")
+    return well
+
+
+def exit_unless(well: bool) -> None:
+    """Ends the command with exit code 1 if something failed."""
+    if not well:
+        raise Exit(1)
+
+
+def _outcomes(
+    work: Callable[[Job], Result], jobs: Sequence[Job], spread: Spread
+) -> Generator[tuple[Job, Outcome[Result]], None, None]:
+    """Each job with its outcome, as it comes. A single job is done in this process, on all threads."""
+    if spread.engine == "dask" and jobs:
+        require_extra("--engine dask", "dask", ("joblib", "dask", "distributed"))
+        from shcodec.cli.cluster import cluster_outcomes
+
+        yield from cluster_outcomes(work, jobs, spread.scheduler)
+        return
+    processes = min(spread.jobs or _cores(), len(jobs))
+    if processes > 1:
+        yield from workers.outcomes(work, jobs, processes)
+    else:
+        yield from ((job, functools.partial(work, job)) for job in jobs)
+
+
+def _report(job: Job, error: Exception) -> None:
+    """One line about a job that failed."""
+    where = shown(job.source)
+    known = isinstance(error, (ShcError, OSError))
+    if not known and os.environ.get("SHC_TRACEBACK"):
+        raise error
+    if isinstance(error, OSError) and error.filename:
+        report_error(one_line(error))
+    elif known:
+        report_error(f"{where}: {one_line(error)}")
+    elif isinstance(error, MemoryError):
+        report_error(f"{where}: out of memory")
+    else:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        report_error(f"{where}: internal error: {what} (SHC_TRACEBACK=1 shows where)")
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

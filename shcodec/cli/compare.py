@@ -1,0 +1,180 @@
+"""`shc compare`: how near coded pictures are to their original, in figures and to the eye."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from shcodec.cli.batch import Spread, exit_unless, run
+from shcodec.cli.console import note, print_json, print_table, shown
+from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
+from shcodec.cli.inputs import STDIO
+from shcodec.container import MAGIC
+from shcodec.errors import ShcError, UsageError
+
+if TYPE_CHECKING:
+    from shcodec.pictures import RGBArray
+
+SUFFIXES = (".png", ".html")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is told of one file; MS-SSIM is None where it is not defined (sides under 161) or cannot be computed."""
+
+    file: str
+    bytes: int
+    bpp: float
+    psnr: float
+    ms_ssim_db: float | None
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The line of the table."""
+        similarity = "" if self.ms_ssim_db is None else f"{self.ms_ssim_db:.2f}"
+        return shown(self.file), f"{self.bytes:,}", f"{self.bpp:.3f}", f"{self.psnr:.2f}", similarity
+
+
+@click.command(
+    short_help="Compare coded pictures with their original.",
+    epilog="""\b
+Examples:
+  shc compare photo.png photo.shc
+  shc compare photo.png small.shc photo.jpg photo.avif --out crops.png
+  shc compare photo.png *.shc --out crops.html
+  shc compare --json photo.png photo.shc""",
+)
+@click.argument("original", type=click.Path(readable=False))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(readable=False))
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="Show the parts that differ most side by side: as a picture (.png) or as a page to switch (.html).",
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
+def command(original: str, files: tuple[str, ...], out: str | None, force: bool, as_json: bool) -> None:
+    """Compare coded pictures with their original: bytes, bits per pixel, PSNR and MS-SSIM.
+
+    Takes .shc files and any picture that Pillow reads. What is compared are the samples as they are stored, not turned
+    by EXIF, without alpha, 8 bits each. MS-SSIM needs the extra 'bench'.
+    """
+    from shcodec.cli import sheet
+
+    if STDIO in (original, *files):
+        raise UsageError("- (standard input) cannot be compared; name files")
+    if out is not None:
+        check_output(out, (original, *files), force=force)
+    try:
+        _, reference = load(Job(original))
+    except ShcError as error:
+        raise type(error)(f"{shown(original)}: {error}") from error
+    similarity = ms_ssim_db()
+    kept: list[sheet.Version] = []
+    found: list[Comparison] = []
+
+    def finish(job: Job, done: tuple[Comparison, RGBArray]) -> None:
+        told, rgb = done
+        found.append(told)
+        if as_json:
+            print_json(asdict(told))
+        if out is not None:
+            caption = f"{told.bytes:,} B, {told.bpp:.3f} bpp, {told.psnr:.2f} dB"
+            kept.append(sheet.Version(shown(job.source), caption, rgb))
+
+    work = partial(compare_one, reference=reference, similarity=similarity)
+    well = run(Plan(tuple(map(Job, files))), work, finish, Spread(), quiet=as_json)
+    if found and not as_json:
+        rows = [told.row for told in found]
+        print_table(("file", "bytes", "bpp", "PSNR dB", "MS-SSIM dB"), rows, left=(0,))
+    if similarity is None:
+        note("no MS-SSIM: it needs the extra 'bench': pip install 'shcodec[bench]'")
+    if kept and out is not None:
+        versions = (sheet.Version(shown(original), "original", reference), *kept)
+        write_output(Job(original, out), sheet.render(versions, out))
+    exit_unless(well)
+
+
+def check_output(out: str, inputs: Iterable[str], *, force: bool) -> None:
+    """Raises what is wrong with the name of the output, before any work."""
+    if not out.lower().endswith(SUFFIXES):
+        raise UsageError(f"--out {shown(out)}: neither {' nor '.join(SUFFIXES)}")
+    if os.path.isdir(out):
+        raise UsageError(f"the output {shown(out)} is a folder")
+    if os.path.realpath(out) in map(os.path.realpath, inputs):
+        raise UsageError(f"the output {shown(out)} is an input as well")
+    if os.path.exists(out) and not force:
+        raise ShcError(f"{shown(out)}: exists already (-f overwrites it)")
+
+
+def load(job: Job) -> tuple[int, RGBArray]:
+    """Reads a picture, of this format or another.
+
+    Returns:
+        Bytes of the file, and its samples, (H, W, 3) uint8.
+    """
+    from shcodec import codec
+    from shcodec.pictures import read_picture
+
+    with open_input(job) as file:
+        begins_as_shc = file.read(len(MAGIC)) == MAGIC
+    if begins_as_shc:
+        data = read_shc(job)
+        return len(data), codec.decode_array(data)
+    with open_input(job) as file:
+        rgb = read_picture(file).rgb
+        return os.fstat(file.fileno()).st_size, rgb
+
+
+def ms_ssim_db() -> Callable[[RGBArray, RGBArray], float | None] | None:
+    """The measure MS-SSIM in dB; None where what it needs is not installed."""
+    if any(importlib.util.find_spec(module) is None for module in ("torch", "pytorch_msssim")):
+        return None
+    from shcodec.bench import metrics
+
+    def measure(original: RGBArray, decoded: RGBArray) -> float | None:
+        similarity = metrics.ms_ssim(original, decoded)
+        return None if similarity is None else metrics.to_db(similarity)
+
+    return measure
+
+
+def compare_one(
+    job: Job,
+    *,
+    reference: RGBArray,
+    similarity: Callable[[RGBArray, RGBArray], float | None] | None,
+) -> tuple[Comparison, RGBArray]:
+    """Reads one file and compares it.
+
+    Args:
+        job: names the file.
+        reference: the original, (H, W, 3) uint8.
+        similarity: the measure MS-SSIM in dB, if there is one.
+
+    Returns:
+        The figures, and the samples of the file.
+
+    Raises:
+        ShcError: the file cannot be read, or is of another size.
+    """
+    from shcodec.pictures import psnr
+
+    size, rgb = load(job)
+    if rgb.shape != reference.shape:
+        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (rgb, reference)]
+        raise ShcError(f"{sizes[0]} pixels, but the original has {sizes[1]}")
+    told = Comparison(
+        file=job.source,
+        bytes=size,
+        bpp=8 * size / (rgb.shape[0] * rgb.shape[1]),
+        psnr=psnr(reference, rgb),
+        ms_ssim_db=None if similarity is None else similarity(reference, rgb),
+    )
+    return told, rgb

@@ -1,0 +1,147 @@
+"""Which files are meant: names, folders, and patterns that no shell has expanded."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shcodec.cli.console import one_line, shown
+from shcodec.errors import UsageError
+
+STDIO = "-"
+"""The name that means standard input or standard output."""
+
+_WILD = frozenset("*?[")
+
+# Pillow knows these, but reads them with the help of other programs at most; and .shc where its plugin is registered.
+_NOT_BY_ITSELF = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "SHC", "WMF"})
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input file.
+
+    Attributes:
+        path: its name, or `STDIO`.
+        root: the named folder below which it was found; None if it was named itself.
+        listed: whether it was found by a folder or a pattern, so that nobody has seen its name.
+    """
+
+    path: str
+    root: str | None = None
+    listed: bool = False
+
+
+def is_picture(name: str) -> bool:
+    """Whether a name has a suffix of a kind of picture that Pillow reads; .shc is none."""
+    return os.path.splitext(name)[1].lower() in _picture_suffixes()
+
+
+def is_shc(name: str) -> bool:
+    """Whether a name has the suffix .shc."""
+    return name.lower().endswith(".shc")
+
+
+def is_several(path: str) -> bool:
+    """Whether a name stands for any number of files: a folder, or a pattern (unless there is a file of that name)."""
+    return os.path.isdir(path) or _is_pattern(path)
+
+
+def gather(paths: Sequence[str], fits: Callable[[str], bool]) -> tuple[list[Input], list[str]]:
+    """Finds the files that names stand for.
+
+    A folder stands for the files below it that fit, sorted; hidden ones and folders behind symbolic links are left out.
+    A pattern stands for what it matches as if that had been named; "**" goes through folders itself, so with it only
+    files count, and the place of each is kept as it is below a named folder.
+
+    Args:
+        paths: as the user gave them.
+        fits: whether a file in a folder is meant, by its name.
+
+    Returns:
+        The files, and a line about each folder that has none or cannot be read.
+    """
+    found: list[Input] = []
+    problems: list[str] = []
+    for path in paths:
+        if _is_pattern(path):
+            for match in _matches(path):
+                found += _below(match.path, fits, problems) if os.path.isdir(match.path) else [match]
+        elif os.path.isdir(path):
+            found += _below(path, fits, problems)
+        else:
+            found.append(Input(path))
+    # What a folder and a pattern both find is meant once; what is named twice is a mistake that is told elsewhere.
+    named = {file.path for file in found if not file.listed}
+    once = {file.path: file for file in found if file.listed and file.path not in named}
+    return [file for file in found if not file.listed or once.pop(file.path, None) is not None], problems
+
+
+def gather_shc(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
+    """The .shc files that names stand for; see `gather`.
+
+    Raises:
+        UsageError: "-" among several.
+    """
+    if STDIO in paths and len(paths) > 1:
+        raise UsageError("- (standard input) goes alone")
+    return gather(paths, is_shc)
+
+
+def _below(folder: str, fits: Callable[[str], bool], problems: list[str]) -> list[Input]:
+    """The files below a folder; adds to `problems`."""
+    found: list[Input] = []
+    unreadable: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            # Neither devices nor pipes, which might never end; a link that leads nowhere is worth an error.
+            if not name.startswith(".") and fits(name) and (os.path.isfile(path) or not os.path.exists(path)):
+                found.append(Input(path, root=folder, listed=True))
+    problems += map(one_line, unreadable)
+    if not found and not unreadable:
+        what = ".shc files" if fits is is_shc else "pictures"
+        problems.append(f"{shown(folder)}: no {what} in this folder")
+    return found
+
+
+def _is_pattern(path: str) -> bool:
+    return not _WILD.isdisjoint(path) and not os.path.lexists(path)
+
+
+def _matches(pattern: str) -> Iterator[Input]:
+    """What a pattern matches, sorted; the pattern itself, which is no file, if that is nothing."""
+    parts = Path(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if not _WILD.isdisjoint(part))
+    recursive = "**" in parts[fixed:]
+    wanted = [*parts[fixed:], "*"] if parts[-1] == "**" else parts[fixed:]
+    base = Path(*parts[:fixed])
+    try:
+        # Not the module glob: its "**" goes round in circles through symbolic links.
+        paths = sorted(path for path in base.glob(os.path.join(*wanted)) if not recursive or path.is_file())
+    except (OSError, ValueError):  # a pattern that pathlib does not take, such as "a**"
+        paths = []
+    hidden = {part for part in wanted if part.startswith(".")}
+    seen = [path for path in paths if not _is_hidden(path.relative_to(base), hidden)]
+    for path in seen:
+        yield Input(str(path), root=str(base) if recursive else None, listed=True)
+    if not seen:
+        yield Input(pattern)
+
+
+def _is_hidden(path: Path, wanted: set[str]) -> bool:
+    """Whether a part of a path is hidden; if the pattern asks for hidden names, none is."""
+    return not wanted and any(part.startswith(".") for part in path.parts)
+
+
+@functools.cache
+def _picture_suffixes() -> frozenset[str]:
+    """Suffixes of the kinds of picture that Pillow reads by itself: needs PIL, so only where a folder is named."""
+    from PIL import Image
+
+    kinds = Image.registered_extensions()
+    return frozenset(suffix for suffix, kind in kinds.items() if kind in Image.OPEN and kind not in _NOT_BY_ITSELF)

@@ -1,0 +1,130 @@
+"""Large pictures: one latent grid, cut into tiles that are entropy-coded apart from one another.
+
+Tiles do not overlap in the file, and they follow from the picture's size alone. They bound the memory that symbols
+take, let a part of a picture be decoded alone, and keep damage where it is. The networks know nothing of them: they see
+windows with a halo, across the borders of tiles (`shcodec.latent`), so that none can be seen in the picture.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shcodec.bytestream import Reader, varint
+from shcodec.errors import CorruptFileError
+from shcodec.symbols import Grid
+
+SIDE = 32
+"""Positions of z, 64 pixels each, on the longest side of a tile: 2048 pixels."""
+_LENGTH_VARINT = 5
+_CHECKSUM_SIZE = 4
+
+Area = tuple[slice, slice]
+"""Rows and columns."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of the latent grid that has a stream of its own.
+
+    Attributes:
+        top, left: its first row and column, in positions of z.
+        grid: its sizes.
+    """
+
+    top: int
+    left: int
+    grid: Grid
+
+    @property
+    def area(self) -> Area:
+        """Its coded positions in the latent grid."""
+        top, left = 4 * self.top, 4 * self.left
+        return slice(top, top + self.grid.height), slice(left, left + self.grid.width)
+
+    @property
+    def hyper(self) -> Area:
+        """Its positions of z."""
+        return (
+            slice(self.top, self.top + self.grid.hyper_height),
+            slice(self.left, self.left + self.grid.hyper_width),
+        )
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, width and height of its pixels in a picture of a size."""
+        left, top = 64 * self.left, 64 * self.top
+        return left, top, min(16 * self.grid.width, width - left), min(16 * self.grid.height, height - top)
+
+    def meets(self, area: Area) -> bool:
+        """Whether it holds any position of an area of the latent grid."""
+        return all(
+            mine.start < other.stop and other.start < mine.stop for mine, other in zip(self.area, area, strict=True)
+        )
+
+
+def tiles_of(grid: Grid) -> list[Tile]:
+    """The tiles of a picture, row by row: as few as possible, as equal as possible."""
+    return [
+        Tile(top, left, Grid(min(4 * bottom, grid.height) - 4 * top, min(4 * right, grid.width) - 4 * left,
+                             bottom - top, right - left))
+        for top, bottom in _parts(grid.hyper_height)
+        for left, right in _parts(grid.hyper_width)
+    ]  # fmt: skip
+
+
+def _parts(length: int) -> list[tuple[int, int]]:
+    number = -(-length // SIDE)
+    return [(i * length // number, (i + 1) * length // number) for i in range(number)]
+
+
+def join(head: bytes, streams: Sequence[bytes]) -> bytes:
+    """The payload of a file: a single stream as it is; several after a table of their lengths and checksums.
+
+    Args:
+        head: what the file holds before its payload (`container.head`); the table's own checksum covers it too, so
+            that a reader can trust both where a stream is damaged.
+        streams: one per tile.
+    """
+    if len(streams) == 1:
+        return streams[0]
+    table = b"".join(varint(len(stream)) + _checksum(stream) for stream in streams)
+    return table + _checksum(head + table) + b"".join(streams)
+
+
+def split(head: bytes, payload: bytes, count: int, *, salvage: bool = False) -> list[bytes | None]:
+    """The streams of a payload.
+
+    Args:
+        head: as in `join`.
+        payload: of the file.
+        count: number of tiles.
+        salvage: give None for a stream that is damaged or missing, instead of failing.
+
+    Raises:
+        CorruptFileError: the table, or a stream, is damaged. A single stream has no checksum of its own.
+    """
+    if count == 1:
+        return [payload]
+    reader = Reader(payload)
+    entries = []
+    for number in range(count):
+        length = reader.varint(_LENGTH_VARINT, f"the length of tile {number}")
+        entries.append((length, bytes(reader.take(_CHECKSUM_SIZE, f"the checksum of tile {number}"))))
+    table = bytes(reader.view[: reader.pos])
+    if bytes(reader.take(_CHECKSUM_SIZE, "the checksum of the tiles' table")) != _checksum(head + table):
+        raise CorruptFileError("the table of tiles does not match its checksum: the file is damaged")
+    streams: list[bytes | None] = []
+    for number, (length, checksum) in enumerate(entries):
+        stream = bytes(reader.take(min(length, reader.remaining) if salvage else length, f"tile {number}"))
+        intact = _checksum(stream) == checksum
+        if not intact and not salvage:
+            raise CorruptFileError(f"tile {number} does not match its checksum: the file is damaged")
+        streams.append(stream if intact else None)
+    if reader.remaining and not salvage:
+        raise CorruptFileError(f"unexpected bytes after the last tile ({reader.remaining})")
+    return streams
+
+
+def _checksum(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(_CHECKSUM_SIZE, "little")
