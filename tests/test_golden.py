@@ -53,12 +53,13 @@ def read(name: str) -> bytes:
 
 def pinned(name: str) -> dict[str, Any]:
     """What the manifest says of a file, as `make_golden.describe` returns it."""
-    return {key: value for key, value in MANIFEST[name].items() if key not in ("width", "height", "beta")}
+    return {key: value for key, value in MANIFEST[name].items() if key not in ("width", "height", "beta", "mode")}
 
 
 def assert_pixels_as_stored(name: str, pixels: np.ndarray) -> None:
     """Floats may differ between machines, by 1 of 255 at most."""
-    stored = np.asarray(Image.open(make_golden.FILES / f"{name}.png")).astype(int)
+    image = Image.open(make_golden.FILES / f"{name}.png")
+    stored = np.asarray(image.convert("RGB")).astype(int)
     assert pixels.shape == stored.shape
     assert np.abs(pixels.astype(int) - stored).max() <= 1
 
@@ -85,6 +86,14 @@ def test_bytes_and_symbols(name: str) -> None:
 
 def test_pixels(name: str) -> None:
     assert_pixels_as_stored(name, codec.decode_array(read(name)))
+    stored, decoded = Image.open(make_golden.FILES / f"{name}.png"), codec.decode(read(name))
+    assert decoded.mode == stored.mode
+    if decoded.mode.endswith("A"):
+        assert decoded.getchannel("A").tobytes() == stored.getchannel("A").tobytes()
+    told = {"icc_profile", "exif", "xmp"} if name.endswith("-told") else set()
+    assert {key for key, value in decoded.info.items() if value} == told
+    if told:
+        assert decoded.getexif()[0x0112] == 6
 
 
 def test_header(name: str) -> None:
@@ -92,7 +101,9 @@ def test_header(name: str) -> None:
     info = codec.info(read(name))
     assert (info.width, info.height, info.model_id) == (expected["width"], expected["height"], MODEL_ID)
     assert info.beta == pytest.approx(expected["beta"], rel=0.016)
-    assert info.chunks == (["noTe"] if name.endswith("-chunk") else [])
+    alpha = ["ALPH"] if MANIFEST[name].get("mode", "RGB").endswith("A") else []
+    told = ["iccp", "exif", "xmlp"] if name.endswith("-told") else []
+    assert info.chunks == [*alpha, *told, *(["noTe"] if name.endswith("-chunk") else [])]
 
 
 def test_an_independent_reader_finds_the_same_symbols(name: str) -> None:

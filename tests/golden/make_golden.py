@@ -12,15 +12,17 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageCms
 
 from shcodec import codec, container
+from shcodec.metadata import chunks_of
+from shcodec.pictures import read_picture
 from shcodec.symbols import Grid
 from shcodec.tiles import split, tiles_of
 from shcodec.zoo import load_by_id
@@ -29,24 +31,28 @@ FOLDER = Path(__file__).resolve().parent
 FILES = FOLDER / "files"
 MANIFEST = FOLDER / "manifest.json"
 MODEL = "model"
+NOTE = container.Chunk(b"noTe", b"readers of version 1 skip what they may")
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One golden file: what picture it holds, how large, at which beta, and whether with a chunk."""
+    """One golden file: what picture it holds, how large, at which beta, of which mode, with a chunk or with metadata."""
 
     picture: str
     width: int
     height: int
     beta: float
     chunk: bool = False
+    mode: str = "RGB"
+    told: bool = False
 
     @property
     def name(self) -> str:
         """Name of the file, without suffix."""
-        return f"{self.picture}-{self.width}x{self.height}-{self.beta:g}" + ("-chunk" if self.chunk else "")
+        marks = ["chunk"] * self.chunk + [self.mode] * (self.mode != "RGB") + ["told"] * self.told
+        return "-".join([self.picture, f"{self.width}x{self.height}", f"{self.beta:g}", *marks])
 
 
 CASES = (
@@ -68,6 +74,10 @@ CASES = (
     Case("ramp", 97, 80, 150),
     Case("scene", 2100, 30, 120),  # two tiles side by side
     Case("noise", 20, 2060, 600, chunk=True),  # one above the other
+    Case("scene", 70, 50, 60, mode="L"),
+    Case("scene", 70, 50, 60, mode="LA"),
+    Case("scene", 50, 70, 40, mode="RGBA", told=True),
+    Case("ramp", 33, 20, 100, told=True),
 )
 
 
@@ -89,6 +99,19 @@ def picture(kind: str, width: int, height: int) -> Pixels:
         stripes = 40 * np.sin(x / 3 + y / 7) * (x > width / 2)
         planes = [80 + 90 * x / width + disc, 60 + 120 * y / height + grain, 130 + stripes - disc]
     return np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
+
+
+def image_of(case: Case) -> Image.Image:
+    """The case's picture with all that comes with it."""
+    image = Image.fromarray(picture(case.picture, case.width, case.height)).convert(case.mode)
+    if image.mode.endswith("A"):
+        y, x = np.mgrid[0 : case.height, 0 : case.width]
+        image.putalpha(Image.fromarray(np.clip(8 * (x + y) - 200, 0, 255).astype(np.uint8)))
+    if case.told:
+        image.getexif()[0x0112] = 6  # turned by a quarter
+        image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        image.info["xmp"] = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    return image
 
 
 def sha256(arrays: Sequence[npt.NDArray[Any]], dtype: str) -> str:
@@ -123,12 +146,14 @@ def describe(data: bytes) -> dict[str, Any]:
 
 def write(case: Case) -> dict[str, Any]:
     """Writes one golden file and its pixels; returns its line of the manifest."""
-    pixels = picture(case.picture, case.width, case.height)
-    note = container.Chunk(b"noTe", b"readers of version 1 skip what they may")
-    data = codec.encode_found(pixels, case.beta, model=MODEL, chunks=(note,) if case.chunk else ()).coded.data
+    read = read_picture(image_of(case))
+    chunks = (*chunks_of(read), *([NOTE] if case.chunk else []))
+    data = codec.encode_found(read.rgb, case.beta, model=MODEL, grey=read.grey, chunks=chunks).coded.data
     (FILES / f"{case.name}.shc").write_bytes(data)
-    Image.fromarray(codec.decode_array(data)).save(FILES / f"{case.name}.png", optimize=True)
-    return {"width": case.width, "height": case.height, "beta": case.beta, **describe(data)}
+    decoded = codec.decode(data)
+    decoded.info.clear()
+    decoded.save(FILES / f"{case.name}.png", optimize=True)
+    return {"width": case.width, "height": case.height, "beta": case.beta, "mode": case.mode, **describe(data)}
 
 
 def main() -> None:
