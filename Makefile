@@ -1,6 +1,7 @@
-# make demo   encode and decode two photographs, without torch
-# make test   all tests
-# make lint   style and types
+# make demo      encode and decode two photographs, without torch
+# make test      all tests
+# make lint      style and types
+# make attacks   the long attacks: a million forged files, two hundred killed commands; see benchmarks/trust
 #
 # Each makes the environment that it needs on its first run. PYTHON chooses the interpreter (3.11 or newer).
 
@@ -13,7 +14,7 @@ VENV := .venv
 INSTALL := -m pip install --quiet --constraint constraints.txt
 SOURCES := $(shell find shcodec models -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint attacks clean
 
 demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python benchmarks/demo.py
@@ -26,6 +27,9 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+attacks: $(VENV)/.attacks
+	OMP_NUM_THREADS=1 SHC_THREADS=1 $(VENV)/bin/python benchmarks/trust/attacks.py $(ATTACKS_ARGS)
+
 clean:
 	rm -rf $(DEMO_VENV) $(VENV) build dist demo .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
@@ -36,6 +40,10 @@ $(DEMO_VENV)/.installed: $(DEMO_VENV)/pyvenv.cfg pyproject.toml constraints.txt 
 
 $(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	$(VENV)/bin/python $(INSTALL) --editable '.[train,bench,dev]'
+	@touch $@
+
+$(VENV)/.attacks: $(VENV)/.installed
+	$(VENV)/bin/python $(INSTALL) --editable '.[attacks]'
 	@touch $@
 
 %/pyvenv.cfg:

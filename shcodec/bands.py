@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shcodec import entropy
+from shcodec.errors import ModelError
 
 SEARCH_ROWS = 4096  # vectors per block of the search: the block of distances stays in the cache
 NEAREST = 3  # hot scalars: levels on either side of the nearest that the search looks at
@@ -57,6 +58,17 @@ class Band:
             (n,) int32.
         """
         return _search_levels(vectors[:, 0], self, bits) if self.dim == 1 else _search(vectors, self, bits)
+
+
+def check_tables(frequencies: npt.NDArray[np.uint32]) -> None:
+    """Checks many tables at once, (..., L): the rules of `entropy.Table`, before any of them is used.
+
+    Raises:
+        ModelError: they do not keep them.
+    """
+    fitting = frequencies.ndim > 0 and frequencies.size > 0 and 2 <= frequencies.shape[-1] <= entropy.MAX_ALPHABET
+    if not fitting or frequencies.min() < 1 or (frequencies.sum(-1, dtype=np.uint64) != entropy.TOTAL).any():
+        raise ModelError(f"the frequencies of a table are not at least 1 with the sum 2^{entropy.PRECISION}")
 
 
 def _search(vectors: Floats, band: Band, bits: Floats) -> Indices:

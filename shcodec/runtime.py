@@ -93,7 +93,7 @@ def pins(folder: Path, card: Mapping[str, Any]) -> dict[str, str]:
     table = card.get("sha256")
     if not isinstance(table, dict) or not all(isinstance(digest, str) for digest in table.values()):
         raise ModelError(f"{folder / CARD}: the card has no table [sha256]")
-    strange = [name for name in table if Path(name).name != name]
+    strange = [name for name in table if Path(name).name != name or name in ("", "..")]
     if strange:
         raise ModelError(f"{folder / CARD}: {strange[0]!r} is not the name of a file in the model's folder")
     return table

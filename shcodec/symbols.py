@@ -19,9 +19,13 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from shcodec import entropy
-from shcodec.bands import Band
+from shcodec.bands import Band, check_tables
 from shcodec.errors import CorruptFileError, ModelError
 
+TYPES = {
+    "latent": np.int32, "class": np.int32, "codebook": np.float16, "histogram": np.uint32, "hyper": np.uint32,
+    "class_map.weight": np.int8, "class_map.shift": np.uint8, "class_map.bias": np.int32, "class_map.floor": np.uint8,
+}  # fmt: skip
 KNOTS = 17  # everything that follows the beta byte is linear between 17 knots
 COST_UNIT = 256  # parts of a bit in which least costs are counted
 SPREAD_START = 0.12  # spread of class 0, in steps
@@ -110,6 +114,9 @@ class SymbolTables:
     """
 
     def __init__(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        for name, tensor in tensors.items():
+            if tensor.dtype != TYPES.get(name, TYPES.get(name.partition(".")[0], tensor.dtype)):
+                raise ModelError(f"the tensor {name} is of type {tensor.dtype}")
         try:
             self.latent = int(tensors["latent.channels"][0])
             starts = tensors["class.bands"].tolist()  # first class of every band
@@ -127,31 +134,31 @@ class SymbolTables:
                 self.map_bias = tensors["class_map.bias"].astype(np.int64)  # (17, M)
                 none = np.zeros(self.latent, np.uint8)
                 self.map_floor = tensors.get("class_map.floor", none).astype(np.int32)  # (M,)
-        except (KeyError, IndexError, ValueError) as error:
+            self._check()
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ModelError(f"the model's tables are incomplete: {error}") from None
-        self._check()
         self._bank_tables: dict[int, list[entropy.Table]] = {}  # rows of the bank that were needed so far
         self._least_costs: dict[int, int] = {}  # the same
         self.band_of = np.searchsorted(starts, np.arange(self.classes), side="right") - 1
         self.dims = [0 if b < 0 else self.bands[b].dim for b in self.band_of]
 
     def _check(self) -> None:
-        if self.classes > 256:
-            raise ModelError(f"{self.classes} classes do not fit a byte")
+        if self.latent < 1 or not 0 <= self.skip < self.classes <= 256:
+            raise ModelError(f"{self.latent} channels with classes {self.skip} to {self.classes} make no latent")
         ends = [band.first for band in self.bands[1:]] + [self.classes]
         for band, end in zip(self.bands, ends, strict=True):
             if band.histograms.shape != (end - band.first, len(band.codebook)) or band.histograms.dtype != np.uint32:
                 raise ModelError("a codebook and its histograms do not fit together")
             if band.dim not in (1, 2, 4) or not np.isfinite(band.codebook).all():
                 raise ModelError("a codebook does not hold vectors of 1, 2 or 4 finite numbers")
-            _check_tables(band.histograms)
+            check_tables(band.histograms)
         if any(hot.dim > cold.dim for cold, hot in itertools.pairwise(self.bands)):
             raise ModelError("vectors of a hotter band are longer than those of a colder one")
         if not self.has_hyper:
             return
         if self.bank.ndim != 3 or self.bank.shape[2] % 2 == 0 or self.limit > 127:  # z is int8, its range symmetric
             raise ModelError("the hyper tables are not a bank of histograms of -limit to limit, limit at most 127")
-        _check_tables(self.bank)
+        check_tables(self.bank)
         channels = self.bank.shape[1]
         shapes = (self.map_weight.shape, self.map_shift.shape, self.map_bias.shape, self.map_floor.shape)
         if shapes != ((16 * self.latent, channels), (self.latent,), (KNOTS, self.latent), (self.latent,)):
@@ -356,18 +363,6 @@ class SymbolTables:
                 bits = band.bits[k - band.first] * np.float32(rate_weight)
                 out.append(band.search(vectors, bits))
         return out
-
-
-def _check_tables(frequencies: npt.NDArray[np.uint32]) -> None:
-    """Checks many tables at once, (..., L): the rules of `entropy.Table`, before any of them is used."""
-    sums = frequencies.sum(-1, dtype=np.uint64)
-    if (
-        frequencies.size == 0
-        or frequencies.dtype != np.uint32
-        or frequencies.min() < 1
-        or (sums != entropy.TOTAL).any()
-    ):
-        raise ModelError(f"the frequencies of a table are not at least 1 with the sum 2^{entropy.PRECISION}")
 
 
 @cache

@@ -20,7 +20,7 @@ from conftest import GOLDEN, Shc, make_photo, run_process
 from PIL import Image
 
 import shcodec
-from shcodec import __version__
+from shcodec import __version__, tiles
 from shcodec.cli import COMMANDS
 from shcodec.container import pack, unpack
 
@@ -336,3 +336,32 @@ def test_coding_never_imports_torch(tiny_model: str, photo_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=photo_path.parent
     )
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_region(encode: Shc, shc: Shc) -> None:
+    assert encode("photo.png").code == 0
+    assert shc("decode", "photo.shc", "part.png", "--region", "10,20,30,25").code == 0
+    assert shc("decode", "photo.shc", "whole.png").code == 0
+    part, whole = (np.asarray(Image.open(name)).astype(int) for name in ("part.png", "whole.png"))
+    assert part.shape == (25, 30, 3)
+    assert np.abs(part - whole[20:45, 10:40]).max() <= 1
+    assert shc("decode", "photo.shc", "more.png", "--region", "60,0,30,5").code == 2
+    assert shc("decode", "photo.shc", "more.png", "--region", "1,2,3").code == 2
+    assert not Path("more.png").exists()
+
+
+def test_what_is_whole_in_a_damaged_file_can_be_saved(
+    encode: Shc, shc: Shc, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "SIDE", 1)
+    Image.fromarray(np.tile(photo, (2, 2, 1))).save("large.png")
+    assert encode("large.png").code == 0
+    data = bytearray(Path("large.shc").read_bytes())
+    data[-8] ^= 1
+    Path("large.shc").write_bytes(data)
+    assert shc("decode", "large.shc", "large.png", "-f").code == 1
+    outcome = shc("decode", "large.shc", "saved.png", "--keep-going", "--json")
+    assert outcome.code == 1
+    assert "damaged, and grey in what was saved: 128,64,38,58" in outcome.err
+    assert json.loads(outcome.out)["damaged"] == [[128, 64, 38, 58]]
+    assert (np.asarray(Image.open("saved.png"))[64:, 128:] == 128).all()

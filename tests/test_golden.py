@@ -127,14 +127,14 @@ def test_an_independent_reader_finds_the_same_symbols(name: str) -> None:
         assert np.array_equal(np.reshape(total, known.classes.shape), reference.residuals(tensors, known))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 8])
 def test_threads_change_no_symbol(threads: int) -> None:
     count = str(threads)
     told = symbols_in_a_process(SHC_THREADS=count, OMP_NUM_THREADS=count, OPENBLAS_NUM_THREADS=count)
     assert told == {name: pinned(name) for name in MANIFEST}
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 8])
 def test_threads_change_pixels_by_one_at_most(threads: int) -> None:
     model = Model(GOLDEN / "model", threads=threads)
     for name in MANIFEST:
@@ -186,12 +186,14 @@ def test_python_coder_writes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> 
         assert streams == [file.payload, file.payload]
 
 
-def symbols_in_a_process(blocked: tuple[str, ...] = (), **variables: str) -> dict[str, Any]:
+def symbols_in_a_process(
+    blocked: tuple[str, ...] = (), interpreter: str = sys.executable, **variables: str
+) -> dict[str, Any]:
     """The golden files' symbols, read by a process with these modules blocked and these variables set."""
     path = os.pathsep.join([str(GOLDEN.parent), str(Path(codec.__file__).parent.parent)])
     environment = {**os.environ, **variables, "SHC_MODELS": str(GOLDEN), "PYTHONPATH": path}
     done = subprocess.run(
-        [sys.executable, "-c", SYMBOLS_IN_A_PROCESS.format(blocked=blocked)],
+        [interpreter, "-c", SYMBOLS_IN_A_PROCESS.format(blocked=blocked)],
         env=environment,
         capture_output=True,
         text=True,

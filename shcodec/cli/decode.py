@@ -195,7 +195,7 @@ def decode_one(
         width=image.width,
         height=image.height,
         bytes=len(data),
-        bpp=8 * len(data) / (image.width * image.height),
+        bpp=8 * len(data) / (parts.file.width * parts.file.height),
         seconds=marks[2] - marks[1],
         sizes={} if parts.damaged else container.part_sizes(data),
         times=dict(zip(("reading", "decoding", "writing"), (b - a for a, b in pairwise(marks)), strict=True)),

@@ -70,10 +70,8 @@ class Trainer:
         started = time.monotonic()
         pictures, self.left_out = load_pictures(data, least=min(config.crop, LEAST_SIDE))
         self.crops: Crops | DeviceCrops
-        if self.device.type == "cpu":
-            self.crops = Crops(pictures, config.seed)
-        else:
-            self.crops = DeviceCrops(pictures, config.seed, self.device)
+        on_cpu = self.device.type == "cpu"
+        self.crops = Crops(pictures, config.seed) if on_cpu else DeviceCrops(pictures, config.seed, self.device)
         pixels = sum(p.shape[0] * p.shape[1] for p in pictures)
         self.loading = f"{len(pictures)} pictures, {pixels / 1e6:.0f} MP, in {time.monotonic() - started:.1f} s"
         self.origin = {  # where the weights come from; goes into the model's card
@@ -123,14 +121,14 @@ class Trainer:
         """Begins a phase: fits codebooks, freezes what is final, starts a fresh running average."""
         self.learner.load_state_dict(self.average, strict=False)
         fit_codebooks(self, start="data" if not self.config.model.has_hyper and phase is Phase.SOFT else "keep")
-        if phase is Phase.HARD:
-            frozen = [self.learner.net.g_a, self.learner.density]
-            if self.config.model.has_hyper:
-                frozen += [self.learner.net.h_a, self.learner.net.class_map, self.learner.histograms]
-            for module in frozen:
-                module.requires_grad_(False)
+        net, frozen = self.learner.net, []
         if self.config.model.has_hyper:
-            self.learner.net.class_map.requires_grad_(False)
+            # what decides classes, and steps, in which they are spreads: without the density nothing keeps them together
+            frozen += [net.h_a, net.h_s, net.class_map, self.learner.histograms]
+        if phase is Phase.HARD:
+            frozen += [net.g_a, self.learner.density]
+        for module in frozen:
+            module.requires_grad_(False)
         self.phase, self.phase_start = phase, self.step
         self.optimiser = self.make_optimiser()
         self.average = self.snapshot()
