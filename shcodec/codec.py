@@ -293,6 +293,7 @@ def decode_parts(
         UsageError: the region is not within the picture.
     """
     file = _salvaged(data, max_pixels) if keep_going else container.unpack(data, max_pixels=max_pixels)
+    _check_chunks(file)  # a picture may take minutes, and be for nothing
     if model is None or model.id != file.model_id:
         model = zoo.load_by_id(file.model_id)
     area = None if region is None else _area(region, file)
@@ -313,6 +314,14 @@ def _salvaged(data: bytes, max_pixels: int) -> container.Container:
         if len(tiles_of(Grid.of(file.height, file.width))) == 1:
             raise
         return file
+
+
+def _check_chunks(file: container.Container) -> None:
+    """Reads alpha and metadata; raises CorruptFileError if they are damaged."""
+    metadata.read(file.chunks)
+    for chunk in file.chunks:
+        if chunk.tag == container.ALPHA:
+            alpha.unpack(chunk.data, file.width, file.height)
 
 
 def _area(region: tuple[int, int, int, int], file: container.Container) -> tuple[slice, slice]:
@@ -354,8 +363,5 @@ def verify(data: bytes) -> None:
         ShcError: what is wrong.
     """
     file = container.unpack(data)
-    metadata.read(file.chunks)
-    for chunk in file.chunks:
-        if chunk.tag == container.ALPHA:
-            alpha.unpack(chunk.data, file.width, file.height)
+    _check_chunks(file)
     decoder.read(file, zoo.load_by_id(file.model_id))

@@ -113,7 +113,10 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
             residual = (analysis.y[(slice(None), *tile.area)] - mean) / step
             indices = tables.search(order, residual.ravel(), rate_weight)
             latent.put(tile, order, indices)
-            done.append((Order(order.elements[:0].copy(), order.numbers), indices))  # places are not needed any more
+            if len(tiles) > 1:  # of a large picture no more is kept than must be: its symbols, in few bytes
+                order = Order(order.elements[:0].copy(), order.numbers)
+                indices = [part.astype(np.min_scalar_type(part.max(initial=0))) for part in indices]
+            done.append((order, indices))
             report("coding", number * len(tiles) + place, len(numbers) * len(tiles))
     streams = [
         tables.write(None if analysis.z is None else analysis.z[(slice(None), *tile.hyper)], done)

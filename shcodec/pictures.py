@@ -73,6 +73,9 @@ _JPEG_LIMITS: Mapping[str, int] = MappingProxyType({"exif": 65_533, "xmp": 65_50
 _TIFF_XMP = 700
 _SUB_IFDS = frozenset({ExifTags.Base.ExifOffset, ExifTags.Base.GPSInfo})
 
+# An input must never be handed to an interpreter (EPS is a program, for Ghostscript), whatever its name says it is.
+_BY_OTHER_PROGRAMS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+
 _quiet = Quiet()  # Pillow warns of odd metadata and large pictures: no matter here, or an error of its own
 
 _MODE_NOTES: Mapping[str, str] = MappingProxyType(
@@ -194,7 +197,10 @@ def _open(file: BinaryIO) -> Image.Image:
         file.seek(0)
         if file.read(len(MAGIC)) == MAGIC:  # which Pillow would read, too, once the plugin is registered
             raise PictureError("an .shc file already; decode it first")
-        return Image.open(file)
+        image = Image.open(file)
+        if image.format in _BY_OTHER_PROGRAMS:  # none has run yet: that comes with the samples
+            raise PictureError(f"Pillow reads {image.format} with the help of another program only; convert it first")
+        return image
     except PictureError:
         raise
     except Image.DecompressionBombError as error:

@@ -601,7 +601,7 @@ def test_parts_that_are_left_out_stay_as_they_begin(part: str, make_trainer: Cal
     if part == "refine":
         assert all((parameter == 0).all() for parameter in net.refine.head.parameters())
         return
-    crops, beta = trainer.crops.batch(0, 64, 4)
+    crops, _ = trainer.crops.batch(0, 64, 4)
     with torch.no_grad():
         latents = net.latents(torch.as_tensor(crops).permute(0, 3, 1, 2).float(), torch.full((4,), 100))
     assert latents.step.unique().numel() == 1 and latents.mean.unique().numel() > 1

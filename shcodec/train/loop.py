@@ -70,8 +70,8 @@ class Trainer:
         started = time.monotonic()
         pictures, self.left_out = load_pictures(data, least=min(config.crop, LEAST_SIDE))
         self.crops: Crops | DeviceCrops
-        on_cpu = self.device.type == "cpu"
-        self.crops = Crops(pictures, config.seed) if on_cpu else DeviceCrops(pictures, config.seed, self.device)
+        on_cpu, seed = self.device.type == "cpu", config.seed
+        self.crops = Crops(pictures, seed) if on_cpu else DeviceCrops(pictures, seed, self.device)
         pixels = sum(p.shape[0] * p.shape[1] for p in pictures)
         self.loading = f"{len(pictures)} pictures, {pixels / 1e6:.0f} MP, in {time.monotonic() - started:.1f} s"
         self.origin = {  # where the weights come from; goes into the model's card
@@ -123,7 +123,7 @@ class Trainer:
         fit_codebooks(self, start="data" if not self.config.model.has_hyper and phase is Phase.SOFT else "keep")
         net, frozen = self.learner.net, []
         if self.config.model.has_hyper:
-            # what decides classes, and steps, in which they are spreads: without the density nothing keeps them together
+            # what decides classes, and the steps in which they are spreads: without the density they would drift apart
             frozen += [net.h_a, net.h_s, net.class_map, self.learner.histograms]
         if phase is Phase.HARD:
             frozen += [net.g_a, self.learner.density]

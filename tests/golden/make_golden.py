@@ -38,7 +38,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Case:
-    """One golden file: what picture it holds, how large, at which beta, of which mode, with a chunk or with metadata."""
+    """One golden file: its picture, how large, at which beta, of which mode, with a chunk or with metadata."""
 
     picture: str
     width: int
