@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from shcodec.train.loop import Trainer
 
 FILE = "checkpoint.pt"
+SMOOTH = "smooth.pt"
+"""The end of the smooth phase: what comes after can be repeated from it, as `checkpoint.pt` of another folder."""
 
 
-def save(trainer: Trainer) -> None:
+def save(trainer: Trainer, name: str = FILE) -> None:
     """Writes the checkpoint of a run; the old one stays whole until the new one is."""
     state = {
         "config": trainer.config.to_dict(),
@@ -39,7 +41,7 @@ def save(trainer: Trainer) -> None:
         "finished": trainer.finished,
         "fake_integer": trainer.config.model.has_hyper and trainer.learner.net.class_map.fake_integer,
     }
-    with replacing(trainer.out / FILE) as file:
+    with replacing(trainer.out / name) as file:
         torch.save(state, file)
 
 

@@ -119,6 +119,8 @@ class Trainer:
 
     def _enter(self, phase: Phase) -> None:
         """Begins a phase: fits codebooks, freezes what is final, starts a fresh running average."""
+        if self.phase is Phase.SMOOTH:
+            checkpoint.save(self, checkpoint.SMOOTH)
         self.learner.load_state_dict(self.average, strict=False)
         fit_codebooks(self, start="data" if not self.config.model.has_hyper and phase is Phase.SOFT else "keep")
         net, frozen = self.learner.net, []
