@@ -335,3 +335,9 @@ def test_strip_leaves_nothing(model: Model) -> None:
     assert (decoded.size, decoded.info) == ((40, 56), {})
     turned = np.rot90(make_photo(40, 56)[..., [1, 0, 2]], -1).astype(int)
     assert np.abs(read_picture(file, strip=True).rgb - turned).max() <= 2
+
+
+def test_a_grey_kodak_picture_is_smaller_than_in_colour(shc_data: Path) -> None:
+    colour = Image.open(shc_data / "kodak" / "kodim05.webp").convert("RGB").crop((0, 0, 384, 256))
+    for beta in (20, 200):
+        assert len(codec.encode(colour.convert("L"), beta)) < len(codec.encode(colour, beta))

@@ -96,7 +96,7 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
 
 
 def test_a_run_on_crops_of_the_device(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "Crops", lambda source, seed: DeviceCrops(source, seed, CPU))
+    monkeypatch.setattr(loop, "crops_of", lambda source, seed, device: DeviceCrops(source, seed, CPU))
     train(write_config(toy_config("shortcut"), tmp_path), pictures, tmp_path / "run", device="cpu")
     _, state = checkpoint.read(tmp_path / "run")
     assert (state["step"], state["finished"]) == (8, True)

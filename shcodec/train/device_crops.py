@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from shcodec.train.data import Pixels, area_shares, beta_bytes
+from shcodec.train.data import Crops, Pixels, area_shares, beta_bytes
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.6, 1.4
 SUPPORT = 2.0  # of the bicubic kernel, in samples
@@ -103,6 +103,11 @@ class DeviceCrops:
     def _send(self, values: npt.NDArray[np.generic]) -> Tensor:
         tensor = torch.from_numpy(values)
         return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def crops_of(pictures: list[Pixels], seed: int, device: torch.device) -> Crops | DeviceCrops:
+    """The crops of a training on a device."""
+    return Crops(pictures, seed) if device.type == "cpu" else DeviceCrops(pictures, seed, device)
 
 
 def _kernel(side: Tensor, reverse: Tensor, size: int, reach: int) -> Tensor:

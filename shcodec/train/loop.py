@@ -22,8 +22,8 @@ from shcodec.train.ahead import Ahead
 from shcodec.train.annealing import GAP_EVERY, Sigma
 from shcodec.train.calibrate import calibrate, fit_codebooks
 from shcodec.train.config import TrainConfig
-from shcodec.train.data import Crops, load_pictures
-from shcodec.train.device_crops import DeviceCrops
+from shcodec.train.data import load_pictures
+from shcodec.train.device_crops import crops_of
 from shcodec.train.objective import Learner, Outcome, Phase, State, evaluate
 from shcodec.train.plots import plot_log
 from shcodec.train.progress import Progress
@@ -69,9 +69,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         started = time.monotonic()
         pictures, self.left_out = load_pictures(data, least=min(config.crop, LEAST_SIDE))
-        self.crops: Crops | DeviceCrops
-        on_cpu, seed = self.device.type == "cpu", config.seed
-        self.crops = Crops(pictures, seed) if on_cpu else DeviceCrops(pictures, seed, self.device)
+        self.crops = crops_of(pictures, config.seed, self.device)
         pixels = sum(p.shape[0] * p.shape[1] for p in pictures)
         self.loading = f"{len(pictures)} pictures, {pixels / 1e6:.0f} MP, in {time.monotonic() - started:.1f} s"
         self.origin = {  # where the weights come from; goes into the model's card
