@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from shcodec.runtime import GUARDED, Model
 from shcodec.symbols import Floats, Grid, Indices, Order, first_half, nearest_coded
-from shcodec.tiles import Area, Tile
+from shcodec.tiles import Area, Tile, tiles_of
 
 Hyper = npt.NDArray[np.int8] | None
 """Hyper indices (C_z, hz, wz), or None for a model without hyper path."""
@@ -18,8 +18,8 @@ Hyper = npt.NDArray[np.int8] | None
 class Latent:
     """The latent of a picture: symbols of the whole, and from them means, steps and values of any area.
 
-    Symbols take two bytes an element; whatever is made of them by networks exists for one area at a time, and is the
-    same for an element whatever the area, since the networks always see enough around it.
+    Of a large picture residuals take two bytes an element; whatever is made of them by networks exists for one area at
+    a time, and is the same for an element whatever the area, since the networks always see enough around it.
 
     Attributes:
         z: hyper indices.
@@ -29,7 +29,8 @@ class Latent:
     def __init__(self, model: Model, z: Hyper, beta_byte: int, grid: Grid) -> None:
         """Begins with the hyper indices alone."""
         self.model, self.z, self.beta_byte, self.grid = model, z, beta_byte, grid
-        self.residuals = np.zeros((model.tables.latent, grid.height, grid.width), np.float16)
+        kind = np.float32 if len(tiles_of(grid)) == 1 else np.float16  # quicker, or smaller
+        self.residuals = np.zeros((model.tables.latent, grid.height, grid.width), kind)
         self._whole = (slice(0, 4 * grid.hyper_height), slice(0, 4 * grid.hyper_width))
         self._described: tuple[Floats, ...] | None = None  # of a picture that is seen in one piece
         self._centre: Floats | None = None
@@ -51,7 +52,10 @@ class Latent:
     def put(self, tile: Tile, order: Order, indices: Sequence[Indices]) -> None:
         """Takes over the symbols of one pass of a tile."""
         part = self.residuals[(slice(None), *tile.area)]
-        part += self.model.tables.values(order, indices, part.size).reshape(part.shape).astype(np.float16)
+        flat = part.reshape(-1)  # of a tile among others a copy
+        flat[order.elements] = self.model.tables.codewords(order, indices)
+        if not np.shares_memory(flat, part):
+            part[:] = flat.reshape(part.shape)
 
     def means(self, number: int, area: Area) -> tuple[Floats, Floats]:
         """Means and steps with which a pass codes an area, (M, rows, columns) each.
@@ -70,8 +74,12 @@ class Latent:
             area: of the grid padded to whole positions of z, from an even row and column.
         """
         centre, step = self._centres(area) if self.model.tables.has_hyper else self._describe(area)[:2]
-        later = ~first_half(*centre.shape) if self.model.tables.has_hyper else True
-        return centre + step * self._residuals(area) * later
+        decoded = self._residuals(area)
+        decoded *= step
+        if self.model.tables.has_hyper:
+            decoded *= ~first_half(*centre.shape)
+        decoded += centre
+        return decoded
 
     def _residuals(self, area: Area) -> Floats:
         """Residuals of an area, 0 beyond the coded positions."""
@@ -102,9 +110,14 @@ class Latent:
         centre = self._centre if outer == self._whole else None
         if centre is None:
             half = first_half(*mean.shape)
-            centre = mean + step * self._residuals(outer) * half
+            centre = self._residuals(outer)
+            centre *= step
+            centre *= half
+            centre += mean
             seen = self._extended(centre, outer)
-            centre += self.model.refine(seen, features, self.beta_byte) * ~half
+            shift = self.model.refine(seen, features, self.beta_byte)
+            shift *= ~half
+            centre += shift
             guard(centre, seen, step)
             if outer == self._whole:
                 self._centre = centre
@@ -116,6 +129,8 @@ class Latent:
         Same parity, so that a position of the first pass takes one that is decoded. Without this, the networks would
         see bare means there, and predict the last column and row from them.
         """
+        if all(side.stop <= coded for side, coded in zip(area, (self.grid.height, self.grid.width), strict=True)):
+            return centre.copy()
         rows, columns = (
             nearest_coded(side.stop, coded)[side] - side.start
             for side, coded in zip(area, (self.grid.height, self.grid.width), strict=True)

@@ -331,14 +331,17 @@ class SymbolTables:
 
     def values(self, order: Order, indices: Sequence[Indices], size: int) -> Floats:
         """Codewords put back into place: residuals of all `size` elements, flat, zero where not coded."""
+        out = np.zeros(size, np.float32)
+        out[order.elements] = self.codewords(order, indices)
+        return out
+
+    def codewords(self, order: Order, indices: Sequence[Indices]) -> Floats:
+        """Codewords of all indices one after another, without the padding of the last: (n,) for n elements."""
         parts = [
             self.bands[self.band_of[k]].codebook[index].ravel()
             for (k, _), index in zip(order.numbers, indices, strict=True)
         ]
-        out = np.zeros(size, np.float32)
-        if parts:
-            out[order.elements] = np.concatenate(parts)[: len(order.elements)]
-        return out
+        return np.concatenate([*parts, np.zeros(0, np.float32)])[: len(order.elements)]
 
     def search(self, order: Order, residual: Floats, rate_weight: float) -> list[Indices]:
         """The encoder's choice: |r - c|^2 + rate_weight * bits, least for every vector.

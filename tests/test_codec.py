@@ -85,7 +85,8 @@ def test_files_are_as_long_as_the_tables_predict(name: str, beta: float) -> None
     data = codec.encode_array(make_photo(300, 410), beta, model=name)
     file = container.unpack(data)
     bits = cross_entropy(zoo.load(name).tables, file)
-    assert bits / 8 - 8 <= len(file.payload) <= bits / 8 * 1.0001 + 8  # the coder starts empty: up to a state less
+    # the coder starts empty: likely symbols cost nothing until its state has grown
+    assert bits / 8 - 24 <= len(file.payload) <= bits / 8 * 1.0001 + 8
     assert len(data) <= bits / 8 * 1.005 + 24
 
 
