@@ -11,7 +11,7 @@ from shcodec.latent import Latent, grown
 from shcodec.reports import Report, unheard
 from shcodec.runtime import Model, windows
 from shcodec.symbols import Grid
-from shcodec.tiles import Area, Tile, split, tiles_of
+from shcodec.tiles import Area, Tile, check_number, split, tiles_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -35,9 +35,11 @@ def read(
 
     Raises:
         CorruptFileError: a stream is damaged.
+        LimitError: the picture is larger than the model codes.
     """
     grid, tables = Grid.of(file.height, file.width), model.tables
     tiles, wanted = tiles_of(grid), _needed(region, model, grid)
+    check_number(tiles, has_hyper=tables.has_hyper)
     streams = split(container.head(file), file.payload, len(tiles), salvage=salvage)
     if not salvage:  # a few bytes that claim a huge picture: found out before any of it is decoded
         for tile, stream in zip(tiles, streams, strict=True):

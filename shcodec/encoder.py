@@ -13,7 +13,7 @@ from shcodec.latent import Hyper, Latent
 from shcodec.reports import Report, unheard
 from shcodec.runtime import Model, interpolate
 from shcodec.symbols import Floats, Grid, Indices, Order
-from shcodec.tiles import join, tiles_of
+from shcodec.tiles import check_number, join, tiles_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -85,8 +85,12 @@ def analyse(
         grey: whether the file is to say that the picture is grey.
         chunks: what the file is to hold besides the symbols.
         report: told how many windows are done.
+
+    Raises:
+        LimitError: the picture is larger than the model codes.
     """
     grid = Grid.of(*rgb.shape[:2])
+    check_number(tiles_of(grid), has_hyper=model.tables.has_hyper)
     y, z = model.analyse(rgb, beta_byte, grid, report)
     return Analysis(model, rgb, grid, beta_byte, y, z, grey, chunks)
 

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shcodec.bytestream import Reader, varint
-from shcodec.errors import CorruptFileError
+from shcodec.errors import CorruptFileError, LimitError
 from shcodec.symbols import Grid
 
 SIDE = 32
 """Positions of z, 64 pixels each, on the longest side of a tile: 2048 pixels."""
+MOST_WITHOUT_HYPER = 4
+"""Tiles of a picture whose model has no hyper path: there an empty stream is a valid tile, so bytes bound nothing."""
 _LENGTH_VARINT = 5
 _CHECKSUM_SIZE = 4
 
@@ -71,6 +73,12 @@ def tiles_of(grid: Grid) -> list[Tile]:
         for top, bottom in _parts(grid.hyper_height)
         for left, right in _parts(grid.hyper_width)
     ]  # fmt: skip
+
+
+def check_number(tiles: Sequence[Tile], *, has_hyper: bool) -> None:
+    """Raises LimitError for more tiles than a model without hyper path codes."""
+    if not has_hyper and len(tiles) > MOST_WITHOUT_HYPER:
+        raise LimitError(f"the model codes pictures of at most {MOST_WITHOUT_HYPER} tiles of {64 * SIDE} pixels a side")
 
 
 def _parts(length: int) -> list[tuple[int, int]]:

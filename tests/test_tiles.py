@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_photo
+from conftest import ROOT, make_photo
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shcodec import codec, container, decoder, runtime, tiles
-from shcodec.errors import CorruptFileError, UsageError
+from shcodec.errors import CorruptFileError, LimitError, UsageError
 from shcodec.pictures import psnr
 from shcodec.runtime import Model
 from shcodec.symbols import Grid
@@ -181,3 +181,16 @@ def test_verify_reads_every_tile(small_tiles: None, monkeypatch: pytest.MonkeyPa
     )
     with pytest.raises(CorruptFileError):
         codec.verify(forged)
+
+
+def test_a_model_without_hyper_path_takes_four_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a few bytes may be a valid picture of any size, so that its size is limited instead."""
+    model = Model(ROOT / "models" / "sha")
+    data = codec.encode_array(make_photo(64, 320), 50, model=model)
+    monkeypatch.setattr(tiles, "SIDE", 1)
+    with pytest.raises(LimitError, match="at most 4 tiles"):
+        codec.encode_array(make_photo(64, 320), 50, model=model)
+    with pytest.raises(LimitError, match="at most 4 tiles"):
+        codec.decode_array(data, model=model)
+    four = codec.encode_array(make_photo(128, 128), 50, model=model)
+    assert codec.decode_array(four, model=model).shape == (128, 128, 3)
