@@ -23,7 +23,6 @@ from shcodec.encoder import (
 )
 from shcodec.errors import LimitError, MissingExtraError, UsageError
 from shcodec.reports import Report
-from shcodec.runtime import Model
 
 DEFAULT_EFFORT = 3
 MOST_PIXELS = 4_000_000
@@ -40,13 +39,11 @@ class Effort:
 
     Attributes:
         level: 0 to 9.
-        weighed: whether the choice of an index weighs its bits; if not, the nearest codeword is taken.
         rounds: how often the decoded picture is analysed again.
         steps: of gradient descent after that.
     """
 
     level: int
-    weighed: bool = True
     rounds: int = 0
     steps: int = 0
 
@@ -57,7 +54,7 @@ class Effort:
 
 
 LEVELS = (
-    Effort(0, weighed=False),
+    Effort(0),  # the nearest codeword would take as long, and three times the bits
     Effort(1),
     Effort(2),
     Effort(3),
@@ -85,11 +82,6 @@ def effort_of(level: int | None) -> Effort:
     return LEVELS[level]
 
 
-def rate_weight(effort: Effort, model: Model, step: int) -> float:
-    """Lambda of the index choice at a rate step, in squared steps per bit."""
-    return own_rate_weight(model, step) if effort.weighed else 0.0
-
-
 def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tuple[Analysis, float]:
     """Finds the rate weight that suits a picture, then moves its latent to where the file is better.
 
@@ -112,7 +104,7 @@ def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tup
     if effort.steps and height * width > MOST_PIXELS:
         most = f"at most {MOST_PIXELS / 1e6:g} megapixels"
         raise LimitError(f"effort {effort.level} takes pictures of {most}, not {width}x{height}; effort 6 takes any")
-    weight = rate_weight(effort, analysis.model, step)
+    weight = own_rate_weight(analysis.model, step)
     if not effort.refines:
         return analysis, weight
     price = bit_price(analysis, step)

@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from shcodec.container import Chunk, chunks_size
-from shcodec.effort import Effort, rate_weight, refine
-from shcodec.encoder import Analysis, Coded, Pixels, analyse, code, distortion
+from shcodec.effort import Effort, refine
+from shcodec.encoder import Analysis, Coded, Pixels, analyse, code, distortion, own_rate_weight
 from shcodec.errors import ShcError, UsageError
 from shcodec.reports import Report
 from shcodec.runtime import Model
@@ -212,7 +212,7 @@ def search(
         TargetError: the goal was missed, and `strict`.
     """
     trials = _Trials(model, rgb, goal, effort, grey, chunks)
-    trials.by_step(guess(model, rgb, goal, effort), FIRST_PROBES if effort.refines else PROBES)
+    trials.by_step(guess(model, rgb, goal), FIRST_PROBES if effort.refines else PROBES)
     level, coded = trials.best()
     if effort.refines:
         trials.refined(report, PROBES - trials.probes)
@@ -248,7 +248,7 @@ class _Trials:
             if self.analysis is None or abs(self.analysis.beta_byte - step) > REACH:
                 self.analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks)
                 self.analyses += 1
-            weight = rate_weight(self.effort, self.model, step)
+            weight = own_rate_weight(self.model, step)
             return self._try(self.analysis, step, weight + TRIM * (dial - step))
 
         follow(measure, self.goal, start, self.goal.slope, STEPS, probes)
@@ -333,7 +333,7 @@ def follow(
     return dial
 
 
-def guess(model: Model, rgb: Pixels, goal: Goal, effort: Effort) -> float:
+def guess(model: Model, rgb: Pixels, goal: Goal) -> float:
     """The rate step at which a sample of the picture reaches the goal; for small pictures a constant of the goal."""
     part = sample(rgb)
     if part is None:
@@ -341,7 +341,7 @@ def guess(model: Model, rgb: Pixels, goal: Goal, effort: Effort) -> float:
 
     def measure(dial: float) -> float:
         analysis = analyse(model, part, int(dial))
-        return goal.level(analysis, code(analysis, int(dial), rate_weight(effort, model, int(dial))))
+        return goal.level(analysis, code(analysis, int(dial), own_rate_weight(model, int(dial))))
 
     return follow(measure, goal, goal.start, goal.slope, STEPS, SAMPLE_PROBES)
 
