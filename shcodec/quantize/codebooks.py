@@ -15,14 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from shcodec.nets.config import BandConfig, QuantiserConfig
-from shcodec.quantize.lattice import assign, distances, lattice, refine
+from shcodec.quantize.lattice import NEIGHBOURS, assign, distances, lattice, levels_around, refine
 from shcodec.quantize.lookup import lookup
 from shcodec.symbols import class_spread, vector_counts
 
 Groups = list[tuple[int, Tensor, Tensor]]
 """Vectors by band: its number, element indices (m, d), the class of each vector within the band (m,)."""
-
-NEIGHBOURS = 4  # hot scalars: the soft assignment looks at 4 levels on either side of the nearest
 
 
 @dataclass(frozen=True)
@@ -170,9 +168,7 @@ class ClassCodebooks(nn.Module):
         """Soft values (m, d), hard values (m, d), soft bits (m,), hard bits (m,) of one band."""
         codebook = self.codebooks[band]
         if self.config.bands[band].dim == 1 and len(codebook) > 2 * NEIGHBOURS + 1:
-            middles = (codebook[1:, 0] + codebook[:-1, 0]).detach() / 2
-            centre = torch.bucketize(vectors[:, 0].detach(), middles).clamp(NEIGHBOURS, len(codebook) - 1 - NEIGHBOURS)
-            candidates = centre[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1, device=centre.device)
+            candidates = levels_around(vectors[:, 0].detach(), codebook[:, 0].detach())
             words = lookup(codebook, candidates)  # (m, 9, 1)
             cost = (vectors[:, None] - words).square().sum(2)
             bits = table[rows[:, None], candidates]

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+NEIGHBOURS = 4  # scalars: levels on either side of the nearest that may be chosen
+
 
 def lattice(dim: int, codewords: int) -> Tensor:
     """The `codewords` shortest points of Z (d = 1), A2 (d = 2) or D4 (d = 4), unit cell volume.
@@ -42,7 +44,7 @@ def distances(vectors: Tensor, codebook: Tensor) -> Tensor:
 
 
 def assign(vectors: Tensor, codebook: Tensor, bits: Tensor, rows: Tensor, rate_weight: float) -> Tensor:
-    """Entropy-constrained choice, in chunks: argmin |v - c|^2 + rate_weight * bits.
+    """Entropy-constrained choice, in chunks: argmin |v - c|^2 + rate_weight * bits; of many scalars the nearest few.
 
     Args:
         vectors: (n, d).
@@ -54,11 +56,38 @@ def assign(vectors: Tensor, codebook: Tensor, bits: Tensor, rows: Tensor, rate_w
     Returns:
         (n,) int64.
     """
+    search = _nearest_levels if codebook.shape[1] == 1 and len(codebook) > 2 * NEIGHBOURS + 1 else _every_codeword
     parts = []
     for start in range(0, len(vectors), 32768):
         part = slice(start, start + 32768)
-        parts.append((distances(vectors[part], codebook) + rate_weight * bits[rows[part]]).argmin(1))
+        parts.append(search(vectors[part], codebook, bits, rows[part], rate_weight))
     return torch.cat(parts) if parts else rows.new_zeros(0)
+
+
+def _every_codeword(vectors: Tensor, codebook: Tensor, bits: Tensor, rows: Tensor, rate_weight: float) -> Tensor:
+    return (distances(vectors, codebook) + rate_weight * bits[rows]).argmin(1)
+
+
+def _nearest_levels(vectors: Tensor, codebook: Tensor, bits: Tensor, rows: Tensor, rate_weight: float) -> Tensor:
+    levels, order = codebook[:, 0].sort()
+    candidates = levels_around(vectors[:, 0], levels)
+    cost = (vectors - levels[candidates]).square() + rate_weight * bits[rows[:, None], order[candidates]]
+    return order[candidates.gather(1, cost.argmin(1, keepdim=True))[:, 0]]
+
+
+def levels_around(values: Tensor, levels: Tensor) -> Tensor:
+    """The level nearest to each value and `NEIGHBOURS` on either side of it.
+
+    Args:
+        values: (n,).
+        levels: (L,) in ascending order, more than 2 `NEIGHBOURS`.
+
+    Returns:
+        (n, 2 `NEIGHBOURS` + 1) int64; at the ends the outermost levels.
+    """
+    centre = torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)
+    centre = centre.clamp(NEIGHBOURS, len(levels) - 1 - NEIGHBOURS)
+    return centre[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1, device=centre.device)
 
 
 def refine(

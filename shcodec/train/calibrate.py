@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 FIT_BATCHES = 60  # batches of crops between two phases, at most
 FIT_PIXELS = 32e6  # in them
-FINAL_PICTURES = 300  # pictures for the final tables
 LARGEST = 768  # pixels of a side that are looked at: residuals of all pictures are held at once
 EM_ROUNDS = 12
 
@@ -38,7 +37,7 @@ def calibrate(trainer: Trainer) -> None:
     cheapest row, every row is refitted).
     """
     rng = np.random.default_rng(trainer.config.seed + 77)
-    number = min(FINAL_PICTURES, len(trainer.crops.pictures))
+    number = min(trainer.config.final_pictures, len(trainer.crops.pictures))
     picked = rng.choice(len(trainer.crops.pictures), number, replace=False)
     betas = rng.integers(10, 252, len(picked))
 

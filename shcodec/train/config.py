@@ -55,6 +55,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     rate_weight: float = 0.13  # lambda_n of the index choice, squared steps per bit
+    final_pictures: int = 300  # training pictures whose symbols make the final tables
     seed: int = 1
     without: tuple[str, ...] = ()  # "steps", "refine": parts that stay as they begin, for trials of what they are worth
     compile: bool | str = "auto"  # whether g_a and g_s are compiled; "auto": on CUDA
