@@ -535,7 +535,7 @@ def test_crops_depend_on_seed_and_step_alone() -> None:
     assert not np.array_equal(crops, Crops(source, 1).batch(6, 64, 12)[0])
     assert not np.array_equal(crops, Crops(source, 2).batch(5, 64, 12)[0])
     # one beta from each twelfth of the range
-    assert np.array_equal(np.sort((beta - 14 + 0.99) * 12 // 236), np.arange(12))
+    assert np.array_equal(np.sort((beta * 12 + 11) // 256), np.arange(12))
 
 
 def test_crops_larger_than_the_pictures_are_enlarged() -> None:

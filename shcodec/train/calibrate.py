@@ -39,7 +39,7 @@ def calibrate(trainer: Trainer) -> None:
     rng = np.random.default_rng(trainer.config.seed + 77)
     number = min(trainer.config.final_pictures, len(trainer.crops.pictures))
     picked = rng.choice(len(trainer.crops.pictures), number, replace=False)
-    betas = rng.integers(10, 252, len(picked))
+    betas = rng.integers(0, 256, len(picked))
 
     def samples() -> Iterator[tuple[Tensor, Tensor]]:
         for index, beta in zip(picked, betas, strict=True):

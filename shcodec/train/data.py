@@ -83,10 +83,9 @@ def area_shares(pictures: list[Pixels]) -> npt.NDArray[np.float64]:
 
 
 def beta_bytes(rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
-    """Rates of a batch, stratified over beta 3..3500: (count,)."""
-    low, high = 14, 249
+    """Rates of a batch, stratified over all of them: (count,)."""
     position = (np.arange(count) + rng.random(count)) / count
-    return rng.permutation((low + (high - low + 1) * position).astype(np.int64))
+    return rng.permutation((256 * position).astype(np.int64))
 
 
 class Crops:
@@ -100,7 +99,7 @@ class Crops:
         """Crops and beta bytes of one step.
 
         Crops are flipped, rotated and rescaled by 0.6 to 1.4, one in ten is brightened or darkened, stretched or
-        flattened, one in ten is tinted, one in 25 is grey; the bytes are stratified over beta 3..3500.
+        flattened, one in ten is tinted, one in 25 is grey; the bytes are stratified over all rates.
 
         Returns:
             (count, size, size, 3) uint8 and (count,) int64.
