@@ -1,0 +1,151 @@
+"""``.shcn`` bytes to tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from shcodec.entropy import Decoder
+from shcodec.netpack import planes, trellis
+from shcodec.netpack.file import MAX_WEIGHTS, split
+from shcodec.netpack.layout import Codebook, Entry, Indexed, Machine, Trellis
+from shcodec.netpack.spread import classes
+from shcodec.netpack.tensors import Tensor, from_floats
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+Counts = npt.NDArray[np.int64]
+
+SECTION: Final = 1 << 22
+"""Elements that are sorted and walked together, so that memory is bounded."""
+
+
+def unpack_tensors(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> tuple[list[Tensor], dict[str, str]]:
+    """Return the tensors of a file in their order, and its metadata.
+
+    Args:
+        data: The file.
+        max_weights: The most elements to accept.
+
+    Raises:
+        CorruptFileError: If the bytes are not a valid file.
+        LimitError: If the file has too many elements.
+    """
+    parts = split(data, max_weights=max_weights)
+    directory = parts.directory
+    kept = [entry for entry in directory.entries if entry.coding is None]
+    found = dict(
+        zip(
+            [entry.name for entry in kept],
+            planes.restored(parts.inflated_plain(), [(entry.dtype, entry.nbytes) for entry in kept]),
+            strict=True,
+        )
+    )
+    decoder = Decoder(bytes(parts.symbols))
+    if directory.machine is not None:
+        found.update(_decode_trellis(decoder, directory.machine, directory.walked()))
+    for number, codebook in enumerate(directory.codebooks):
+        for entry, values in _decode_indexed(decoder, codebook, directory.indexed(number)):
+            found[entry.name] = from_floats(values, entry.dtype)
+    decoder.finish()
+    tensors = [Tensor(entry.name, entry.dtype, entry.shape, found[entry.name]) for entry in directory.entries]
+    return tensors, dict(directory.metadata)
+
+
+# -- trellis ---------------------------------------------------------------------------------------
+
+
+def tensor_step(step: float, octaves: int) -> np.float32:
+    """Return the step of a tensor, ``step * 2^(octaves / 8)``, in float32 arithmetic."""
+    root = math.sqrt(math.sqrt(math.sqrt(2.0)))
+    fraction = np.float32(math.prod([root] * (octaves % 8)))
+    return np.float32(np.ldexp(np.float32(step) * fraction, octaves // 8))
+
+
+def table_map(walked: Sequence[tuple[Entry, Trellis]], lookup: Bytes) -> Bytes:
+    """Return the number of the histogram of every element of coded tensors, one after the other."""
+    maps = [lookup[classes(coding.spread, entry.shape)] for entry, coding in walked]
+    return np.concatenate(maps) if maps else np.zeros(0, dtype=np.uint8)
+
+
+def _decode_trellis(
+    decoder: Decoder, machine: Machine, walked: Sequence[tuple[Entry, Trellis]]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each tensor."""
+    tables = table_map(walked, machine.runs.lookup())
+    values = np.empty(tables.size, dtype=np.float32)
+    for start in range(0, tables.size, SECTION):
+        part = tables[start : start + SECTION]
+        section = np.empty(part.size, dtype=np.float32)
+        counts = np.bincount(part, minlength=len(machine.histograms))
+        section[np.argsort(part, kind="stable")] = _decode_section(decoder, machine, counts)
+        values[start : start + SECTION] = section
+    start = 0
+    for entry, coding in walked:
+        own = values[start : start + entry.size]
+        start += entry.size
+        own *= tensor_step(machine.step, coding.octaves)
+        own += np.float32(coding.centre)
+        yield entry.name, from_floats(own, entry.dtype)
+
+
+def _decode_section(decoder: Decoder, machine: Machine, counts: Counts) -> Floats:
+    """Return the elements of a section in steps, sorted by histogram."""
+    n = int(counts.sum())
+    lanes = trellis.lane_count(n)
+    following = trellis.transitions(machine.memory).reshape(-1)
+    k = np.empty(n, dtype=np.int32)
+    odd = np.empty(n, dtype=np.bool_)
+    state = np.zeros(lanes, dtype=np.uint8)
+    for start in range(0, n, lanes):
+        size = min(lanes, n - start)
+        state = state[:size]
+        np.not_equal(state & 1, 0, out=odd[start : start + size])
+        for first, last, number in trellis.segments(counts, start, start + size):
+            histogram = machine.histograms[number]
+            where, out = odd[first:last], k[first:last]
+            ones = int(np.count_nonzero(where))
+            even_table, odd_table = histogram.tables
+            out[~where] = decoder.decode(even_table, where.size - ones)
+            out[where] = decoder.decode(odd_table, ones)
+            out -= histogram.largest
+        state = following[(state << 1) | (k[start : start + size] & 1).astype(np.uint8)]
+    values = np.empty(n, dtype=np.float32)
+    for first, last, number in trellis.segments(counts, 0, n):
+        values[first:last] = codewords(k[first:last], odd[first:last], machine.histograms[number].levels)
+    return values
+
+
+def codewords(k: npt.NDArray[np.int32], odd: npt.NDArray[np.bool_], levels: Floats) -> Floats:
+    """Return the codewords of indices in steps."""
+    multiples = 2 * np.abs(k)
+    multiples -= odd & (k != 0)
+    return np.copysign(levels[multiples], k.astype(np.float32))
+
+
+# -- codebooks -------------------------------------------------------------------------------------
+
+
+def vector_tables(entry: Entry, coding: Indexed, codebook: Codebook) -> Bytes:
+    """Return the number of the histogram of every vector of a tensor; its last vector may be padded."""
+    return codebook.runs.lookup()[classes(coding.spread, entry.shape)[:: codebook.words.shape[1]]]
+
+
+def _decode_indexed(
+    decoder: Decoder, codebook: Codebook, indexed: Sequence[tuple[Entry, Indexed]]
+) -> Iterator[tuple[Entry, Floats]]:
+    """Yield the tensors of a codebook with their elements."""
+    tables = codebook.tables()
+    for entry, coding in indexed:
+        which = vector_tables(entry, coding, codebook)
+        index = np.empty(which.size, dtype=np.int32)
+        counts = np.bincount(which, minlength=len(tables))
+        index[np.argsort(which, kind="stable")] = np.concatenate(
+            [decoder.decode(table, int(count)) for table, count in zip(tables, counts, strict=True)]
+        )
+        values = codebook.words[index].reshape(-1)[: entry.size]
+        yield entry, values * np.float32(coding.scale)
