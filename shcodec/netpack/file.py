@@ -94,9 +94,7 @@ def split(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> Parts:
         LimitError: If it has more than ``max_weights`` elements, or something exceeds what the format allows.
     """
     reader = Reader(data)
-    start = bytes(reader.view[: len(MAGIC)])
-    if not start or not MAGIC.startswith(start):
-        raise CorruptFileError("not an .shcn file" if start else "not an .shcn file: it is empty")
+    check_magic(data[: len(MAGIC)])
     reader.take(len(MAGIC), "the magic number")
     version = reader.byte("the version")
     if version != VERSION:
@@ -128,6 +126,12 @@ def split(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> Parts:
         "checksum": _CHECKSUM_SIZE,
     }
     return Parts(directory, plain, symbols, sizes)
+
+
+def check_magic(start: bytes) -> None:
+    """Raise CorruptFileError unless a file with these first bytes, or fewer of them, may be one of this format."""
+    if not start or not MAGIC.startswith(start):
+        raise CorruptFileError("not an .shcn file" if start else "not an .shcn file: it is empty")
 
 
 def _part(reader: Reader, what: str) -> tuple[memoryview, int]:

@@ -105,6 +105,13 @@ class Histogram:
         shifts = _between(knots(reach), np.concatenate([[0], self.shifts]))
         return ((np.arange(reach + 1) * SHIFT_GRAIN + shifts) / SHIFT_GRAIN).astype(np.float32)
 
+    @functools.cached_property
+    def words(self) -> npt.NDArray[np.float32]:
+        """The codewords of the indices -largest..largest of the even and the odd quantiser, in steps, (2, 2 largest + 1)."""
+        even = self.levels[0::2]
+        odd = np.concatenate([even[:1], self.levels[1::2]])
+        return np.stack([np.concatenate([-half[:0:-1], half]) for half in (even, odd)])
+
 
 def _between(places: Integers, values: Integers) -> Integers:
     """Return values at 0..places[-1] on straight lines between the knots, rounded down."""
@@ -147,7 +154,7 @@ def fit_density(even: Floats, odd: Floats) -> Integers:
     smooth[1:, 1:] = bend.T @ bend
     smooth += 1e-6 * np.eye(size)
     value = _start(even, odd)
-    for _ in range(12):
+    for _ in range(20):
         gradient = -0.02 * (smooth @ value)
         hessian = 0.02 * smooth
         for counts, part in ((even, basis[0]), (odd, basis[1])):
@@ -159,7 +166,10 @@ def fit_density(even: Floats, odd: Floats) -> Integers:
             gradient += part.T @ counts - total * mean
             hessian += total * ((part.T * p) @ part - np.outer(mean, mean))
         hessian += 1e-9 * max(1.0, float(np.trace(hessian))) * np.eye(size)
-        value += np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)
+        move = np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)
+        value += move
+        if float(np.abs(move).max()) < 0.02:  # a quarter of what rounding does
+            break
     return _bounded(np.rint((value - value.max()) * (GRAIN / math.log(2))))
 
 

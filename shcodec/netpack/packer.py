@@ -20,11 +20,10 @@ from shcodec.netpack.file import join
 from shcodec.netpack.histograms import Histogram
 from shcodec.netpack.layout import Codebook, Directory, Entry, Machine
 from shcodec.netpack.plan import PackConfig, Plan, make_plan
-from shcodec.netpack.quantiser import Found, Groups, Quantiser, bits_of, make_groups, make_sections
+from shcodec.netpack.quantiser import Found, Groups, Quantiser, bits_of, codewords, make_groups, make_sections
 from shcodec.netpack.report import PackReport, TensorReport
 from shcodec.netpack.targets import CLOSE_DB, FILL, Target, Trial, meet
 from shcodec.netpack.tensors import Tensor
-from shcodec.netpack.unpacker import codewords
 from shcodec.reports import Report, unheard
 
 Floats = npt.NDArray[np.float32]
@@ -197,7 +196,7 @@ class Packer:
         """Squared error of each quantised tensor."""
 
         def squares(x: Floats, found: Found, span: slice, histogram: Histogram) -> Floats:
-            value = codewords(found.k[span], found.odd[span], histogram.levels) * np.float32(coded.step)
+            value = codewords(found.k[span], found.odd[span], histogram) * np.float32(coded.step)
             return np.square(x[span] - value)
 
         return [e * w**2 for e, w in zip(self._by_tensor(coded, squares), self.plan.weight, strict=True)]

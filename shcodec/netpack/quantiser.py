@@ -14,7 +14,7 @@ from shcodec.netpack import trellis
 from shcodec.netpack.histograms import MAX_INDEX, Histogram, first_guess, fit_density, fit_shifts
 from shcodec.netpack.layout import Runs
 from shcodec.netpack.spread import CLASSES
-from shcodec.netpack.unpacker import SECTION, codewords
+from shcodec.netpack.unpacker import SECTION
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]
@@ -168,7 +168,7 @@ class Quantiser:
             k, odd, histogram = found.k[first:last], found.odd[first:last], histograms[number]
             share = float(np.asarray(totals)[number]) / (last - first)
             bits += share * float(bits_of(k, odd, histogram).sum())
-            value = codewords(k, odd, histogram.levels)
+            value = codewords(k, odd, histogram)
             error += share * step**2 * float(np.square(section.x[first:last] / np.float32(step) - value).sum())
         return histograms, bits, error
 
@@ -229,6 +229,11 @@ def bits_of(k: Indices, odd: npt.NDArray[np.bool_], histogram: Histogram) -> npt
     even_table, odd_table = histogram.tables
     at = k + histogram.largest
     return np.where(odd, odd_table.bits[at], even_table.bits[at])
+
+
+def codewords(k: Indices, odd: npt.NDArray[np.bool_], histogram: Histogram) -> Floats:
+    """Return the codewords of indices of one histogram, in steps."""
+    return histogram.words[odd.astype(np.intp), k + histogram.largest]
 
 
 def make_groups(section: Section, found: Found, histograms: Sequence[Histogram]) -> Groups:

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
 
-SECTION: Final = 1 << 22
+SECTION: Final = 1 << 20
 """Elements that are sorted and walked together, so that memory is bounded."""
 
 
@@ -98,33 +98,28 @@ def _decode_section(decoder: Decoder, machine: Machine, counts: Counts) -> Float
     n = int(counts.sum())
     lanes = trellis.lane_count(n)
     following = trellis.transitions(machine.memory).reshape(-1)
-    k = np.empty(n, dtype=np.int32)
+    symbols = np.empty(n, dtype=np.int32)
     odd = np.empty(n, dtype=np.bool_)
     state = np.zeros(lanes, dtype=np.uint8)
-    for start in range(0, n, lanes):
-        size = min(lanes, n - start)
-        state = state[:size]
-        np.not_equal(state & 1, 0, out=odd[start : start + size])
-        for first, last, number in trellis.segments(counts, start, start + size):
+    for start in range(0, n, max(lanes, 1)):
+        end = min(start + lanes, n)
+        state = state[: end - start]
+        np.not_equal(state & 1, 0, out=odd[start:end])
+        parity = np.empty(end - start, dtype=np.uint8)
+        for first, last, number in trellis.segments(counts, start, end):
             histogram = machine.histograms[number]
-            where, out = odd[first:last], k[first:last]
+            where, out = odd[first:last], symbols[first:last]
             ones = int(np.count_nonzero(where))
             even_table, odd_table = histogram.tables
             out[~where] = decoder.decode(even_table, where.size - ones)
             out[where] = decoder.decode(odd_table, ones)
-            out -= histogram.largest
-        state = following[(state << 1) | (k[start : start + size] & 1).astype(np.uint8)]
+            np.bitwise_and(out + histogram.largest, 1, out=parity[first - start : last - start], casting="unsafe")
+        state = following[(state << 1) | parity]
     values = np.empty(n, dtype=np.float32)
     for first, last, number in trellis.segments(counts, 0, n):
-        values[first:last] = codewords(k[first:last], odd[first:last], machine.histograms[number].levels)
+        words = machine.histograms[number].words
+        values[first:last] = words.reshape(-1)[symbols[first:last] + odd[first:last] * np.int32(words.shape[1])]
     return values
-
-
-def codewords(k: npt.NDArray[np.int32], odd: npt.NDArray[np.bool_], levels: Floats) -> Floats:
-    """Return the codewords of indices in steps."""
-    multiples = 2 * np.abs(k)
-    multiples -= odd & (k != 0)
-    return np.copysign(levels[multiples], k.astype(np.float32))
 
 
 # -- codebooks -------------------------------------------------------------------------------------
