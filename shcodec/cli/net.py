@@ -129,9 +129,7 @@ Examples:
 @click.option("-f", "--force", is_flag=True, help="Overwrite an output that exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def unpack(
-    source: str, target: str | None, max_weights: int | None, force: bool, as_json: bool, quiet: bool
-) -> None:
+def unpack(source: str, target: str | None, max_weights: int | None, force: bool, as_json: bool, quiet: bool) -> None:
     """Decompress an .shcn file to a safetensors file. "-" stands for standard input or output."""
     from shcodec.netpack.api import unpack_safetensors
     from shcodec.netpack.file import MAX_WEIGHTS

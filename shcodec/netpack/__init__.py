@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shcodec.netpack.api import info, pack, pack_report, unpack, unpack_safetensors
-    from shcodec.netpack.training import Compressed, CompressConfig, compress
     from shcodec.netpack.plan import PackConfig
+    from shcodec.netpack.training import CompressConfig, Compressed, compress
 
 __all__ = [
     "CompressConfig",

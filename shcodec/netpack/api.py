@@ -16,7 +16,7 @@ from shcodec.netpack.packer import DEFAULT, pack_tensors
 from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.report import PackReport
 from shcodec.netpack.targets import Target
-from shcodec.netpack.tensors import Tensor, from_array, read_safetensors, to_array, write_safetensors
+from shcodec.netpack.tensors import from_array, read_safetensors, to_array, write_safetensors
 from shcodec.netpack.unpacker import unpack_tensors
 from shcodec.reports import Report, unheard
 

@@ -44,9 +44,7 @@ class Assigned:
                 raise UsageError(f"tensor {name!r} has indices outside its codebook")
 
 
-def encode_assigned(
-    number: int, book: Assigned, entries: Sequence[Entry]
-) -> tuple[dict[str, Entry], Codebook, Groups]:
+def encode_assigned(number: int, book: Assigned, entries: Sequence[Entry]) -> tuple[dict[str, Entry], Codebook, Groups]:
     """Describe a codebook's tensors and code their indices.
 
     Args:

@@ -13,8 +13,9 @@ from shcodec.netpack.histograms import LEAST_DENSITY, MAX_INDEX, Histogram, knot
 from shcodec.netpack.layout import Codebook, Directory, Entry, Indexed, Machine, Runs, Trellis
 from shcodec.netpack.spread import CLASSES, MAX_OFFSET, Spread
 from shcodec.netpack.tensors import DTYPES, FLOATS
-from shcodec.netpack.trellis import POLYNOMIALS
+from shcodec.netpack.trellis import POLYNOMIALS, tensor_step
 
+TINY, HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 MAX_TENSORS: Final = 1 << 20
 MAX_TEXT: Final = 1 << 16
 """Bytes of a name or of a metadata entry's key."""
@@ -69,7 +70,11 @@ def parse_directory(data: bytes) -> Directory:
             raise CorruptFileError(f"tensor {entry.name!r} occurs twice")
         entries[entry.name] = entry
     codings = [entry.coding for entry in entries.values()]
-    machine = _read_machine(reader) if any(isinstance(coding, Trellis) for coding in codings) else None
+    walked = [coding for coding in codings if isinstance(coding, Trellis)]
+    machine = _read_machine(reader) if walked else None
+    for coding in walked:
+        if machine and not TINY <= tensor_step(machine.step, coding.octaves) <= HUGE:
+            raise CorruptFileError("a tensor's step is no normal number")
     number = _count(reader, MAX_CODEBOOKS, "codebooks")
     codebooks = tuple(_read_codebook(reader) for _ in range(number))
     if {coding.codebook for coding in codings if isinstance(coding, Indexed)} != set(range(number)):
@@ -121,7 +126,7 @@ def _write_entry(entry: Entry) -> bytes:
     for size in entry.shape:
         out += varint(size)
     if isinstance(coding, Trellis):
-        out += struct.pack("<bf", coding.octaves, coding.centre) + _write_spread(coding.spread)
+        out += struct.pack("<hf", coding.octaves, coding.centre) + _write_spread(coding.spread)
     elif isinstance(coding, Indexed):
         out += varint(coding.codebook) + struct.pack("<f", coding.scale) + _write_spread(coding.spread)
     return bytes(out)
@@ -142,8 +147,7 @@ def _read_entry(reader: Reader) -> Entry:
     if kind != _PLAIN and (DTYPES[dtype] not in FLOATS or 0 in shape):
         raise CorruptFileError(f"{what} is coded, but has no numbers to be coded")
     if kind == _TRELLIS:
-        octaves = reader.byte(what)
-        octaves -= (octaves & 0x80) << 1
+        octaves = int.from_bytes(reader.take(2, what), "little", signed=True)
         coding = Trellis(octaves, _read_float(reader, f"the centre of {what}"), _read_spread(reader, shape, what))
     elif kind == _INDEXED:
         number = reader.varint(_COUNT, f"the codebook of {what}")
@@ -186,7 +190,7 @@ def _write_machine(machine: Machine) -> bytes:
 
 def _read_machine(reader: Reader) -> Machine:
     step = _read_float(reader, "the step")
-    if step < np.finfo(np.float32).tiny:
+    if step < TINY:
         raise CorruptFileError("the step is not positive")
     memory = reader.byte("the number of states")
     if memory >= len(POLYNOMIALS):

@@ -1,7 +1,7 @@
 """The ``.shcn`` file, version 1: directory, lossless bytes and symbols of tensors as one byte string.
 
-``FORMAT.md`` of this package describes every byte. All input is treated as hostile: sizes are checked before anything of
-that size is made, and what is not canonical is rejected; only how the parts are deflated is left to the writer.
+``FORMAT.md`` of this package describes every byte. All input is treated as hostile: sizes are checked before anything
+of that size is made, and what is not canonical is rejected; only how the parts are deflated is left to the writer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_WEIGHTS: Final = 1 << 28
 """Elements that a reader accepts unless told otherwise: 1 GiB as float32."""
 MAX_DIRECTORY: Final = 64 << 20
 PER_BYTE: Final = 512
-"""Coded elements that a byte of symbols may stand for, beyond the first `FREE`: a small file never becomes gigabytes."""
+"""Coded elements that a byte of symbols may stand for, beyond the first `FREE`: no small file becomes gigabytes."""
 FREE: Final = 1 << 16
 _CHECKSUM_SIZE: Final = 4
 _PART = 6  # the most bytes of a part's length

@@ -47,11 +47,12 @@ def _mantissas() -> Integers:
 
 def powers(sixtyfourths: Integers) -> Integers:
     """Return about 2^(30 + x/64), rounded down, for integers x <= 0; it ends in 0."""
-    return _mantissas()[sixtyfourths & (_FINE - 1)] >> np.minimum(-(sixtyfourths >> 6), 62)
+    found: Integers = _mantissas()[sixtyfourths & (_FINE - 1)] >> np.minimum(-(sixtyfourths >> 6), 62)
+    return found
 
 
 def frequencies(weights: Integers) -> npt.NDArray[np.uint32]:
-    """Return the frequencies of a `Table`: 1 + floor(w (2^24 - K) / sum w), and what is left goes to the first largest.
+    """Return the frequencies of a `Table`: 1 + floor(w (2^24 - K) / sum w); what is left goes to the first largest.
 
     Args:
         weights: Integers from 0 to 2^31, shape ``(K,)``; at least one is not 0.
@@ -107,7 +108,7 @@ class Histogram:
 
     @functools.cached_property
     def words(self) -> npt.NDArray[np.float32]:
-        """The codewords of the indices -largest..largest of the even and the odd quantiser, in steps, (2, 2 largest + 1)."""
+        """The codewords of the indices -largest..largest of the even and the odd quantiser, in steps, two rows."""
         even = self.levels[0::2]
         odd = np.concatenate([even[:1], self.levels[1::2]])
         return np.stack([np.concatenate([-half[:0:-1], half]) for half in (even, odd)])
@@ -118,7 +119,8 @@ def _between(places: Integers, values: Integers) -> Integers:
     m = np.arange(int(places[-1]) + 1, dtype=np.int64)
     left = np.minimum(np.searchsorted(places, m, side="right") - 1, places.size - 2)
     low, high = places[left], places[left + 1]
-    return (values[left] * (high - m) + values[left + 1] * (m - low)) // (high - low)
+    found: Integers = (values[left] * (high - m) + values[left + 1] * (m - low)) // (high - low)
+    return found
 
 
 def _table(fine: Integers) -> Table:
@@ -183,8 +185,8 @@ def fit_shifts(counts: Floats, excess: Floats) -> Integers:
     basis = _hats(counts.size - 1)[:, 1:]
     # The ridge keeps codewords that hardly occur where they are.
     normal = (basis.T * counts) @ basis + 20.0 * np.eye(basis.shape[1])
-    found = np.linalg.solve(normal, basis.T @ excess)
-    return np.clip(np.rint(found * SHIFT_GRAIN), -127, 127).astype(np.int64)
+    shifts: Floats = np.rint(np.linalg.solve(normal, basis.T @ excess) * SHIFT_GRAIN)
+    return np.clip(shifts, -127, 127).astype(np.int64)
 
 
 def _bounded(density: Floats) -> Integers:

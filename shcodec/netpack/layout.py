@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from shcodec.entropy import Table
 from shcodec.netpack.histograms import Histogram, frequencies, powers
 from shcodec.netpack.spread import CLASSES, Spread
 from shcodec.netpack.tensors import SIZES
-from shcodec.entropy import Table
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Trellis:
     """The coding of a tensor whose elements are multiples of a step.
 
     Attributes:
-        octaves: Eighths of an octave, -128..127, by which the tensor's step is larger than the file's.
+        octaves: Eighths of an octave, in 16 bits, by which the tensor's step is larger than the file's.
         centre: What is subtracted from its elements; a float32.
         spread: How its elements are sorted into classes.
     """

@@ -28,6 +28,7 @@ from shcodec.reports import Report, unheard
 
 Floats = npt.NDArray[np.float32]
 
+_DB_PER_BIT: Final = 6.02
 DEFAULT: Final = Target(bits=4.0)
 
 
@@ -160,14 +161,17 @@ class Packer:
             return ratio_db(energy, error) if target.sqnr else bits / 8 + self.plain_size
 
         limit = target.sqnr or self.limit(target)
+        x = self.plan.x
+        octaves = target.sqnr / _DB_PER_BIT if target.sqnr else 8 * limit / x.size
         found = meet(
             guess,
             attempt,
             limit=limit,
             slack=CLOSE_DB if target.sqnr else (1 - FILL) * limit,
             exceeding=bool(target.sqnr),
-            coarsest=float(np.float32(self.quantiser.peaks.max())),
-            finest=float(np.float32(self.quantiser.finest)),
+            ends=(self.quantiser.finest, float(self.quantiser.peaks.max())),
+            start=2.0 ** (1 - min(octaves, 16.0)) * float(np.std(x, dtype=np.float64)),
+            slope=-_DB_PER_BIT if target.sqnr else -x.size / 8,
         )
         if not target.sqnr and found.cost > limit:
             raise LimitError(f"the tensors take {int(found.cost)} bytes at least, more than the {int(limit)} wanted")
@@ -209,9 +213,7 @@ class Packer:
 
         return self._by_tensor(coded, bits)
 
-    def _by_tensor(
-        self, coded: Coded, measure: Callable[[Floats, Found, slice, Histogram], Floats]
-    ) -> list[float]:
+    def _by_tensor(self, coded: Coded, measure: Callable[[Floats, Found, slice, Histogram], Floats]) -> list[float]:
         """Sums of something that is measured of elements sorted by histogram, by quantised tensor."""
         every = []
         for section, found in zip(self.quantiser.sections, coded.found, strict=True):

@@ -17,13 +17,14 @@ from shcodec.netpack.layout import Entry, Runs, Trellis
 from shcodec.netpack.quantiser import make_runs
 from shcodec.netpack.spread import CLASSES, Spread, classes, measure
 from shcodec.netpack.tensors import FLOATS, Tensor, to_floats
-from shcodec.netpack.unpacker import table_map, tensor_step
+from shcodec.netpack.trellis import tensor_step
+from shcodec.netpack.unpacker import table_map
 
 Floats = npt.NDArray[np.float32]
 
 WEIGHTINGS: Final = ("mse", "relative")
 _HEADROOM: Final = 24  # classes above that of a tensor's mean spread, for its rows of large spread
-_SMALLEST: Final = 2.0**-90  # spread below which a tensor is not quantised: steps must be normal float32 numbers
+_SMALLEST: Final = 2.0**-80  # spread below which a tensor is not quantised: steps must be normal float32 numbers
 
 
 @dataclass(frozen=True)
@@ -163,4 +164,4 @@ def _octaves(values: dict[str, Floats], weighting: str) -> dict[str, int]:
     levels = {name: math.log2(_deviation(own)) for name, own in values.items()}
     sizes = {name: own.size for name, own in values.items()}
     mean = sum(levels[name] * sizes[name] for name in values) / sum(sizes.values())
-    return {name: min(max(round(8 * (level - mean)), -128), 127) for name, level in levels.items()}
+    return {name: round(8 * (level - mean)) for name, level in levels.items()}

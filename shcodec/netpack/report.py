@@ -37,7 +37,8 @@ class PackReport:
         weights: Elements of all tensors.
         quantised: Elements of those that are not kept as they are.
         bits: Mean bits of a quantised element, with all of the file but the kept tensors; None without any.
-        sqnr: Energy of the elements that a trellis codes over that of their error, in dB; None without any.
+        sqnr: Energy of the elements that a trellis codes over that of their error, in dB, before these are rounded to
+            their dtypes; None without any.
         missed: How the file misses what was wanted; "" if it does not.
         tensors: Each of them.
     """

@@ -16,7 +16,10 @@ FILL: Final = 0.97
 CLOSE_DB: Final = 0.05
 _AIM: Final = 0.995  # of a size: what the sample says is not quite what comes
 _TRIES: Final = 6
-_SPAN: Final = 60  # halvings of the step, at most, between the coarsest and the finest
+_GUESSES: Final = 16
+_CLOSE: Final = 2e-3  # how near a guess must come, relative to what is wanted
+_FINEST_MOVE: Final = 1e-5  # octaves of the step
+_FARTHEST_MOVE: Final = 4.0
 
 Result = TypeVar("Result")
 
@@ -66,13 +69,13 @@ def meet(
     limit: float,
     slack: float,
     exceeding: bool,
-    coarsest: float,
-    finest: float,
+    ends: tuple[float, float],
+    start: float,
+    slope: float,
 ) -> Trial[Result]:
     """Find the largest step whose cost is at most the limit, or that comes closest to it.
 
-    Both functions fall as the step grows. The quick guess leads to a step, a full attempt tells by how much the guess
-    was wrong there, and so on until one is good enough.
+    Both functions fall as the step grows. The quick guess leads to the first step; attempts correct it.
 
     Args:
         guess: The cost to expect of a step.
@@ -80,47 +83,68 @@ def meet(
         limit: The cost that is wanted.
         slack: How far below the limit is good enough.
         exceeding: Whether costs up to ``slack`` above the limit are good, too.
-        coarsest: The largest step that makes sense.
-        finest: The smallest step that can be coded.
+        ends: The finest and the coarsest step that can be tried.
+        start: A first step.
+        slope: By how much the cost changes with an octave of the step, where that is small; negative.
 
     Returns:
         The best trial: one within the limit if any attempt was, otherwise the cheapest.
     """
     aim = limit if exceeding else limit - slack * (1 - _AIM) / (1 - FILL)
-    wrong = 0.0
+    low, high = (math.log2(end) for end in ends)
+    x, slope = _solve(guess, aim, low, high, math.log2(start), slope)
     trials: list[Trial[Result]] = []
     for _ in range(_TRIES):
-        step = float(np.float32(_solve(guess, aim - wrong, coarsest, finest)))
-        if any(math.isclose(step, trial.step, rel_tol=1e-5) for trial in trials):
-            break
-        trial = attempt(step)
+        trial = attempt(float(np.float32(2.0**x)))
         trials.append(trial)
         if limit - slack <= trial.cost <= limit + (slack if exceeding else 0.0):
             return trial
-        wrong = trial.cost - guess(step)
+        if trial.cost > aim:
+            low = max(low, x)
+        else:
+            high = min(high, x)
+        if len(trials) > 1:
+            slope = _secant(trials[-2], trial, slope)
+        moved = min(max(x + (aim - trial.cost) / slope, low), high)
+        if abs(moved - x) < _FINEST_MOVE:
+            break
+        x = moved
     if exceeding:
         return min(trials, key=lambda trial: abs(trial.cost - limit))
     within = [trial for trial in trials if trial.cost <= limit]
     return max(within, key=lambda trial: trial.cost) if within else min(trials, key=lambda trial: trial.cost)
 
 
-def _solve(cost: Callable[[float], float], wanted: float, coarsest: float, finest: float) -> float:
-    """Return the step with a cost, by false position in the logarithm with bisection as its guard."""
-    low, high = math.log2(finest), math.log2(coarsest)
-    at_low, at_high = cost(finest), cost(coarsest)
-    if at_low <= wanted:
-        return finest
-    if at_high >= wanted:
-        return coarsest
-    for turn in range(_SPAN):
-        middle = (low + high) / 2
-        if turn % 3 != 2:
-            middle = low + (high - low) * min(max((at_low - wanted) / (at_low - at_high), 0.02), 0.98)
-        found = cost(2.0**middle)
-        if abs(found - wanted) <= 5e-4 * abs(wanted) or high - low < 1e-4:
-            return 2.0**middle
+def _secant(one: Trial[Result], other: Trial[Result], slope: float) -> float:
+    """Return the slope between two trials, or the one that was assumed where they say nothing of it."""
+    width = math.log2(other.step) - math.log2(one.step)
+    found = (other.cost - one.cost) / width if width else 0.0
+    return found if found < 0.05 * slope else slope
+
+
+def _solve(
+    cost: Callable[[float], float], wanted: float, low: float, high: float, x: float, slope: float
+) -> tuple[float, float]:
+    """Return the logarithm of the step with a cost, and the slope there: secants, and bisection as their guard."""
+    x = min(max(x, low), high)
+    last: tuple[float, float] | None = None
+    steepest = slope
+    for _ in range(_GUESSES):
+        found = cost(2.0**x)
+        if last is not None and abs(x - last[0]) > _FINEST_MOVE:
+            between = (found - last[1]) / (x - last[0])
+            slope = between if 2 * steepest < between < 0.02 * steepest else slope
+        if abs(found - wanted) <= _CLOSE * abs(wanted):
+            break
         if found > wanted:
-            low, at_low = middle, found
+            low = max(low, x)
         else:
-            high, at_high = middle, found
-    return 2.0 ** ((low + high) / 2)
+            high = min(high, x)
+        last = x, found
+        moved = x + min(max((wanted - found) / slope, -_FARTHEST_MOVE), _FARTHEST_MOVE)
+        if not low < moved < high:  # beyond a step that is known to be too fine or too coarse, or at an end
+            moved = (low + high) / 2 if high - low < _FARTHEST_MOVE else min(max(moved, low), high)
+        if abs(moved - x) < _FINEST_MOVE:
+            break
+        x = moved
+    return x, slope

@@ -88,7 +88,7 @@ def to_array(tensor: Tensor) -> npt.NDArray[Any]:
 
 
 def to_floats(tensor: Tensor) -> Floats:
-    """Return the elements of a float tensor as float32, shape ``(size,)``; what float32 cannot hold becomes infinite."""
+    """Return the elements of a float tensor as float32, shape ``(size,)``; what is too large becomes infinite."""
     if tensor.dtype == "BF16":
         high = np.frombuffer(tensor.data, "<u2").astype(np.uint32)
         return (high << 16).view(np.float32)
@@ -97,15 +97,15 @@ def to_floats(tensor: Tensor) -> Floats:
 
 
 def from_floats(values: Floats, dtype: str) -> bytes:
-    """Return float32 values as bytes of a dtype, rounded to nearest even; what is too large becomes the largest number."""
+    """Return float32 values as bytes of a dtype, rounded to nearest even; none becomes infinite."""
     if dtype == "BF16":
         bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
         rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
         # A finite number must not round to infinity.
-        return np.where((rounded & 0x7FFF) == 0x7F80, rounded - 1, rounded).astype("<u2").tobytes()
+        return bytes(np.where((rounded & 0x7FFF) == 0x7F80, rounded - 1, rounded).astype("<u2").tobytes())
     if dtype == "F16":
         values = np.clip(values, np.float32(-65504.0), np.float32(65504.0))
-    return values.astype(_NUMPY[dtype]).tobytes()
+    return bytes(values.astype(_NUMPY[dtype]).tobytes())
 
 
 def read_safetensors(data: bytes) -> tuple[list[Tensor], dict[str, str]]:

@@ -13,6 +13,7 @@ from state 0: element ``t * lanes + l`` is step t of lane l.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,6 +43,14 @@ def transitions(memory: int) -> Bytes:
     if memory == 0:
         return np.zeros((1, 2), dtype=np.uint8)
     return ((state >> 1) ^ ((state & 1) * (h0 >> 1)) ^ (parity * (h1 >> 1))).astype(np.uint8)
+
+
+def tensor_step(step: float, octaves: int) -> np.float32:
+    """Return the step of a tensor, ``step * 2^(octaves / 8)``, in float32 arithmetic; infinite where that overflows."""
+    root = math.sqrt(math.sqrt(math.sqrt(2.0)))
+    fraction = np.float32(math.prod([root] * (octaves % 8)))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.float32(np.ldexp(np.float32(step) * fraction, octaves // 8))
 
 
 def lane_count(n: int) -> int:
@@ -110,10 +119,7 @@ def search(x: Floats, table: Bytes, costs: Costs, memory: int, threads: int = 1)
     def treat(start: int) -> None:
         part = slice(start, start + _BLOCK)
         size, cost = candidates(grid[:, part], which[:, part], costs)
-        if memory == 0:
-            pick = np.argmin(cost[:2], axis=0)[None]
-        else:
-            pick = _viterbi(cost, memory)[None]
+        pick = np.argmin(cost[:2], axis=0)[None] if memory == 0 else _viterbi(cost, memory)[None]
         m = np.take_along_axis(size, pick, axis=0)[0]
         out[:, part] = np.where(grid[:, part] < 0, -((m + 1) >> 1), (m + 1) >> 1)
 
@@ -145,9 +151,13 @@ def candidates(x: Floats, table: Bytes, costs: Costs) -> tuple[Indices, Floats]:
         # Beyond the largest multiple of a histogram there is nothing to choose.
         high = np.where(high > last, low, high)
         at = first + low
-        below = np.square(size - costs.level[at]) + (np.where(low > 0, costs.rate[at], zero) if row == 2 else costs.rate[at])
+        below = np.square(size - costs.level[at]) + (
+            np.where(low > 0, costs.rate[at], zero) if row == 2 else costs.rate[at]
+        )
         at = first + high
-        above = np.square(size - costs.level[at]) + (np.where(high > 0, costs.rate[at], zero) if row == 2 else costs.rate[at])
+        above = np.square(size - costs.level[at]) + (
+            np.where(high > 0, costs.rate[at], zero) if row == 2 else costs.rate[at]
+        )
         found[row] = np.where(above < below, high, low)
         price[row] = np.minimum(above, below)
     return found, price

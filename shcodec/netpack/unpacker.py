@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -46,24 +45,18 @@ def unpack_tensors(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> tuple[list
         )
     )
     decoder = Decoder(bytes(parts.symbols))
-    if directory.machine is not None:
-        found.update(_decode_trellis(decoder, directory.machine, directory.walked()))
-    for number, codebook in enumerate(directory.codebooks):
-        for entry, values in _decode_indexed(decoder, codebook, directory.indexed(number)):
-            found[entry.name] = from_floats(values, entry.dtype)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # a forged file's numbers may be any
+        if directory.machine is not None:
+            found.update(_decode_trellis(decoder, directory.machine, directory.walked()))
+        for number, codebook in enumerate(directory.codebooks):
+            for entry, values in _decode_indexed(decoder, codebook, directory.indexed(number)):
+                found[entry.name] = from_floats(values, entry.dtype)
     decoder.finish()
     tensors = [Tensor(entry.name, entry.dtype, entry.shape, found[entry.name]) for entry in directory.entries]
     return tensors, dict(directory.metadata)
 
 
 # -- trellis ---------------------------------------------------------------------------------------
-
-
-def tensor_step(step: float, octaves: int) -> np.float32:
-    """Return the step of a tensor, ``step * 2^(octaves / 8)``, in float32 arithmetic."""
-    root = math.sqrt(math.sqrt(math.sqrt(2.0)))
-    fraction = np.float32(math.prod([root] * (octaves % 8)))
-    return np.float32(np.ldexp(np.float32(step) * fraction, octaves // 8))
 
 
 def table_map(walked: Sequence[tuple[Entry, Trellis]], lookup: Bytes) -> Bytes:
@@ -88,7 +81,7 @@ def _decode_trellis(
     for entry, coding in walked:
         own = values[start : start + entry.size]
         start += entry.size
-        own *= tensor_step(machine.step, coding.octaves)
+        own *= trellis.tensor_step(machine.step, coding.octaves)
         own += np.float32(coding.centre)
         yield entry.name, from_floats(own, entry.dtype)
 
