@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from shcodec.errors import UsageError
@@ -40,7 +41,7 @@ class Annealing:
         """Return sigma of a step, 0..steps-1, given that of the step before."""
         if self.rule == "gap":
             return sigma
-        return self.start * (self.end / self.start) ** (step / max(steps - 1, 1))
+        return self.start * math.pow(self.end / self.start, step / max(steps - 1, 1))
 
     def is_measured(self, step: int) -> bool:
         """Whether the gap is to be measured after a step."""

@@ -52,7 +52,7 @@ def powers(sixtyfourths: Integers) -> Integers:
 
 
 def frequencies(weights: Integers) -> npt.NDArray[np.uint32]:
-    """Return the frequencies of a `Table`: 1 + floor(w (2^24 - K) / sum w); what is left goes to the first largest.
+    """Return the frequencies of a `Table`: 1 + floor(w (2^24 - K) / sum w), the rest to the first largest.
 
     Args:
         weights: Integers from 0 to 2^31, shape ``(K,)``; at least one is not 0.
@@ -64,7 +64,7 @@ def frequencies(weights: Integers) -> npt.NDArray[np.uint32]:
 
 @functools.cache
 def knots(reach: int) -> Integers:
-    """Return the places of the knots for multiples 0..reach: 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, ... and `reach` itself."""
+    """Return the places of the knots for multiples 0..reach: 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, ... and `reach`."""
     places = [0, 1, 2, 3]
     while places[-1] < reach:
         places.append(places[-2] * 2)

@@ -15,7 +15,7 @@ from shcodec.netpack import planes
 from shcodec.netpack.directory import MAX_AXES
 from shcodec.netpack.layout import Entry, Runs, Trellis
 from shcodec.netpack.quantiser import make_runs
-from shcodec.netpack.spread import CLASSES, Spread, classes, measure
+from shcodec.netpack.spread import CLASSES, PER_OCTAVE, Spread, classes, level, measure
 from shcodec.netpack.tensors import FLOATS, Tensor, to_floats
 from shcodec.netpack.trellis import tensor_step
 from shcodec.netpack.unpacker import table_map
@@ -40,6 +40,7 @@ class PackConfig:
         smallest: Tensors with fewer elements are kept so, and those with a single axis up to `longest` elements.
         longest: See `smallest`.
         threads: Threads of the search.
+        axes: Whether rows and columns of different spread get classes of their own, or only tensors.
     """
 
     states: int = 64
@@ -48,6 +49,7 @@ class PackConfig:
     smallest: int = 256
     longest: int = 65536
     threads: int = 1
+    axes: bool = True
 
     def __post_init__(self) -> None:
         """Raises UsageError for what makes no sense."""
@@ -110,6 +112,8 @@ def make_plan(tensors: Sequence[Tensor], config: PackConfig, coded: frozenset[st
         own -= centre
         own /= tensor_step(1.0, octaves[name])
         spread, axes = measure(own.reshape(shapes[name]))
+        if not config.axes:
+            spread, axes = PER_OCTAVE * level(own), (None,) * len(axes)
         found[name] = spread, Trellis(octaves[name], float(centre), Spread(0, axes))
         scaled.append(own)
     top = max((spread for spread, _ in found.values()), default=0.0)
@@ -164,4 +168,4 @@ def _octaves(values: dict[str, Floats], weighting: str) -> dict[str, int]:
     levels = {name: math.log2(_deviation(own)) for name, own in values.items()}
     sizes = {name: own.size for name, own in values.items()}
     mean = sum(levels[name] * sizes[name] for name in values) / sum(sizes.values())
-    return {name: round(8 * (level - mean)) for name, level in levels.items()}
+    return {name: round(8 * (own - mean)) for name, own in levels.items()}

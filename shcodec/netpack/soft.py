@@ -57,7 +57,7 @@ class SoftCodebook:
         device = tensors[0].device
         self.shapes = [tuple(tensor.shape) for tensor in tensors]
         self.counts = [-(-tensor.numel() // config.dim) for tensor in tensors]
-        self.scales = [max(float(tensor.detach().std()), 1e-12) for tensor in tensors]
+        self.scales = [float(np.float32(max(float(tensor.detach().std()), 1e-12))) for tensor in tensors]
         start = lattice(config.dim, config.number).to(device) * config.spacing
         self.words = nn.Parameter(start)
         rows = torch.repeat_interleave(torch.arange(len(tensors)), torch.tensor(self.counts))
@@ -80,7 +80,7 @@ class SoftCodebook:
     def _split(self, vectors: Tensor) -> list[Tensor]:
         """Undo `_vectors`."""
         values = []
-        for part, shape, scale in zip(vectors.split(self.counts), self.shapes, self.scales, strict=True):
+        for part, shape, scale in zip(torch.split(vectors, self.counts), self.shapes, self.scales, strict=True):
             size = int(np.prod(shape))
             values.append((part.flatten()[:size] * scale).view(shape))
         return values
@@ -114,10 +114,8 @@ class SoftCodebook:
         vectors = self._vectors(tensors)
         candidates, cost, bits = self._costs(vectors)
         phi = torch.softmax(-sigma * cost, 1)
-        if self.config.dim == 1:
-            value = (phi * self.words[:, 0][candidates]).sum(1, keepdim=True)
-        else:
-            value = phi @ self.words
+        scalar = self.config.dim == 1
+        value = (phi * self.words[:, 0][candidates]).sum(1, keepdim=True) if scalar else phi @ self.words
         self._count(candidates, phi.detach())
         return self._split(value), (phi * bits).sum() / self._weights
 
@@ -169,7 +167,7 @@ class SoftCodebook:
         """Return the codeword of each vector of each tensor after `fix`."""
         if self.index is None:
             raise UsageError("the assignments are not fixed yet")
-        return [part.cpu().numpy().astype(np.int32) for part in self.index.split(self.counts)]
+        return [part.cpu().numpy().astype(np.int32) for part in torch.split(self.index, self.counts)]
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold."""

@@ -9,9 +9,10 @@ were evaluated.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,8 +56,8 @@ class CompressConfig:
     hard_steps: int = 500
     lr: float = 1e-3
     words_lr: float = 1e-3
-    words: WordConfig = WordConfig()
-    annealing: Annealing = Annealing()
+    words: WordConfig = field(default_factory=WordConfig)
+    annealing: Annealing = field(default_factory=Annealing)
     smallest: int = 256
     fine_bits: int = 8
     save_every: int = 200
@@ -104,7 +105,7 @@ def compress(
         beta: What a bit per weight costs in units of the task's loss.
         config: How.
         accuracy: Is given the module in evaluation mode, with its final weights.
-        checkpoint: A file that is written now and then, and from which an interrupted run goes on, with the first batch.
+        checkpoint: A file that is written now and then; an interrupted run goes on from it, with the first batch.
         report: Is told of the steps.
 
     Raises:
@@ -145,6 +146,7 @@ class _Places:
         for key, places in self.places.items():
             for module, name in places:
                 module._parameters.pop(name, None)
+                # A plain attribute, which a module's forward finds under the parameter's name.
                 setattr(module, name, values[key])
 
     def uninstall(self) -> None:
@@ -201,16 +203,16 @@ class _Run:
         length = self.config.soft_steps if soft else self.config.hard_steps
         at = self.step if soft else self.step - self.config.soft_steps
         for group, peak in zip(self.optimiser.param_groups, (self.config.lr, self.config.words_lr), strict=True):
-            group["lr"] = peak * 0.5 * (1 + np.cos(np.pi * at / length))
+            group["lr"] = peak * 0.5 * (1 + math.cos(math.pi * at / length))
         masters = list(self.places.parameters.values())
         if soft:
             self.sigma = self.annealing.after(self.sigma, at, length)
             values, bits = self.codebook.soft(masters, self.sigma)
         else:
-            values, bits = self.codebook.hard(), self.codebook.fixed_bits
+            values, bits = self.codebook.hard(), torch.tensor(self.codebook.fixed_bits)
         self.places.install(dict(zip(self.places.parameters, values, strict=True)))
         task = loss_fn(self.model, batch)
-        loss = task + self.beta * bits
+        loss = task + self.beta * bits.to(task.device)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -248,10 +250,10 @@ class _Run:
         for parameter, value in zip(self.places.parameters.values(), values, strict=True):
             parameter.copy_(value)
         tensors = []
-        by_storage = self._aliases()
+        aliases = self._aliases()
         for name, tensor in self.model.state_dict().items():
             named = _named(name, tensor)
-            if name not in by_storage and named.dtype in planes.MANTISSA:
+            if name not in aliases and named.dtype in planes.MANTISSA:
                 kept = planes.rounded(named.data, named.dtype, self.config.fine_bits)
                 named = Named(named.name, named.dtype, named.shape, kept)
                 tensor.copy_(_as_torch(named))
@@ -260,8 +262,8 @@ class _Run:
         indices = self.codebook.indices()
         assigned = Assigned(
             words=self.codebook.words.detach().cpu().numpy().astype(np.float32),
-            indices={name: indices[key] for name, key in by_storage.items()},
-            scales={name: self.codebook.scales[key] for name, key in by_storage.items()},
+            indices={name: indices[key] for name, key in aliases.items()},
+            scales={name: self.codebook.scales[key] for name, key in aliases.items()},
         )
         # What is not assigned has been rounded above, and is kept.
         config = PackConfig(fine_bits=52, smallest=1 << 62)
