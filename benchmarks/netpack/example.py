@@ -10,7 +10,7 @@ from shcodec import netpack
 
 torch.manual_seed(0)
 pictures, labels = torch.rand(512, 64), torch.randint(0, 10, (512,))
-batches = list(zip(pictures.split(64), labels.split(64), strict=True))
+batches = list(zip(torch.split(pictures, 64), torch.split(labels, 64), strict=True))
 model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
