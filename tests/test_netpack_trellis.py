@@ -82,7 +82,7 @@ def test_more_states_are_better() -> None:
 
 
 def test_segments_cover_their_range() -> None:
-    counts = np.array([3, 0, 5, 2])
+    counts = trellis.ends_of(np.array([3, 0, 5, 2]))
     assert list(trellis.segments(counts, 0, 10)) == [(0, 3, 0), (3, 8, 2), (8, 10, 3)]
     assert list(trellis.segments(counts, 2, 4)) == [(2, 3, 0), (3, 4, 2)]
     assert list(trellis.segments(counts, 4, 4)) == []

@@ -218,7 +218,7 @@ class Packer:
         every = []
         for section, found in zip(self.quantiser.sections, coded.found, strict=True):
             own = np.empty(section.x.size, dtype=np.float32)
-            for first, last, number in trellis.segments(section.counts, 0, own.size):
+            for first, last, number in trellis.segments(section.ends, 0, own.size):
                 span = slice(first, last)
                 own[section.order[span]] = measure(section.x, found, span, coded.histograms[number])
             every.append(own)

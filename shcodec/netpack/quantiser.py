@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -43,6 +44,11 @@ class Section:
     x: Floats
     order: npt.NDArray[np.intp]
     counts: Counts
+
+    @functools.cached_property
+    def ends(self) -> list[int]:
+        """Where each histogram's elements end."""
+        return trellis.ends_of(self.counts)
 
     def tables(self) -> Bytes:
         """Return the number of the histogram of each element."""
@@ -111,8 +117,7 @@ def sample(sections: Sequence[Section]) -> Section:
 
 
 def _span(section: Section, number: int) -> slice:
-    end = int(section.counts[: number + 1].sum())
-    return slice(end - int(section.counts[number]), end)
+    return slice(section.ends[number - 1] if number else 0, section.ends[number])
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Quantiser:
         """Return the quantiser of sections, at least one."""
         peaks = np.zeros(sections[0].counts.size)
         for section in sections:
-            for first, last, number in trellis.segments(section.counts, 0, section.x.size):
+            for first, last, number in trellis.segments(section.ends, 0, section.x.size):
                 peaks[number] = max(peaks[number], float(np.abs(section.x[first:last]).max()))
         return cls(sections, memory, threads, peaks, sample(sections))
 
@@ -164,7 +169,7 @@ class Quantiser:
             histograms = refit([section], [found], step, histograms)
         totals = sum(section.counts for section in self.sections)
         bits = error = 0.0
-        for first, last, number in trellis.segments(section.counts, 0, section.x.size):
+        for first, last, number in trellis.segments(section.ends, 0, section.x.size):
             k, odd, histogram = found.k[first:last], found.odd[first:last], histograms[number]
             share = float(np.asarray(totals)[number]) / (last - first)
             bits += share * float(bits_of(k, odd, histogram).sum())
@@ -242,7 +247,7 @@ def make_groups(section: Section, found: Found, histograms: Sequence[Histogram])
     n = found.k.size
     lanes = trellis.lane_count(n)
     for start in range(0, n, max(lanes, 1)):
-        for first, last, number in trellis.segments(section.counts, start, min(start + lanes, n)):
+        for first, last, number in trellis.segments(section.ends, start, min(start + lanes, n)):
             histogram = histograms[number]
             even_table, odd_table = histogram.tables
             symbols, odd = found.k[first:last] + histogram.largest, found.odd[first:last]

@@ -12,6 +12,7 @@ from state 0: element ``t * lanes + l`` is step t of lane l.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Iterator
@@ -58,18 +59,22 @@ def lane_count(n: int) -> int:
     return max(min(LANES, n), -(-n // STEPS))
 
 
-def segments(counts: npt.NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+def ends_of(counts: npt.NDArray[np.int64]) -> list[int]:
+    """Return where each histogram's elements end in a section that is sorted by histogram, given their numbers."""
+    return [int(end) for end in np.cumsum(counts)]
+
+
+def segments(ends: list[int], start: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Yield the parts of elements ``start..stop-1`` that share a histogram, and its number.
 
     Args:
-        counts: Elements of the section by histogram; they are sorted by it.
+        ends: See `ends_of`.
         start: First element.
         stop: First element beyond.
     """
-    ends = np.cumsum(counts)
-    number = int(np.searchsorted(ends, start, side="right"))
+    number = bisect.bisect_right(ends, start)
     while start < stop:
-        end = min(int(ends[number]), stop)
+        end = min(ends[number], stop)
         if end > start:
             yield start, end, number
         start, number = end, number + 1

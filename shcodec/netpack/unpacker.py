@@ -88,7 +88,8 @@ def _decode_trellis(
 
 def _decode_section(decoder: Decoder, machine: Machine, counts: Counts) -> Floats:
     """Return the elements of a section in steps, sorted by histogram."""
-    n = int(counts.sum())
+    ends = trellis.ends_of(counts)
+    n = ends[-1]
     lanes = trellis.lane_count(n)
     following = trellis.transitions(machine.memory).reshape(-1)
     symbols = np.empty(n, dtype=np.int32)
@@ -99,7 +100,7 @@ def _decode_section(decoder: Decoder, machine: Machine, counts: Counts) -> Float
         state = state[: end - start]
         np.not_equal(state & 1, 0, out=odd[start:end])
         parity = np.empty(end - start, dtype=np.uint8)
-        for first, last, number in trellis.segments(counts, start, end):
+        for first, last, number in trellis.segments(ends, start, end):
             histogram = machine.histograms[number]
             where, out = odd[first:last], symbols[first:last]
             ones = int(np.count_nonzero(where))
@@ -109,7 +110,7 @@ def _decode_section(decoder: Decoder, machine: Machine, counts: Counts) -> Float
             np.bitwise_and(out + histogram.largest, 1, out=parity[first - start : last - start], casting="unsafe")
         state = following[(state << 1) | parity]
     values = np.empty(n, dtype=np.float32)
-    for first, last, number in trellis.segments(counts, 0, n):
+    for first, last, number in trellis.segments(ends, 0, n):
         words = machine.histograms[number].words
         values[first:last] = words.reshape(-1)[symbols[first:last] + odd[first:last] * np.int32(words.shape[1])]
     return values
