@@ -105,10 +105,12 @@ def _decode_section(decoder: Decoder, machine: Machine, counts: Counts) -> Float
             where, out = odd[first:last], symbols[first:last]
             ones = int(np.count_nonzero(where))
             even_table, odd_table = histogram.tables
-            out[~where] = decoder.decode(even_table, where.size - ones)
-            out[where] = decoder.decode(odd_table, ones)
-            np.bitwise_and(out + histogram.largest, 1, out=parity[first - start : last - start], casting="unsafe")
-        state = following[(state << 1) | parity]
+            np.place(out, ~where, decoder.decode(even_table, where.size - ones))
+            np.place(out, where, decoder.decode(odd_table, ones))
+            # A symbol is its index and the largest index; of their sum the last bit alone matters.
+            parity[first - start : last - start] = out
+            parity[first - start : last - start] += np.uint8(histogram.largest & 1)
+        state = following[((state << 1) | (parity & 1)).astype(np.intp)]
     values = np.empty(n, dtype=np.float32)
     for first, last, number in trellis.segments(ends, 0, n):
         words = machine.histograms[number].words
