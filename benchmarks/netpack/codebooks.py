@@ -65,7 +65,8 @@ def cost(x: Floats, words: Floats, p: Floats) -> Floats:
 
 def smoothed(counts: Floats) -> Floats:
     """Return probabilities, none of them 0."""
-    return (counts + 0.01) / (counts + 0.01).sum()
+    found: Floats = (counts + 0.01) / (counts + 0.01).sum()
+    return found
 
 
 def measure(source: str, x: Floats, step: float) -> list[Row]:

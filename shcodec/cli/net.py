@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-@click.group(short_help="Compress the weights of neural networks.")
+@click.group(
+    short_help="Compress the weights of neural networks.",
+    epilog="""\b
+Examples:
+  shc net pack weights.safetensors --bits 3
+  shc net info weights.shcn
+  shc net unpack weights.shcn back.safetensors""",
+)
 def command() -> None:
     """Compress the weights of neural networks: safetensors to .shcn and back."""
 

@@ -99,10 +99,7 @@ def meet(
         trials.append(trial)
         if limit - slack <= trial.cost <= limit + (slack if exceeding else 0.0):
             return trial
-        if trial.cost > aim:
-            low = max(low, x)
-        else:
-            high = min(high, x)
+        low, high = (max(low, x), high) if trial.cost > aim else (low, min(high, x))
         if len(trials) > 1:
             slope = _secant(trials[-2], trial, slope)
         moved = min(max(x + (aim - trial.cost) / slope, low), high)
