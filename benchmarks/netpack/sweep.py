@@ -33,7 +33,7 @@ from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.tensors import read_safetensors, to_array
 from shcodec.netpack.training import CompressConfig, compress
 
-BETAS = (0.01, 0.03, 0.1, 0.2, 0.4)
+BETAS = (0.1, 0.3, 1.0, 2.0, 4.0)
 RATES = (2.0, 3.0, 4.0, 5.0)
 KEPT = (0.1, 0.2, 0.35)
 POINTS = (-20, -26, -32)
