@@ -169,7 +169,7 @@ def test_soft_weights_become_the_hard_ones() -> None:
     soft, soft_bits = codebook.soft(weights, 1e5)
     for one, other in zip(hard, soft, strict=True):
         np.testing.assert_allclose(one.numpy(), other.detach().numpy(), rtol=1e-3, atol=1e-5)
-    assert float(soft_bits) == pytest.approx(bits, rel=1e-3)
+    assert soft_bits.item() == pytest.approx(bits, rel=1e-3)
     with pytest.raises(UsageError):
         codebook.hard()
 
