@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, make_photo
+from made_up_weights import make_weights
 from PIL import Image
+from safetensors.numpy import save_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -31,9 +33,10 @@ def is_make(line: str) -> bool:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder with the pictures that the README speaks of, and `shc` on its path."""
+    """A folder with the pictures and weights that the README speaks of, and `shc` on its path."""
     Image.fromarray(make_photo(61, 83)).save(tmp_path / "photo.png")
     Image.fromarray(make_photo(83, 61)).save(tmp_path / "portrait.jpg")
+    save_file(make_weights(), tmp_path / "weights.safetensors")
     script = tmp_path / "bin" / "shc"
     script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m shcodec "$@"\n', encoding="utf-8")

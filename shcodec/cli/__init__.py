@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "info": "Show what .shc files hold.",
         "verify": "Check that .shc files are whole.",
         "compare": "Compare coded pictures with their original.",
+        "net": "Compress the weights of neural networks.",
         "models": "List, show and check the models that are here.",
         "bench": "Measure shc beside other codecs.",
         "train": "Train a codec from a folder of pictures.",

@@ -1,0 +1,157 @@
+"""Trains the baseline of the sweep: ResNet-32 on CIFAR-10, standard augmentation, one cycle of the learning rate.
+
+    python benchmarks/netpack/train.py --data cifar-10-binary.tar.gz --out benchmarks/netpack
+    python benchmarks/netpack/train.py --data cifar-10-binary.tar.gz --out benchmarks/netpack --resume
+
+Writes `baseline.safetensors` and `baseline.json` when it is done, `training.pt` on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from cifar import Epochs, Pictures, read_cifar
+from resnet import ResNet32, accuracy, has_fast_bfloat16
+from torch import nn
+from torch.nn import functional as F
+
+from shcodec.atomic import replacing, write_text
+from shcodec.errors import UsageError
+from shcodec.netpack.checkpoint import read_checkpoint, write_checkpoint
+from shcodec.netpack.tensors import from_array, write_safetensors
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the baseline is trained.
+
+    Attributes:
+        epochs: Epochs of the one cycle.
+        size: Pictures of a batch.
+        lr: Largest learning rate.
+        momentum: Of SGD, Nesterov's kind.
+        decay: Weight decay.
+        warm_up: Share of the steps in which the learning rate rises.
+        seed: Of weights, order and augmentation.
+    """
+
+    epochs: int = 60
+    size: int = 128
+    lr: float = 0.2
+    momentum: float = 0.9
+    decay: float = 5e-4
+    warm_up: float = 0.25
+    seed: int = 0
+
+
+class Training:
+    """A training and what it needs to go on."""
+
+    def __init__(self, config: TrainConfig, train: Pictures, out: Path) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.path = config, out / "training.pt"
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.epochs = Epochs(train, config.size, config.seed)
+        self.total = config.epochs * len(self.epochs)
+        self.model = ResNet32().to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = torch.optim.SGD(
+            self.model.parameters(), config.lr, config.momentum, weight_decay=config.decay, nesterov=True
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, config.lr, total_steps=self.total + 1, pct_start=config.warm_up, cycle_momentum=False
+        )
+        self.step, self.seconds = 0, 0.0
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = {
+            "config": asdict(self.config),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        write_checkpoint(self.path, state)
+
+    def load(self) -> None:
+        """Go on from the checkpoint."""
+        state = read_checkpoint(self.path)
+        if state.get("config") != asdict(self.config):
+            raise UsageError(f"{self.path}: made with another configuration")
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def run(self, stop_after: int | None, time_limit: float | None, save_every: int) -> bool:
+        """Train to the end, or as far as the limits allow; return whether the end was reached."""
+        start, before, last = time.monotonic(), self.seconds, self.step
+        fast = has_fast_bfloat16(self.device)
+        self.model.train()
+        while self.step < self.total:
+            number, offset = divmod(self.step, len(self.epochs))
+            for images, labels in self.epochs.epoch(number, offset):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
+                    logits = self.model(images.to(self.device))
+                loss = F.cross_entropy(logits.float(), labels.to(self.device))
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.optimiser.step()
+                self.schedule.step()
+                self.step += 1
+                self.seconds = before + time.monotonic() - start
+                over = time_limit is not None and time.monotonic() - start >= time_limit
+                if over or self.step == stop_after:
+                    self.save()
+                    return self.step == self.total
+                if self.step - last >= save_every:
+                    last = self.step
+                    self.save()
+                    print(f"step {self.step}/{self.total} loss {loss.item():.3f} {self.seconds:.0f} s", file=sys.stderr)
+        self.save()
+        return True
+
+
+def write_baseline(model: nn.Module, out: Path) -> None:
+    """Write the weights as safetensors."""
+    tensors = [from_array(name, tensor.cpu().numpy()) for name, tensor in model.state_dict().items()]
+    with replacing(out / "baseline.safetensors") as file:
+        file.write(write_safetensors(tensors, {"model": "ResNet-32, CIFAR-10"}))
+
+
+def main() -> None:
+    """Train, and write the baseline when it is done."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder or archive with CIFAR-10, see README.md")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and baseline")
+    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    parser.add_argument("--stop-after", type=int, metavar="STEPS", help="stop at this step, to be resumed")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop after so long, to be resumed")
+    parser.add_argument("--save-every", type=int, default=200, metavar="STEPS")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    training = Training(TrainConfig(epochs=args.epochs), read_cifar(args.data, "train"), args.out)
+    if args.resume:
+        training.load()
+    if not training.run(args.stop_after, args.time_limit, args.save_every):
+        print(f"stopped at step {training.step} of {training.total}; --resume goes on")
+        return
+    training.model.eval()
+    found = accuracy(training.model, read_cifar(args.data, "test"))
+    write_baseline(training.model, args.out)
+    facts = {"accuracy": found, "steps": training.step, "seconds": training.seconds, **asdict(training.config)}
+    write_text(args.out / "baseline.json", json.dumps(facts, indent=1) + "\n")
+    print(f"{found:.2f} % after {training.step} steps, {training.seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

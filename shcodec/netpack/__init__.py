@@ -1,0 +1,44 @@
+"""The second half of the method: a neural network's weights in a small file.
+
+    data = netpack.pack("weights.safetensors", bits=4)
+    arrays = netpack.unpack(data)
+
+`pack`, `unpack` and `info` need no torch. `compress`, which trains a torch module for its compression, does.
+Everything is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shcodec.netpack.api import info, pack, pack_report, unpack, unpack_safetensors
+    from shcodec.netpack.plan import PackConfig
+    from shcodec.netpack.training import CompressConfig, Compressed, compress
+
+__all__ = [
+    "CompressConfig",
+    "Compressed",
+    "PackConfig",
+    "compress",
+    "info",
+    "pack",
+    "pack_report",
+    "unpack",
+    "unpack_safetensors",
+]
+
+_HOMES = {
+    "CompressConfig": "training",
+    "Compressed": "training",
+    "PackConfig": "plan",
+    "compress": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the interface when it is first asked for (PEP 562)."""
+    if name in __all__:
+        return getattr(importlib.import_module(f"shcodec.netpack.{_HOMES.get(name, 'api')}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

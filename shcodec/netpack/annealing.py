@@ -1,0 +1,53 @@
+"""How sigma, the hardness of a network's soft assignments, rises: exponentially, or after the gap."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shcodec.errors import UsageError
+
+_GAP_EVERY = 10  # steps between two measurements of the gap
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """A schedule of sigma, in units of the inverse squared distance between neighbouring codewords at the start.
+
+    Attributes:
+        rule: "exponential", sigma is multiplied by the same factor in every step; or "gap", sigma follows the
+            difference between the gap = loss of hard weights - loss of soft weights and its target,
+            gap(0) * T / (T + t) (Agustsson et al. 2017).
+        start: Sigma at first.
+        end: Sigma at the end of the exponential rule.
+        gain: By how much sigma grows for each unit by which the gap exceeds its target.
+        horizon: T, in steps.
+    """
+
+    rule: str = "exponential"
+    start: float = 1.0
+    end: float = 100.0
+    gain: float = 50.0
+    horizon: float = 500.0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what makes no sense."""
+        if self.rule not in ("exponential", "gap"):
+            raise UsageError(f"the rule of annealing must be exponential or gap, not {self.rule!r}")
+        if not (0 < self.start <= self.end and self.gain > 0 and self.horizon > 0):
+            raise UsageError("sigma must be positive and rise, gain and horizon must be positive")
+
+    def after(self, sigma: float, step: int, steps: int) -> float:
+        """Return sigma of a step, 0..steps-1, given that of the step before."""
+        if self.rule == "gap":
+            return sigma
+        return self.start * math.pow(self.end / self.start, step / max(steps - 1, 1))
+
+    def is_measured(self, step: int) -> bool:
+        """Whether the gap is to be measured after a step."""
+        return self.rule == "gap" and step % _GAP_EVERY == 0
+
+    def follow(self, sigma: float, gap: float, first_gap: float, step: int) -> float:
+        """Return sigma after a measurement of the gap; it never falls below its start."""
+        target = first_gap * self.horizon / (self.horizon + step)
+        return max(sigma + self.gain * (gap - target), self.start)

@@ -1,0 +1,168 @@
+"""`pack`, `unpack` and `info`: the interface of this package for programs, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from shcodec.netpack.file import MAX_WEIGHTS, VERSION, split
+from shcodec.netpack.layout import Trellis
+from shcodec.netpack.packer import DEFAULT, pack_tensors
+from shcodec.netpack.plan import PackConfig
+from shcodec.netpack.report import PackReport
+from shcodec.netpack.targets import Target
+from shcodec.netpack.tensors import from_array, read_safetensors, to_array, write_safetensors
+from shcodec.netpack.unpacker import unpack_tensors
+from shcodec.reports import Report, unheard
+
+Source = Mapping[str, npt.NDArray[Any]] | bytes | str | os.PathLike[str]
+"""Tensors by name, the bytes of a safetensors file, or its path."""
+
+
+def pack(
+    source: Source,
+    *,
+    bits: float | None = None,
+    size: int | None = None,
+    sqnr: float | None = None,
+    config: PackConfig | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Compress tensors; at most one target is given.
+
+    Args:
+        source: Tensors by name, the bytes of a safetensors file, or its path.
+        bits: Mean bits of a quantised weight, never exceeded; 4 by default.
+        size: Bytes of the file, never exceeded.
+        sqnr: Ratio of the quantised weights' energy to that of their error in dB, met within 0.1.
+        config: How; see `PackConfig`.
+        metadata: Texts to keep; by default those of a safetensors file.
+
+    Returns:
+        The bytes of an ``.shcn`` file.
+
+    Raises:
+        UsageError: If a target makes no sense or a dtype cannot be packed.
+        LimitError: If the tensors cannot be made as small as that.
+        ShcError: If the bytes are not a safetensors file.
+    """
+    return pack_report(source, target=make_target(bits, size, sqnr), config=config, metadata=metadata)[0]
+
+
+def pack_report(
+    source: Source,
+    *,
+    target: Target = DEFAULT,
+    config: PackConfig | None = None,
+    metadata: Mapping[str, str] | None = None,
+    report: Report = unheard,
+) -> tuple[bytes, PackReport]:
+    """Do as `pack`, and tell what became of every tensor."""
+    if isinstance(source, Mapping):
+        tensors, found = [from_array(name, array) for name, array in source.items()], dict[str, str]()
+    else:
+        tensors, found = read_safetensors(source if isinstance(source, bytes) else Path(source).read_bytes())
+    return pack_tensors(tensors, found if metadata is None else metadata, target=target, config=config, report=report)
+
+
+def make_target(bits: float | None, size: int | None, sqnr: float | None) -> Target:
+    """Return the target that is given, or 4 bits per weight."""
+    return DEFAULT if bits is None and size is None and sqnr is None else Target(bits, size, sqnr)
+
+
+def unpack(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> dict[str, npt.NDArray[Any]]:
+    """Return the tensors of a file as numpy arrays in their order.
+
+    numpy has no bfloat16: such tensors come as float32 of the same values; 8-bit floats come as bytes.
+    `unpack_safetensors` keeps every dtype.
+
+    Args:
+        data: The bytes of an ``.shcn`` file.
+        max_weights: The most elements to accept.
+
+    Raises:
+        CorruptFileError: If the bytes are not a valid file.
+        LimitError: If it holds too many elements.
+    """
+    return {tensor.name: to_array(tensor) for tensor in unpack_tensors(data, max_weights=max_weights)[0]}
+
+
+def unpack_safetensors(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> bytes:
+    """Return the tensors of a file as a safetensors file, with the metadata of the one it was made of; see `unpack`."""
+    tensors, metadata = unpack_tensors(data, max_weights=max_weights)
+    return write_safetensors(tensors, metadata)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a file says of a tensor: `coding` is "trellis", "codebook" or "kept"; `step` that of a trellis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    coding: str
+    step: float | None
+
+
+@dataclass(frozen=True)
+class NetInfo:
+    """What a file holds.
+
+    Attributes:
+        version: Of the format.
+        total: Bytes of the file.
+        unpacked: Bytes of all tensors.
+        weights: Elements of all tensors.
+        quantised: Elements of those that are not kept as they are.
+        bits: Mean bits of a quantised element, with all of the file but the kept tensors; None without any.
+        states: States of the trellis; 0 without one.
+        sizes: Bytes by part of the file.
+        metadata: The texts kept with the tensors.
+        tensors: Each of them.
+    """
+
+    version: int
+    total: int
+    unpacked: int
+    weights: int
+    quantised: int
+    bits: float | None
+    states: int
+    sizes: dict[str, int]
+    metadata: dict[str, str]
+    tensors: tuple[TensorInfo, ...]
+
+
+def info(data: bytes) -> NetInfo:
+    """Return what a file says of its tensors; none is decoded, so their number is not limited.
+
+    Raises:
+        CorruptFileError: If the bytes are not a valid file.
+        LimitError: If something exceeds what the format allows.
+    """
+    parts = split(data, max_weights=1 << 62)
+    directory, machine = parts.directory, parts.directory.machine
+    tensors = []
+    for entry in directory.entries:
+        walked = isinstance(entry.coding, Trellis)
+        coding = "trellis" if walked else "kept" if entry.coding is None else "codebook"
+        step = machine.step * 2 ** (entry.coding.octaves / 8) if machine and isinstance(entry.coding, Trellis) else None
+        tensors.append(TensorInfo(entry.name, entry.dtype, entry.shape, coding, step))
+    coded = directory.coded
+    return NetInfo(
+        version=VERSION,
+        total=len(data),
+        unpacked=sum(entry.nbytes for entry in directory.entries),
+        weights=directory.elements,
+        quantised=coded,
+        bits=8 * (len(data) - len(parts.plain)) / coded if coded else None,
+        states=1 << machine.memory if machine else 0,
+        sizes=parts.sizes,
+        metadata=dict(directory.metadata),
+        tensors=tuple(tensors),
+    )

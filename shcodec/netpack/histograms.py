@@ -1,0 +1,217 @@
+"""Histograms and codebooks of trellis indices, each told by a few numbers: values at knots, in integers only.
+
+The multiples m of the step are what a quantiser may choose, one half of them at a time (see `shcodec.netpack.trellis`).
+Their density falls smoothly with |m|, so its base-2 logarithm, in eighths, is told at knots that lie two to an octave;
+between knots it is linear. The exception is 0 as the odd quantiser chooses it, which has a knot of its own. So do the
+codewords, each the mean of what it stands for, differ smoothly from the multiples. Every step from knots to
+frequencies is integer arithmetic, so a table is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from shcodec.entropy import TOTAL, Table
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MAX_INDEX: Final = 1 << 14
+"""Largest index k of a codeword on either side of 0."""
+GRAIN: Final = 8
+"""Parts of an octave in which a knot's logarithm is told."""
+LEAST_DENSITY: Final = -240
+SHIFT_GRAIN: Final = 32
+"""Parts of a step in which the codewords' shifts are told."""
+_FINE: Final = 64  # parts of an octave of the interpolated logarithm
+_WEIGHT_BITS: Final = 30  # a density of 1 is this power of 2
+
+
+@functools.cache
+def _mantissas() -> Integers:
+    """Return floor(2^(30 + i/64)) for i = 0..63: six square roots of integers."""
+    values = []
+    for i in range(_FINE):
+        value = 1 << (_FINE * _WEIGHT_BITS + i)
+        for _ in range(6):
+            value = math.isqrt(value)
+        values.append(value)
+    return np.array(values, dtype=np.int64)
+
+
+def powers(sixtyfourths: Integers) -> Integers:
+    """Return about 2^(30 + x/64), rounded down, for integers x <= 0; it ends in 0."""
+    found: Integers = _mantissas()[sixtyfourths & (_FINE - 1)] >> np.minimum(-(sixtyfourths >> 6), 62)
+    return found
+
+
+def frequencies(weights: Integers) -> npt.NDArray[np.uint32]:
+    """Return the frequencies of a `Table`: 1 + floor(w (2^24 - K) / sum w), the rest to the first largest.
+
+    Args:
+        weights: Integers from 0 to 2^31, shape ``(K,)``; at least one is not 0.
+    """
+    found = 1 + weights * (TOTAL - weights.size) // int(weights.sum())
+    found[int(np.argmax(weights))] += TOTAL - int(found.sum())
+    return found.astype(np.uint32)
+
+
+@functools.cache
+def knots(reach: int) -> Integers:
+    """Return the places of the knots for multiples 0..reach: 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, ... and `reach`."""
+    places = [0, 1, 2, 3]
+    while places[-1] < reach:
+        places.append(places[-2] * 2)
+    return np.array([place for place in places if place < reach] + [reach], dtype=np.int64)
+
+
+def knot_count(largest: int) -> int:
+    """Return how many numbers tell the tables of indices -largest..largest: the knots, and one for 0 among the odd."""
+    return int(knots(2 * largest).size) + 1
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """What codes the elements of some classes.
+
+    Attributes:
+        largest: Largest index k, 1..`MAX_INDEX`.
+        density: Logarithms of the density in eighths of an octave, `LEAST_DENSITY`..0: first that of 0 in the odd
+            quantiser, then those of the knots; shape ``(knot_count(largest),)``.
+        shifts: By how much the codewords differ from the multiples at the knots but 0, away from 0 in
+            1/`SHIFT_GRAIN` of the step, -127..127; shape ``(knot_count(largest) - 2,)``.
+    """
+
+    largest: int
+    density: Integers
+    shifts: Integers
+
+    @functools.cached_property
+    def tables(self) -> tuple[Table, Table]:
+        """The tables of the even and the odd quantiser, over the indices -largest..largest."""
+        fine = _between(knots(2 * self.largest), self.density[1:] * (_FINE // GRAIN))
+        odd = np.concatenate([self.density[:1] * (_FINE // GRAIN), fine[1::2]])
+        return _table(fine[0::2]), _table(odd)
+
+    @functools.cached_property
+    def levels(self) -> npt.NDArray[np.float32]:
+        """The codewords of the multiples 0..2 largest, in steps; float32 holds each exactly."""
+        reach = 2 * self.largest
+        shifts = _between(knots(reach), np.concatenate([[0], self.shifts]))
+        return ((np.arange(reach + 1) * SHIFT_GRAIN + shifts) / SHIFT_GRAIN).astype(np.float32)
+
+    @functools.cached_property
+    def words(self) -> npt.NDArray[np.float32]:
+        """The codewords of the indices -largest..largest of the even and the odd quantiser, in steps, two rows."""
+        even = self.levels[0::2]
+        odd = np.concatenate([even[:1], self.levels[1::2]])
+        return np.stack([np.concatenate([-half[:0:-1], half]) for half in (even, odd)])
+
+
+def _between(places: Integers, values: Integers) -> Integers:
+    """Return values at 0..places[-1] on straight lines between the knots, rounded down."""
+    m = np.arange(int(places[-1]) + 1, dtype=np.int64)
+    left = np.minimum(np.searchsorted(places, m, side="right") - 1, places.size - 2)
+    low, high = places[left], places[left + 1]
+    found: Integers = (values[left] * (high - m) + values[left + 1] * (m - low)) // (high - low)
+    return found
+
+
+def _table(fine: Integers) -> Table:
+    """Return the table of a density that is the same on both sides of 0, told from 0 upwards."""
+    weights = powers(fine - int(fine.max()))
+    return Table(frequencies(np.concatenate([weights[:0:-1], weights])))
+
+
+def first_guess(largest: int, mean: float) -> Histogram:
+    """Return the histogram of two-sided exponential elements whose magnitude is ``mean`` steps on average."""
+    places = np.concatenate([[0], knots(2 * largest)])
+    density = np.rint(places * (-GRAIN / math.log(2) / (mean + 0.25)))
+    return Histogram(largest, _bounded(density), np.zeros(places.size - 2, dtype=np.int64))
+
+
+def fit_density(even: Floats, odd: Floats) -> Integers:
+    """Find the knots that tell two histograms best: maximum likelihood by Newton's method, then rounding.
+
+    Args:
+        even: Counts of |k| = 0..largest among indices of the even quantiser.
+        odd: The same of the odd quantiser.
+
+    Returns:
+        The density of a `Histogram`, its largest value 0.
+    """
+    largest = even.size - 1
+    basis = _basis(largest)  # (2, largest + 1, knots + 1)
+    sides = np.where(np.arange(largest + 1) > 0, 2.0, 1.0)
+    size = basis.shape[2]
+    # A weak pull towards a smooth curve decides where there are no counts.
+    bend = np.diff(np.eye(size - 1), 2, axis=0)
+    smooth = np.zeros((size, size))
+    smooth[1:, 1:] = bend.T @ bend
+    smooth += 1e-6 * np.eye(size)
+    value = _start(even, odd)
+    for _ in range(20):
+        gradient = -0.02 * (smooth @ value)
+        hessian = 0.02 * smooth
+        for counts, part in ((even, basis[0]), (odd, basis[1])):
+            logits = part @ value
+            weight = sides * np.exp(logits - logits.max())
+            p = weight / weight.sum()
+            total = counts.sum()
+            mean = part.T @ p
+            gradient += part.T @ counts - total * mean
+            hessian += total * ((part.T * p) @ part - np.outer(mean, mean))
+        hessian += 1e-9 * max(1.0, float(np.trace(hessian))) * np.eye(size)
+        move = np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)
+        value += move
+        if float(np.abs(move).max()) < 0.02:  # a quarter of what rounding does
+            break
+    return _bounded(np.rint((value - value.max()) * (GRAIN / math.log(2))))
+
+
+def fit_shifts(counts: Floats, excess: Floats) -> Integers:
+    """Find the shifts that move the codewords to the means of what they stand for: weighted least squares.
+
+    Args:
+        counts: How often |m| = 0..reach was chosen, reach an even number.
+        excess: Sums of |x| - |m| over those elements, in steps.
+    """
+    basis = _hats(counts.size - 1)[:, 1:]
+    # The ridge keeps codewords that hardly occur where they are.
+    normal = (basis.T * counts) @ basis + 20.0 * np.eye(basis.shape[1])
+    shifts: Floats = np.rint(np.linalg.solve(normal, basis.T @ excess) * SHIFT_GRAIN)
+    return np.clip(shifts, -127, 127).astype(np.int64)
+
+
+def _bounded(density: Floats) -> Integers:
+    return np.clip(density, LEAST_DENSITY, 0).astype(np.int64)
+
+
+def _start(even: Floats, odd: Floats) -> Floats:
+    """Return logarithms of a two-sided exponential density of the counts' own spread."""
+    k = np.arange(even.size)
+    mean = 2 * float(((even + odd) * k).sum()) / (float((even + odd).sum()) + 1e-9) + 0.25
+    return np.asarray(-np.concatenate([[0], knots(2 * (even.size - 1))]) / mean, dtype=np.float64)
+
+
+@functools.cache
+def _hats(reach: int) -> Floats:
+    """Return how much each knot counts at the multiples 0..reach."""
+    places = knots(reach)
+    return np.stack([np.interp(np.arange(reach + 1), places, row) for row in np.eye(places.size)], axis=1)
+
+
+def _basis(largest: int) -> Floats:
+    """Return how much each value counts in the logarithm at |k| = 0..largest of the even and the odd quantiser."""
+    hats = _hats(2 * largest)
+    basis = np.zeros((2, largest + 1, hats.shape[1] + 1))
+    basis[0, :, 1:] = hats[0::2]
+    basis[1, 1:, 1:] = hats[1::2]
+    basis[1, 0, 0] = 1.0
+    return basis

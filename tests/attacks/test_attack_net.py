@@ -1,0 +1,224 @@
+"""Hostile .shcn files: each attack, and the one line with which it ends."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from conftest import GOLDEN, Shc
+
+from shcodec import netpack
+from shcodec.bytestream import varint
+from shcodec.deflate import deflated
+from shcodec.errors import CorruptFileError, LimitError, ShcError
+from shcodec.netpack.directory import write_directory
+from shcodec.netpack.file import FREE, MAGIC, PER_BYTE, split
+from shcodec.netpack.histograms import first_guess
+from shcodec.netpack.layout import ONE_RUN, Codebook, Directory, Entry, Indexed, Machine, Runs, Trellis
+from shcodec.netpack.spread import Spread
+
+DATA = (GOLDEN / "net" / "weights.shcn").read_bytes()
+
+
+def sealed(data: bytes) -> bytes:
+    return data + zlib.crc32(data).to_bytes(4, "little")
+
+
+def forged(directory: bytes, plain: bytes = b"", symbols: bytes = b"", described: int | None = None) -> bytes:
+    """A file with a matching checksum whose directory is any bytes."""
+    head, kept = deflated(directory), deflated(plain)
+    size = len(directory) if described is None else described
+    parts = (varint(len(part)) + part for part in (head, kept, symbols))
+    return sealed(MAGIC + b"\x01" + varint(size) + b"".join(parts))
+
+
+def rejected(data: bytes) -> str:
+    """Why a file is rejected; it is an error of the test if it is not, or costs more than 64 MB."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ShcError) as caught:
+            netpack.unpack(data)
+        assert tracemalloc.get_traced_memory()[1] < 64e6
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_truncated_at_every_byte() -> None:
+    for length in range(0, len(DATA)):
+        with pytest.raises(CorruptFileError):
+            split(DATA[:length])
+
+
+def test_every_single_bit_flip_is_noticed() -> None:
+    for bit in range(8 * len(DATA)):
+        flipped = bytearray(DATA)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptFileError):
+            split(bytes(flipped))
+
+
+def test_bit_flips_under_a_matching_checksum() -> None:
+    random = Random(1)
+    whole = DATA[:-4]
+    count = 0
+    for bit in random.sample(range(8 * len(whole)), 100):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            netpack.unpack(sealed(bytes(flipped)))
+        except ShcError:
+            count += 1
+    assert count > 60
+
+
+def test_bit_flips_of_the_directory_under_matching_checksums() -> None:
+    """Each ends in tensors or in one line."""
+    parts = split(DATA)
+    directory = write_directory(parts.directory)
+    random = Random(2)
+    for bit in random.sample(range(8 * len(directory)), 150):
+        flipped = bytearray(directory)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            netpack.unpack(forged(bytes(flipped), parts.inflated_plain(), bytes(parts.symbols)), max_weights=1 << 16)
+        except ShcError as error:
+            assert "\n" not in str(error)
+
+
+def test_bytes_after_the_end() -> None:
+    assert "after the end" in rejected(DATA + b"\0")
+    assert "after the directory" in rejected(forged(write_directory(Directory(())) + b"\0"))
+
+
+SPREAD = Spread(0, (None,))
+TRELLIS = Trellis(0, 0.0, SPREAD)
+MACHINE = Machine(1.0, 2, ONE_RUN, (first_guess(3, 1.0),))
+BOOK = Codebook(np.zeros((2, 1), np.float32), ONE_RUN, np.zeros((1, 2), np.uint8))
+
+
+def one(coding: Trellis | Indexed | None = TRELLIS, **changes: object) -> Entry:
+    return replace(Entry("a", "F32", (50,), coding), **changes)  # type: ignore[arg-type]
+
+
+def book(**changes: object) -> Directory:
+    return Directory((one(Indexed(0, 1.0, SPREAD)),), codebooks=(replace(BOOK, **changes),))  # type: ignore[arg-type]
+
+
+def machine(**changes: object) -> Directory:
+    return Directory((one(),), machine=replace(MACHINE, **changes))  # type: ignore[arg-type]
+
+
+HISTOGRAM = first_guess(3, 1.0)
+LIES: dict[str, tuple[Directory, str]] = {
+    "names": (Directory((one(None), one(None))), "twice"),
+    "many elements": (Directory((one(None, shape=(1 << 40,)),)), "more than the limit"),
+    "huge sizes": (Directory((one(None, shape=(1 << 48,) * 16),)), "more than the limit"),
+    "no symbols": (Directory((one(shape=(FREE + 1,)),), machine=MACHINE), "too many"),
+    "kept bytes": (Directory((one(None),)), "holds 0 bytes, not 200"),
+    "rank": (
+        Directory((one(shape=(1,) * 9, coding=Trellis(0, 0.0, Spread(0, (None,) * 9))),), machine=MACHINE),
+        "axes",
+    ),
+    "kept rank": (Directory((one(None, shape=(1,) * 17),)), "axes"),
+    "integers": (Directory((one(dtype="I32"),), machine=MACHINE), "no numbers"),
+    "empty": (Directory((one(shape=(0,)),), machine=MACHINE), "no numbers"),
+    "centre": (Directory((one(Trellis(0, float("nan"), SPREAD)),), machine=MACHINE), "not finite"),
+    "exponent": (Directory((one(Trellis(32767, 0.0, SPREAD)),), machine=MACHINE), "no normal number"),
+    "negative exponent": (Directory((one(Trellis(-2000, 0.0, SPREAD)),), machine=MACHINE), "no normal number"),
+    "base": (Directory((one(Trellis(0, 0.0, Spread(128, (None,)))),), machine=MACHINE), "classes"),
+    "mask": (Directory((one(Trellis(0, 0.0, Spread(0, (None, np.zeros(1, np.int8))))),), machine=MACHINE), "classes"),
+    "offsets": (Directory((one(Trellis(0, 0.0, Spread(0, (np.full(50, 64, np.int8),)))),), machine=MACHINE), "offsets"),
+    "step": (machine(step=0.0), "not positive"),
+    "negative step": (machine(step=-1.0), "not positive"),
+    "infinite step": (machine(step=float("inf")), "not finite"),
+    "states": (machine(memory=8), "2^8 states"),
+    "runs": (machine(runs=Runs((127,))), "every class"),
+    "no runs": (machine(runs=Runs(()), histograms=()), "every class"),
+    "empty runs": (machine(runs=Runs((128, 0)), histograms=(HISTOGRAM,) * 2), "every class"),
+    "largest": (machine(histograms=(replace(HISTOGRAM, largest=0),)), "up to 0"),
+    "huge largest": (machine(histograms=(replace(HISTOGRAM, largest=1 << 15),)), "up to 32768"),
+    "density": (machine(histograms=(replace(HISTOGRAM, density=HISTOGRAM.density - 1),)), "normal form"),
+    "shifts": (machine(histograms=(replace(HISTOGRAM, shifts=HISTOGRAM.shifts - 128),)), "normal form"),
+    "codebooks": (Directory((one(None),), codebooks=(BOOK,)), "not those"),
+    "no codebook": (Directory((one(Indexed(0, 1.0, SPREAD)),)), "not those"),
+    "scale": (Directory((one(Indexed(0, float("inf"), SPREAD)),), codebooks=(BOOK,)), "not finite"),
+    "words": (book(words=np.full((2, 1), np.nan, np.float32)), "not finite"),
+    "few words": (book(words=np.zeros((1, 1), np.float32)), "not allowed"),
+    "dimensions": (book(words=np.zeros((2, 3), np.float32)), "not allowed"),
+    "deficits": (book(deficits=np.ones((1, 2), np.uint8)), "normal form"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies(lie: str) -> None:
+    directory, reason = LIES[lie]
+    assert reason in rejected(forged(write_directory(directory)))
+
+
+RAW: dict[str, tuple[Callable[[], bytes], str]] = {
+    "metadata": (lambda: b"\x02\x01a\x00\x01a\x00" + b"\0\0", "twice"),
+    "text": (lambda: b"\x01\x01\xff\x00", "UTF-8"),
+    "long text": (lambda: b"\x01" + varint(1 << 17), "longer than the limit"),
+    "many tensors": (lambda: b"\x00" + varint((1 << 20) + 1), "more than the limit"),
+    "claimed tensors": (lambda: b"\x00" + varint(1 << 20), "truncated"),
+    "dtype": (lambda: b"\x00\x01\x01a\x0f\x00\x00", "dtype 15"),
+    "coding": (lambda: b"\x00\x01\x01a\x00\x03\x00", "coding 3"),
+    "many codebooks": (lambda: b"\x00\x00" + varint(4097), "more than the limit"),
+    "nothing": (lambda: b"", "truncated"),
+}
+
+
+@pytest.mark.parametrize("lie", RAW)
+def test_raw_lies(lie: str) -> None:
+    make, reason = RAW[lie]
+    assert reason in rejected(forged(make()))
+
+
+def test_the_directory_is_no_bomb() -> None:
+    bomb = bytes(200 << 20)
+    assert "larger than the limit" in rejected(forged(bomb))
+    assert "holds more than" in rejected(forged(bomb, described=100))
+    assert "not 1000" in rejected(forged(b"\0\0\0", described=1000))
+
+
+def test_the_lossless_part_is_no_bomb() -> None:
+    entry = Directory((Entry("a", "U8", (10,), None),))
+    assert "holds more than 10" in rejected(forged(write_directory(entry), bytes(200 << 20)))
+
+
+def test_symbols_that_do_not_end() -> None:
+    directory = write_directory(machine())
+    assert "does not end" in rejected(forged(directory, symbols=b"\x01" * 400))
+    assert "zero byte" in rejected(forged(directory, symbols=b"\1\0"))
+
+
+def test_a_file_never_becomes_much_larger() -> None:
+    entry = one(shape=(FREE + PER_BYTE * 4 + 1,))
+    with pytest.raises(LimitError, match="too many"):
+        netpack.unpack(forged(write_directory(Directory((entry,), machine=MACHINE)), symbols=b"\1" * 4))
+
+
+def test_the_limit_of_elements_is_the_callers() -> None:
+    weights = netpack.info(DATA).weights
+    assert netpack.unpack(DATA, max_weights=weights)
+    with pytest.raises(LimitError):
+        netpack.unpack(DATA, max_weights=weights - 1)
+
+
+def test_the_command_says_it_in_one_line(tmp_path: Path, shc: Shc) -> None:
+    bad = tmp_path / "bad.shcn"
+    for content in (b"", DATA[:100], b"\x89SHC\n\x10", forged(b"\x00\x01\x01a\x00\x03\x00")):
+        bad.write_bytes(content)
+        for command in ("unpack", "info"):
+            done = shc("net", command, bad)
+            assert (done.code, done.out) == (1, "")
+            assert done.err.startswith("shc: error: ") and done.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.shcn"]

@@ -1,0 +1,119 @@
+"""Tensors as bytes: safetensors files, dtypes, planes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from shcodec.errors import ShcError, UsageError
+from shcodec.netpack import planes, tensors
+from shcodec.netpack.tensors import Tensor, from_array, from_floats, read_safetensors, to_array, to_floats
+
+ARRAYS = {
+    "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "odd": np.array([1, -2, 3], dtype=np.int8),
+    "half": np.array([[0.5, -1.5]], dtype=np.float16),
+    "scalar": np.array(7, dtype=np.int64),
+    "none": np.zeros((0, 4), dtype=np.float64),
+    "flags": np.array([True, False]),
+}
+
+
+def test_files_of_the_library_are_read() -> None:
+    found, metadata = read_safetensors(save(ARRAYS, metadata={"format": "np"}))
+    assert metadata == {"format": "np"}
+    assert {tensor.name for tensor in found} == set(ARRAYS)
+    for tensor in found:
+        array = to_array(tensor)
+        assert array.dtype == ARRAYS[tensor.name].dtype
+        np.testing.assert_array_equal(array, ARRAYS[tensor.name])
+
+
+def test_the_library_reads_our_files() -> None:
+    ours = [from_array(name, array) for name, array in ARRAYS.items()]
+    for name, array in load(tensors.write_safetensors(ours, {"k": "v"})).items():
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+def header(**entries: object) -> bytes:
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff" * 8,
+        header()[:-1] + b"!",
+        b"\x02\0\0\0\0\0\0\0[]",
+        header(a=1),
+        header(a={"dtype": "F32", "shape": [1], "data_offsets": [0]}),
+        header(a={"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}) + bytes(8),
+        header(a={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}) + bytes(5),
+        header(a={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}) + bytes(3),
+        header(__metadata__={"a": 1}),
+        b"\x10\x27\0\0\0\0\0\0" + b"[" * 10000,
+    ],
+)
+def test_what_is_no_safetensors_file_is_rejected(data: bytes) -> None:
+    with pytest.raises(ShcError):
+        read_safetensors(data)
+
+
+def test_bfloat16_goes_through_float32() -> None:
+    values = np.array([1.0, -2.5, 1 + 2**-8, 1 + 3 * 2**-8, 3.3e38, np.float32(2) ** -130], dtype=np.float32)
+    data = from_floats(values, "BF16")
+    back = to_floats(Tensor("x", "BF16", (6,), data))
+    np.testing.assert_array_equal(back[:4], [1.0, -2.5, 1.0, 1 + 2**-6])  # ties to even
+    assert np.isfinite(back).all()
+    assert from_floats(back, "BF16") == data
+
+
+def test_half_precision_does_not_overflow() -> None:
+    assert to_floats(Tensor("x", "F16", (2,), from_floats(np.array([1e6, -1e6], np.float32), "F16"))).tolist() == [
+        65504.0,
+        -65504.0,
+    ]
+
+
+def test_dtypes_without_a_place_are_refused() -> None:
+    with pytest.raises(UsageError, match="complex64"):
+        from_array("c", np.zeros(2, dtype=np.complex64))
+
+
+def test_big_endian_arrays_are_turned() -> None:
+    assert from_array("b", np.array([1, 2], dtype=">i4")).data == np.array([1, 2], dtype="<i4").tobytes()
+
+
+def test_planes_are_undone() -> None:
+    kept = [("F32", bytes(range(8))), ("BOOL", b"\1"), ("F32", b"abcd"), ("F16", b""), ("I64", bytes(8))]
+    data = planes.shuffled(kept)
+    assert len(data) == 21
+    assert planes.restored(data, [(dtype, len(own)) for dtype, own in kept]) == [own for _, own in kept]
+    assert planes.shuffled([]) == b""
+    assert planes.restored(b"", []) == []
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("F32", 8), ("F64", 8), ("F16", 4), ("BF16", 3), ("F16", 10), ("F32", 30)])
+def test_rounded_floats_are_near(dtype: str, bits: int) -> None:
+    values = np.random.default_rng(1).normal(size=500).astype(np.float32)
+    data = from_floats(values, dtype)
+    before = to_floats(Tensor("x", dtype, (500,), data))
+    after = to_floats(Tensor("x", dtype, (500,), planes.rounded(data, dtype, bits)))
+    assert np.abs(after / before - 1).max() <= 2.0 ** -(bits + 1)
+    if bits >= planes.MANTISSA[dtype]:
+        np.testing.assert_array_equal(before, after)
+
+
+def test_rounding_keeps_what_is_not_finite_and_makes_nothing_infinite() -> None:
+    values = np.array([np.nan, np.inf, -np.inf, np.finfo(np.float32).max, 0.0], dtype=np.float32)
+    found = np.frombuffer(planes.rounded(values.tobytes(), "F32", 8), np.float32)
+    np.testing.assert_array_equal(found[[0, 1, 2, 4]], values[[0, 1, 2, 4]])
+    assert np.isfinite(found[3])
