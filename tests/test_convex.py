@@ -114,7 +114,7 @@ def test_exact_agrees_with_an_independent_solver(size: int, dim: int, ridge: flo
 def test_exact_meets_the_conditions_of_optimality(ridge: float) -> None:
     vectors, codebook, target = problem(400, 128, 16)
     points = exact(vectors, codebook, target, ridge)
-    assert points.min() >= 0 and (points.sum(1) - 1).abs().max() < 1e-12
+    assert points.min() >= 0 and (points.sum(1) - 1).abs().max() < 1e-9
     slope = (combine(points, codebook) - vectors) @ codebook.T + ridge * (points - target)
     assert ((slope * points).sum(1) - slope.amin(1)).max() < 1e-8  # Frank and Wolfe's gap
 
@@ -162,7 +162,7 @@ def test_gradient_without_ridge_is_that_of_the_nearest_point_of_the_hull() -> No
     def output(v: Tensor, c: Tensor) -> Tensor:
         return combine(exact(v, c, target, 0.0), c)
 
-    assert torch.autograd.gradcheck(output, (vectors.requires_grad_(), codebook.requires_grad_()), atol=2e-3)
+    assert torch.autograd.gradcheck(output, (vectors.requires_grad_(), codebook.requires_grad_()), eps=1e-4, atol=1e-3)
 
 
 def test_exact_refuses_a_negative_ridge() -> None:
@@ -176,7 +176,7 @@ def test_exact_refuses_a_negative_ridge() -> None:
 def test_the_gap_is_never_negative_and_closes_as_lambda_rises() -> None:
     vectors, codebook, _ = problem(200, 32, 4)
     gaps = [gap(vectors, codebook, ridge) for ridge in (0.1, 10.0, 1e4)]
-    assert all(g.relaxed >= g.exact - 1e-12 for g in gaps)
+    assert all(g.relaxed >= g.exact * (1 - 1e-9) for g in gaps)
     assert gaps[0].relaxed > 1.1 * gaps[0].exact
     assert gaps[2].relaxed == pytest.approx(gaps[2].exact, rel=1e-2)
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from shcodec.quantize.lattice import distances
 
 INTERIOR_STEPS = 60  # at most; about fifteen are needed
-COMPLEMENTARITY = 1e-12  # where the interior point method ends, relative to 1 + |z|^2
+COMPLEMENTARITY = 1e-10  # where the interior point method ends, relative to 1 + |z|^2
 SMALLEST = 1e-8  # stands for lambda = 0 on the face of the solution, relative to the mean squared length of codewords
 
 
@@ -198,9 +198,7 @@ class _Exact(torch.autograd.Function):
         """On the face: (C'C + lambda I) p + mu 1 = C'z + lambda p~ and sum p = 1, differentiated."""
         codebook, missing, points = ctx.saved_tensors
         support, kinds = points > 0, ctx.types
-        grad = _on_face(grad.double(), support)
-        inner = torch.linalg.solve(_hessian(codebook, support, ctx.ridge), combine(grad, codebook) / ctx.ridge)
-        w = (grad - _on_face(_correlate(inner, codebook), support)) / ctx.ridge  # solves it transposed; C w = inner
+        w, inner = _solve_on_face(codebook, support, ctx.ridge, grad.double())
         if codebook.dim() == 2:
             of_codebook = w.mT @ missing - points.mT @ inner
         else:
@@ -304,20 +302,23 @@ def _polish(problem: _Programme, points: Tensor, support: Tensor) -> Tensor:
         points: (n, K), kept (cut at 0) where no face will do.
         support: (n, K) corners of the face.
     """
-    number = support.shape[1]
-    best = F.one_hot(points.argmax(1), number).bool()
+    best = F.one_hot(points.argmax(1), points.shape[1]).bool()
     for _ in range(4):
         support = support | best
-        start = problem.target * support
-        start = start + support * ((1 - start.sum(1, keepdim=True)) / support.sum(1, keepdim=True))
-        missing = problem.vectors - combine(start, problem.codebook)
-        inner = torch.linalg.solve(_hessian(problem.codebook, support, problem.ridge), missing)
-        found = start + _on_face(_correlate(inner, problem.codebook), support) / problem.ridge
+        start = points * support
+        start = start / start.sum(1, keepdim=True)
+        found = start - _solve_on_face(problem.codebook, support, problem.ridge, problem.slope(start))[0]
         if not (found < 0).any():
             break
         support = support & (found > 0)
-    cut = points * (points > 1e-9)
-    return torch.where((found < 0).any(1, keepdim=True), cut / cut.sum(1, keepdim=True), found)
+    return torch.where((found < 0).any(1, keepdim=True), start, found)
+
+
+def _solve_on_face(codebook: Tensor, support: Tensor, ridge: float, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Solves (C'C + lambda I) w + mu 1 = right, sum w = 0, on the corners of a face: w (n, K), and C w (n, d)."""
+    right = _on_face(right, support)
+    inner = torch.linalg.solve(_hessian(codebook, support, ridge), combine(right, codebook) / ridge)
+    return _on_face((right - _correlate(inner, codebook)) / ridge, support), inner
 
 
 def _outer(weights: Tensor, codebook: Tensor) -> Tensor:
