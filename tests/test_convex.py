@@ -116,7 +116,7 @@ def test_exact_meets_the_conditions_of_optimality(ridge: float) -> None:
     points = exact(vectors, codebook, target, ridge)
     assert points.min() >= 0 and (points.sum(1) - 1).abs().max() < 1e-9
     slope = (combine(points, codebook) - vectors) @ codebook.T + ridge * (points - target)
-    assert ((slope * points).sum(1) - slope.amin(1)).max() < 1e-8  # Frank and Wolfe's gap
+    assert ((slope * points).sum(1) - slope.amin(1)).max() < 1e-7  # Frank and Wolfe's gap
 
 
 @pytest.mark.parametrize(("size", "dim"), [(30, 4), (128, 16), (6, 12)])
@@ -176,7 +176,7 @@ def test_exact_refuses_a_negative_ridge() -> None:
 def test_the_gap_is_never_negative_and_closes_as_lambda_rises() -> None:
     vectors, codebook, _ = problem(200, 32, 4)
     gaps = [gap(vectors, codebook, ridge) for ridge in (0.1, 10.0, 1e4)]
-    assert all(g.relaxed >= g.exact * (1 - 1e-9) for g in gaps)
+    assert all(g.relaxed >= g.exact * (1 - 1e-6) for g in gaps)
     assert gaps[0].relaxed > 1.1 * gaps[0].exact
     assert gaps[2].relaxed == pytest.approx(gaps[2].exact, rel=1e-2)
 
@@ -186,7 +186,9 @@ def test_the_order_of_codewords_changes_nothing(solver: object) -> None:
     vectors, codebook, target = problem(100, 20, 4)
     order = torch.randperm(20)
     assert callable(solver)
-    points, permuted = (solver(vectors, c, t, 0.1) for c, t in ((codebook, target), (codebook[order], target[:, order])))
+    points, permuted = (
+        solver(vectors, c, t, 0.1) for c, t in ((codebook, target), (codebook[order], target[:, order]))
+    )
     assert torch.allclose(points[:, order], permuted, atol=1e-9)
 
 
@@ -195,7 +197,9 @@ def test_annealing_ends_in_the_winner() -> None:
     words = vectors[:, None] + torch.randn(500, 16, 4)
     best = (words - vectors[:, None]).square().sum(2).argmin(1)
     winner = words[torch.arange(500), best]
-    away = [float((nearby_hull(vectors, words, best, ridge) - winner).norm(dim=1).mean()) for ridge in (1, 30, 1e3, 1e6)]
+    away = [
+        float((nearby_hull(vectors, words, best, ridge) - winner).norm(dim=1).mean()) for ridge in (1, 30, 1e3, 1e6)
+    ]
     assert away == sorted(away, reverse=True)
     assert away[-1] < 1e-4 < 0.1 < away[0]
     near = (nearby_hull(vectors, words, best, 1.0) - vectors).square().sum(1).mean()

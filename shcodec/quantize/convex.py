@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from shcodec.quantize.lattice import distances
 
-INTERIOR_STEPS = 60  # at most; about fifteen are needed
+INTERIOR_STEPS = 60  # at most; about twenty are needed
 COMPLEMENTARITY = 1e-10  # where the interior point method ends, relative to 1 + |z|^2
 SMALLEST = 1e-8  # stands for lambda = 0 on the face of the solution, relative to the mean squared length of codewords
 
@@ -127,7 +127,7 @@ def exact(vectors: Tensor, codebook: Tensor, target: Tensor, ridge: float) -> Te
     """The convex programme, solved to convergence; gradients by implicit differentiation on the active face.
 
     An interior point method in float64 finds the face, a linear system on that face the solution. A step costs
-    O(n (K d^2 + d^3)), as the K x K system is inverted through a d x d one, and about fifteen are needed. For lambda = 0
+    O(n (K d^2 + d^3)), as the K x K system is inverted through a d x d one, and about twenty are needed. For lambda = 0
     p is not unique (with K > d + 1 codewords), but C p is, and its gradient is that of the nearest point of the hull.
 
     Args:
@@ -252,7 +252,7 @@ class _Programme:
         length = _longest(points, slack, *toward)
         ahead = ((points + length * toward[0]) * (slack + length * toward[1])).mean(1, keepdim=True)
         aim = mean * (ahead / mean) ** 3
-        toward = system.direction(points, slack, aim - product - toward[0] * toward[1])
+        toward = system.direction(points, slack, aim - product - length**2 * toward[0] * toward[1])
         length = (0.995 * _longest(points, slack, *toward)).clamp(max=1)
         return points + length * toward[0], slack + length * toward[1]
 
