@@ -75,8 +75,9 @@ def combine(weights: Tensor, codebook: Tensor) -> Tensor:
 def relaxed(vectors: Tensor, codebook: Tensor, target: Tensor, ridge: float) -> Tensor:
     """The scalable form: (C'C + lambda I)^-1 (C'z + lambda p~), projected on the simplex.
 
-    The K x K system is never built: by the push-through identity its solution is p~ + C'(C C' + lambda I)^-1 (z - C p~),
-    with a matrix of d x d. For n vectors O(K d^2 + d^3 + n K (d + log K)), all of it in matrix products but for the sort.
+    The K x K system is never built: by the push-through identity its solution is
+    p~ + C'(C C' + lambda I)^-1 (z - C p~), with a matrix of d x d. For n vectors it costs
+    O(K d^2 + d^3 + n K (d + log K)), all of it in matrix products but for the sort.
 
     Args:
         vectors: (n, d).
@@ -325,8 +326,9 @@ def _outer(weights: Tensor, codebook: Tensor) -> Tensor:
     """C diag(w) C' of every vector: weights (n, K) -> (n, d, d)."""
     if codebook.dim() == 3:
         return (codebook * weights[:, :, None]).mT @ codebook
-    products = (codebook[:, :, None] * codebook[:, None]).flatten(1)
-    return (weights @ products).unflatten(1, (codebook.shape[1], -1))
+    size, dim = codebook.shape
+    products = (codebook[:, :, None] * codebook[:, None]).view(size, dim * dim)
+    return (weights @ products).view(-1, dim, dim)
 
 
 def _hessian(codebook: Tensor, support: Tensor, ridge: float) -> Tensor:
