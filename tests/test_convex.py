@@ -144,10 +144,10 @@ def test_exact_with_codewords_of_each_vectors_own() -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 def test_gradient_of_the_exact_form(own: bool) -> None:
-    vectors, codebook, target = problem(4, 7, 3)
+    vectors, codebook, target = problem(2, 5, 2)
     if own:
-        codebook = codebook + 0.1 * torch.randn(4, 7, 3, dtype=torch.float64)
-    target = 0.9 * target + 0.1 / 7
+        codebook = codebook + 0.1 * torch.randn(2, 5, 2, dtype=torch.float64)
+    target = 0.9 * target + 0.1 / 5
 
     def output(v: Tensor, c: Tensor, t: Tensor) -> Tensor:
         return exact(v, c, t, 0.3)
@@ -157,7 +157,7 @@ def test_gradient_of_the_exact_form(own: bool) -> None:
 
 
 def test_gradient_without_ridge_is_that_of_the_nearest_point_of_the_hull() -> None:
-    vectors, codebook, target = problem(6, 9, 3, scale=2.0)
+    vectors, codebook, target = problem(4, 6, 2, scale=2.0)
 
     def output(v: Tensor, c: Tensor) -> Tensor:
         return combine(exact(v, c, target, 0.0), c)
@@ -179,6 +179,29 @@ def test_the_gap_is_never_negative_and_closes_as_lambda_rises() -> None:
     assert all(g.relaxed >= g.exact * (1 - 1e-6) for g in gaps)
     assert gaps[0].relaxed > 1.1 * gaps[0].exact
     assert gaps[2].relaxed == pytest.approx(gaps[2].exact, rel=1e-2)
+
+
+def test_with_many_codewords_the_scalable_form_is_far_from_exact() -> None:
+    """Its correction of the nearest codeword is spread over all K, and the projection takes most of that away."""
+    vectors, codebook, target = problem(200, 128, 8, scale=0.5)
+    between = gap(vectors, codebook, 0.1)
+    nearest = float((combine(target, codebook) - vectors).square().sum(1).mean())
+    assert between.exact_error < 0.05 * nearest
+    assert 0.7 * nearest < between.relaxed_error < nearest
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("solver", [relaxed, exact])
+def test_both_forms_on_an_accelerator(solver: object) -> None:
+    vectors, codebook, target = problem(300, 40, 8)
+    assert callable(solver)
+    outputs = []
+    for device in ("cpu", "cuda"):
+        leaf = vectors.to(device).requires_grad_()
+        points = solver(leaf, codebook.to(device), target.to(device), 0.1)
+        combine(points, codebook.to(device)).square().sum().backward()
+        outputs += [points.detach().cpu(), leaf.grad.cpu()]
+    assert torch.allclose(outputs[0], outputs[2], atol=1e-7) and torch.allclose(outputs[1], outputs[3], atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", [relaxed, exact])

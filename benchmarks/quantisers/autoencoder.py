@@ -40,7 +40,7 @@ class Trial:
     support: int = 0  # corners of P that are coded ("convex"); 0: the whole P, in training too
     units: int = WHOLE_P  # of the weights of P
     ridge: float = 0.1  # lambda of "convex"
-    start: str = "data"  # codewords at the beginning: vectors of the first batch, or "uniform" around 0
+    start: str = "data"  # codewords at the beginning: vectors of the first batch, "normal", or "uniform" around 0
 
     def build(self, channels: int) -> VectorQuantiser:
         """The quantiser for positions of so many channels.
@@ -48,7 +48,7 @@ class Trial:
         Raises:
             UsageError: the trial is not valid.
         """
-        if channels % self.vectors or self.start not in ("data", "uniform"):
+        if channels % self.vectors or self.start not in ("data", "normal", "uniform"):
             raise UsageError(f"{self} is not valid for {channels} channels")
         dim = channels // self.vectors
         convex = {"ridge": self.ridge, "support": self.support, "units": self.units}
@@ -69,14 +69,14 @@ class Trial:
 class Budget:
     """What all trials have in common."""
 
-    steps: int = 2000
+    steps: int = 1500
     time_limit: float = 300.0  # seconds of training, if they end before the steps
     batch: int = 32
-    channels: int = 8  # of the latent: 8x8 positions of so many
+    channels: int = 16  # of the latent: 8x8 positions of so many
     width: int = 64
     lr: float = 1e-3
-    test: int = 2000  # pictures that are coded, from the beginning of the test set
-    tables: int = 4000  # training pictures from which histograms are counted
+    test: int = 1000  # pictures that are coded, from the beginning of the test set
+    tables: int = 2000  # training pictures from which histograms are counted
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Budget:
@@ -170,9 +170,10 @@ def train(net: Autoencoder, trial: Trial, budget: Budget, train_set: Array, seed
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(net.parameters(), lr=budget.lr, weight_decay=0.0)
     begun = time.monotonic()
-    if trial.start == "data":
-        with torch.no_grad():
-            net.quantiser.start(net.vectors(to_pixels(train_set[rng.integers(0, len(train_set), budget.batch)])))
+    with torch.no_grad():
+        vectors = net.vectors(to_pixels(train_set[rng.integers(0, len(train_set), budget.batch)]))
+        if trial.start != "uniform":
+            net.quantiser.start(vectors if trial.start == "data" else torch.randn_like(vectors))
     step, progress = 0, 0.0
     while progress < 1:
         for group in optimiser.param_groups:

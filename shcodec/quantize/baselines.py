@@ -29,6 +29,11 @@ class Output:
     usage: Tensor  # (levels, K) mean assignment
 
 
+def pull(vectors: Tensor, exact: Tensor) -> Tensor:
+    """Codewords to their vectors, and vectors to their codewords, both (n, d): the loss of VQ-VAE."""
+    return F.mse_loss(exact, vectors.detach()) + COMMITMENT * F.mse_loss(vectors, exact.detach())
+
+
 class VectorQuantiser(nn.Module):
     """A codebook and a way to use it.
 
@@ -76,7 +81,7 @@ class VectorQuantiser(nn.Module):
 class SoftToHard(VectorQuantiser):
     """Agustsson et al. 2017: softmax(-sigma |z - c|^2), sigma rising; distances in units of the mean nearest one."""
 
-    def __init__(self, size: int, dim: int, *, sigma: Sequence[float] = (0.5, 60.0)) -> None:
+    def __init__(self, size: int, dim: int, *, sigma: Sequence[float] = (2.0, 60.0)) -> None:
         super().__init__(size, dim)
         self.first, self.last = sigma
 
@@ -86,7 +91,8 @@ class SoftToHard(VectorQuantiser):
         unit = cost.detach().amin(1).mean().clamp(min=1e-12)
         sigma = self.first * (self.last / self.first) ** progress
         phi = torch.softmax(-sigma / unit * cost, 1)
-        return Output(phi @ self.codebook, cost.new_zeros(()), phi.detach().mean(0, keepdim=True))
+        value = phi @ self.codebook
+        return Output(value, pull(vectors, value), phi.detach().mean(0, keepdim=True))
 
 
 class StraightThrough(VectorQuantiser):
@@ -96,7 +102,7 @@ class StraightThrough(VectorQuantiser):
         """See the base class."""
         assigned = one_hot(vectors, self.codebook)
         exact = assigned @ self.codebook
-        loss = F.mse_loss(exact, vectors.detach()) + COMMITMENT * F.mse_loss(vectors, exact.detach())
+        loss = pull(vectors, exact)
         return Output(vectors + (exact - vectors).detach(), loss, assigned.mean(0, keepdim=True))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from shcodec.quantize.baselines import Output, VectorQuantiser
+from shcodec.quantize.baselines import Output, VectorQuantiser, pull
 from shcodec.quantize.convex import combine, exact, one_hot, project_simplex, relaxed
 from shcodec.quantize.streams import SparseLayout
 
@@ -87,6 +87,8 @@ def from_symbols(symbols: Tensor, layout: SparseLayout) -> Tensor:
 class Convex(VectorQuantiser):
     """SCQ as a quantiser with a bitstream.
 
+    What lies outside the hull gets no gradient that leads back, so vectors and hull are drawn together as in VQ-VAE.
+
     Args:
         size: K.
         dim: d.
@@ -129,7 +131,8 @@ class Convex(VectorQuantiser):
         usage = points.detach().mean(0, keepdim=True)
         if progress >= self.coded_from:
             points = points + (self._coded(points.detach(), vectors) - points).detach()
-        return Output(combine(points, self.codebook), points.new_zeros(()), usage)
+        value = combine(points, self.codebook)
+        return Output(value, pull(vectors, value), usage)
 
     def _coded(self, points: Tensor, vectors: Tensor) -> Tensor:
         return sparsify(points, vectors, self.codebook, support=self.layout.support, units=self.units)
