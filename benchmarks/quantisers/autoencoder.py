@@ -27,6 +27,7 @@ GRID = 8  # the latent has 8x8 positions
 USED = 0.01  # a codeword counts as used from this share of an even use
 CHUNK = 64  # pictures at a time in measurements
 GAP_VECTORS = 1024
+LEAST_REPEATS, MOST_REPEATS = 3, 21  # of what is timed: as many as fit into a second
 
 
 @dataclass(frozen=True)
@@ -262,10 +263,10 @@ def timings(quantiser: VectorQuantiser, vectors: Tensor) -> dict[str, float]:
     return {"forward_ms": _median_ms(lambda: quantiser(vectors)), "training_ms": _median_ms(training)}
 
 
-def _median_ms(call: Callable[[], object], repeats: int = 7) -> float:
+def _median_ms(call: Callable[[], object]) -> float:
     call()
-    seconds = []
-    for _ in range(repeats):
+    seconds: list[float] = []
+    while len(seconds) < LEAST_REPEATS or (len(seconds) < MOST_REPEATS and sum(seconds) < 1):
         begun = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - begun)

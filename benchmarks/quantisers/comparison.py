@@ -57,7 +57,8 @@ def section(rows: Sequence[Row], dataset: str) -> list[str]:
     lines = [f"### {dataset}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}", ""]
     equal = [row for row in rows if row["equal_codebook"]]
     if equal:
-        lines += ["At equal codebook size (K = 128, 64 vectors a picture):", "", *equal_codebook(equal), ""]
+        size = f"K = {equal[0]['codewords']}, one vector for each of 64 positions"
+        lines += [f"At equal codebook size ({size}):", "", *equal_codebook(equal), ""]
     lines += ["All trials:", "", *all_trials(rows), ""]
     lines += ["At equal bytes, mean squared error in 1e-3 and BD-rate:", "", *equal_bytes(rows), ""]
     return [*lines, f"![error against bytes]({dataset}.png)"]
