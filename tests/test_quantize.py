@@ -217,7 +217,7 @@ def test_histograms_learn_the_counts_only_in_training() -> None:
     assert books.histogram(0)[0, 0] > 0.95
 
 
-@pytest.mark.parametrize("surrogate", ["soft", "straight-through", "noise"])
+@pytest.mark.parametrize("surrogate", ["soft", "straight-through", "noise", "convex"])
 def test_surrogates_pass_gradients_to_residuals(surrogate: str) -> None:
     books = make_books()
     r, classes = residuals(3000)
@@ -238,12 +238,13 @@ def test_surrogates_pass_gradients_to_residuals(surrogate: str) -> None:
     assert all(codebook.grad is not None and codebook.grad.any() for codebook in books.codebooks)
 
 
-def test_soft_becomes_hard_as_sigma_rises() -> None:
+@pytest.mark.parametrize("surrogate", ["soft", "convex"])
+def test_soft_becomes_hard_as_sigma_rises(surrogate: str) -> None:
     books = make_books().eval()
     r, classes = residuals(4000)
     gaps, rates = [], []
     for sigma in (1.0, 8.0, 64.0, 4000.0):
-        out = quantise(books, r, classes, sigma=sigma)
+        out = quantise(books, r, classes, sigma=sigma, surrogate=surrogate)
         gaps.append(float((out.value - out.hard).detach().square().mean()))
         rates.append(abs(float((out.bits - out.hard_weighted).detach())))
     assert gaps == sorted(gaps, reverse=True)

@@ -71,7 +71,7 @@ def parameters(trainer: Trainer, prefix: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", VARIANTS)
-@pytest.mark.parametrize("surrogate", ["soft", "straight-through", "noise"])
+@pytest.mark.parametrize("surrogate", ["soft", "straight-through", "noise", "convex"])
 @pytest.mark.parametrize("phase", Phase)
 def test_one_step(family: str, surrogate: str, phase: Phase) -> None:
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def test_one_step(family: str, surrogate: str, phase: Phase) -> None:
         assert any(name.startswith(prefix) for name in moved), prefix
 
 
-@pytest.mark.parametrize("surrogate", ["soft", "straight-through", "noise"])
+@pytest.mark.parametrize("surrogate", ["soft", "straight-through", "noise", "convex"])
 def test_a_hard_forward_shows_the_decoder_what_it_will_see(surrogate: str) -> None:
     torch.manual_seed(0)
     config = toy_config(surrogate=surrogate, forward="hard")

@@ -1,1 +1,1 @@
-"""Quantisers in training: codebooks, histograms, soft assignments, the smooth density they start from."""
+"""Quantisers in training: codebooks, convex combinations, baselines, and the smooth density before them."""

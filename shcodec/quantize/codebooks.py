@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from shcodec.nets.config import BandConfig, QuantiserConfig
+from shcodec.quantize.convex import nearby_hull
 from shcodec.quantize.lattice import NEIGHBOURS, assign, distances, lattice, levels_around, refine
 from shcodec.quantize.lookup import lookup
 from shcodec.symbols import class_spread, vector_counts
 
 Groups = list[tuple[int, Tensor, Tensor]]
 """Vectors by band: its number, element indices (m, d), the class of each vector within the band (m,)."""
+
+CORNERS = 16  # of the hull that the surrogate "convex" spans for a vector: its cheapest codewords
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class ClassCodebooks(nn.Module):
             weight: (n,) what a bit of this element counts in the loss.
             sigma: hardness of the soft assignments softmax(-sigma * cost).
             rate_weight: lambda of the cost |v - c|^2 + lambda * bits.
-            surrogate: "soft" (decoder sees soft values), "straight-through" or "noise" (of radius |v - Q(v)|).
+            surrogate: "soft" (decoder sees soft values), "convex" (convex combinations of near codewords),
+                "straight-through" or "noise" (of radius |v - Q(v)|).
             hard: the last phase: indices are final, only codewords get gradients.
             groups: `vectors(classes)`, where the caller has them.
         """
@@ -151,8 +155,9 @@ class ClassCodebooks(nn.Module):
                 rate = used = table[rows, chosen]
                 out = exact = lookup(codebook, chosen)
             else:
-                soft, exact, rate, used = self._soft(band, vectors, rows, table, sigma, rate_weight)
-                out = _surrogate(surrogate, vectors, soft, exact)
+                soft = self._soft(band, vectors, rows, table, sigma, rate_weight)
+                exact, rate, used = soft.exact, soft.rate, soft.used
+                out = _surrogate(surrogate, vectors, soft)
                 codebook_loss = codebook_loss + (exact - vectors.detach()).square().sum()
             value = value.index_put((index,), out)
             hard_value = hard_value.index_put((index,), exact.detach())
@@ -162,10 +167,8 @@ class ClassCodebooks(nn.Module):
             symbols += len(index)
         return Quantised(value[:-1], hard_value[:-1], bits, hard_weighted, hard_bits, codebook_loss, symbols)
 
-    def _soft(
-        self, band: int, vectors: Tensor, rows: Tensor, table: Tensor, sigma: float, rate_weight: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Soft values (m, d), hard values (m, d), soft bits (m,), hard bits (m,) of one band."""
+    def _soft(self, band: int, vectors: Tensor, rows: Tensor, table: Tensor, sigma: float, rate_weight: float) -> _Soft:
+        """Soft assignments of the vectors (m, d) of one band."""
         codebook = self.codebooks[band]
         if self.config.bands[band].dim == 1 and len(codebook) > 2 * NEIGHBOURS + 1:
             candidates = levels_around(vectors[:, 0].detach(), codebook[:, 0].detach())
@@ -180,10 +183,9 @@ class ClassCodebooks(nn.Module):
         cost = cost + rate_weight * bits
         phi = torch.softmax(-sigma * cost, 1)
         best = cost.detach().argmin(1, keepdim=True)
-        soft = (phi[:, :, None] * words).sum(1) if words.dim() == 3 else phi @ words
         exact = lookup(codebook, candidates.gather(1, best)[:, 0])
         self._count(band, rows, candidates, phi.detach(), vectors.detach())
-        return soft, exact, (phi * bits).sum(1), bits.gather(1, best)[:, 0]
+        return _Soft(words, cost, phi, exact, (phi * bits).sum(1), bits.gather(1, best)[:, 0], sigma)
 
     @torch.no_grad()
     def _count(
@@ -278,13 +280,41 @@ def on_device(numbers: list[int], device: torch.device) -> Tensor:
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _surrogate(name: str, vectors: Tensor, soft: Tensor, exact: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class _Soft:
+    """Soft assignments of m vectors to their candidates."""
+
+    words: Tensor  # candidates: (L, d) all codewords, or (m, c, d) the vector's own
+    cost: Tensor  # (m, c)
+    phi: Tensor  # (m, c) assignments
+    exact: Tensor  # (m, d) the cheapest codewords
+    rate: Tensor  # (m,) soft bits
+    used: Tensor  # (m,) bits of the cheapest codewords
+    sigma: float
+
+    def mean(self) -> Tensor:
+        """Soft values, (m, d)."""
+        return (self.phi[:, :, None] * self.words).sum(1) if self.words.dim() == 3 else self.phi @ self.words
+
+    def hull(self, vectors: Tensor) -> Tensor:
+        """Convex combinations (m, d) of the cheapest codewords; lambda = sigma^2 draws them to the cheapest of all."""
+        near = self.cost.detach().topk(min(CORNERS, self.cost.shape[1]), 1, largest=False).indices
+        if self.words.dim() == 2:
+            words = lookup(self.words, near)
+        else:
+            words = self.words.gather(1, near[:, :, None].expand(-1, -1, self.words.shape[2]))
+        return nearby_hull(vectors, words, torch.zeros_like(near[:, 0]), self.sigma**2)
+
+
+def _surrogate(name: str, vectors: Tensor, soft: _Soft) -> Tensor:
     """What stands for the hard codeword in the decoder's input while the encoder is trained."""
     if name == "soft":
-        return soft
+        return soft.mean()
+    if name == "convex":
+        return soft.hull(vectors)
     if name == "straight-through":
-        return vectors + (exact - vectors).detach()
+        return vectors + (soft.exact - vectors).detach()
     noise = torch.randn_like(vectors)
-    radius: Tensor = torch.linalg.vector_norm((vectors - exact).detach(), dim=1, keepdim=True)
+    radius: Tensor = torch.linalg.vector_norm((vectors - soft.exact).detach(), dim=1, keepdim=True)
     length: Tensor = torch.linalg.vector_norm(noise, dim=1, keepdim=True).clamp(min=1e-6)
     return vectors + radius * noise / length

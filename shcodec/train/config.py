@@ -44,7 +44,7 @@ class TrainConfig:
     model: ModelConfig
     schedule: Schedule = field(default_factory=Schedule)
     annealing: Annealing = field(default_factory=Annealing)
-    surrogate: str = "soft"  # "soft", "straight-through" or "noise"
+    surrogate: str = "soft"  # "soft", "straight-through", "noise" or "convex"
     forward: str = "hard"  # what the decoder sees beside a soft assignment: "soft" or "hard"
     batch: int = 8
     crop: int = 128
@@ -104,7 +104,7 @@ class TrainConfig:
         for table in (self, self.schedule, self.annealing):
             check_values(table)
         for key, value, allowed in (
-            ("surrogate", self.surrogate, ("soft", "straight-through", "noise")),
+            ("surrogate", self.surrogate, ("soft", "straight-through", "noise", "convex")),
             ("forward", self.forward, ("soft", "hard")),
             ("annealing.mode", self.annealing.mode, ("budget", "gap")),
         ):
