@@ -82,7 +82,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def test_windows_of_a_deep_model_leave_no_seams(deep: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert deep.halos == {"analysis": 16, "hyper": 4, "refine": 1, "synthesis": 11}
+    assert deep.halos == {"analysis": 16, "hyper": 4, "refine": 1, "synthesis": 9}
     pixels = make_photo(448, 704)
     whole = results(deep, pixels)
     calls = count_runs(deep, monkeypatch)
