@@ -64,13 +64,13 @@ def test_halos_are_the_receptive_fields(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A thin model as deep as `best`."""
-    root, best = tmp_path_factory.mktemp("deep"), TrainConfig.load("best").model
+    """A thin model, deeper than any that is shipped."""
+    root = tmp_path_factory.mktemp("deep")
     config = toy_config("shortcut")
     model = replace(
         config.model,
-        analysis=AnalysisConfig(16, best.analysis.blocks8, 16, best.analysis.blocks16),
-        synthesis=SynthesisConfig(16, best.synthesis.blocks16, 16, best.synthesis.blocks8, 12, 16),
+        analysis=AnalysisConfig(16, 4, 16, 4),
+        synthesis=SynthesisConfig(16, 5, 16, 8, 12, 16),
         hyper=replace(config.model.hyper, refine_dense=True),
     )
     pictures = write_pictures(root / "pictures")
@@ -82,7 +82,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def test_windows_of_a_deep_model_leave_no_seams(deep: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert deep.halos == {"analysis": 16, "hyper": 4, "refine": 1, "synthesis": 9}
+    assert deep.halos == {"analysis": 16, "hyper": 4, "refine": 1, "synthesis": 11}
     pixels = make_photo(448, 704)
     whole = results(deep, pixels)
     calls = count_runs(deep, monkeypatch)
