@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+from typing import Final
+
 from shcodec.errors import CorruptFileError
+
+CHECKSUM_SIZE: Final = 4
+"""Bytes of the CRC-32 at the end of a file, little-endian."""
 
 
 class Reader:
@@ -39,6 +45,15 @@ class Reader:
                     raise CorruptFileError(f"{what} is not written in its shortest form")
                 return value
         raise CorruptFileError(f"{what} is written in more than the allowed bytes ({max_bytes})")
+
+    def check_end(self) -> None:
+        """Read the CRC-32 over all that has been read, which must be right and end the file."""
+        end = self.pos
+        checksum = self.take(CHECKSUM_SIZE, "the checksum")
+        if self.remaining:
+            raise CorruptFileError(f"unexpected bytes after the end ({self.remaining})")
+        if zlib.crc32(self.view[:end]) != int.from_bytes(checksum, "little"):
+            raise CorruptFileError("checksum does not match: the file is damaged")
 
 
 def varint(value: int) -> bytes:

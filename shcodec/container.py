@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from shcodec.bytestream import Reader, varint
+from shcodec.bytestream import CHECKSUM_SIZE, Reader, varint
 from shcodec.errors import CorruptFileError, LimitError, UsageError
 
 # PNG's trick: the first byte shows a channel that strips the eighth bit, the last one that rewrites line endings.
@@ -40,7 +40,6 @@ _FLAG_CHUNKS: Final = 0b0001
 _FLAG_GREY: Final = 0b0010
 _MODEL_ID_SIZE: Final = 4
 _TAG_SIZE: Final = 4
-_CHECKSUM_SIZE: Final = 4
 
 # The most bytes that each varint may take.
 _SIDE_VARINT: Final = 3
@@ -126,7 +125,7 @@ def pack(container: Container) -> bytes:
     _check_limits(container)
     out = bytearray(head(container))
     out += varint(len(container.payload)) + container.payload
-    out += zlib.crc32(out).to_bytes(_CHECKSUM_SIZE, "little")
+    out += zlib.crc32(out).to_bytes(CHECKSUM_SIZE, "little")
     return bytes(out)
 
 
@@ -221,10 +220,10 @@ def part_sizes(data: bytes) -> dict[str, int]:
     layout = _parse(data)
     payload = len(layout.payload)
     return {
-        "header": len(data) - layout.chunks_size - payload - _CHECKSUM_SIZE,
+        "header": len(data) - layout.chunks_size - payload - CHECKSUM_SIZE,
         "chunks": layout.chunks_size,
         "payload": payload,
-        "checksum": _CHECKSUM_SIZE,
+        "checksum": CHECKSUM_SIZE,
     }
 
 
@@ -251,22 +250,13 @@ def _parse(data: bytes, *, salvage: bool = False) -> _Layout:
     length = reader.varint(_PAYLOAD_VARINT, "the payload's length")
     payload = reader.take(min(length, reader.remaining) if salvage else length, "the payload")
     if not salvage:
-        _check_end(reader)
+        reader.check_end()
     _check_sides(header)
     _check_chunks(chunks)
     if len(payload) > _max_payload(header):
         size = f"{header.width}x{header.height}"
         raise CorruptFileError(f"a payload of {len(payload)} bytes is too long for a picture of {size}")
     return _Layout(header, chunks, chunks_size, payload)
-
-
-def _check_end(reader: Reader) -> None:
-    end = reader.pos
-    checksum = reader.take(_CHECKSUM_SIZE, "the checksum")
-    if reader.remaining:
-        raise CorruptFileError(f"unexpected bytes after the end ({reader.remaining})")
-    if zlib.crc32(reader.view[:end]) != int.from_bytes(checksum, "little"):
-        raise CorruptFileError("checksum does not match: the file is damaged")
 
 
 def _read_header(reader: Reader) -> tuple[Container, bool]:

@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from shcodec.bytestream import Reader, varint
+from shcodec.bytestream import CHECKSUM_SIZE, Reader, varint
 from shcodec.deflate import deflated, inflated
 from shcodec.errors import CorruptFileError, LimitError
 from shcodec.netpack.directory import parse_directory, write_directory
@@ -25,7 +25,6 @@ MAX_DIRECTORY: Final = 64 << 20
 PER_BYTE: Final = 512
 """Coded elements that a byte of symbols may stand for, beyond the first `FREE`: no small file becomes gigabytes."""
 FREE: Final = 1 << 16
-_CHECKSUM_SIZE: Final = 4
 _PART = 6  # the most bytes of a part's length
 
 
@@ -80,7 +79,7 @@ def join(directory: Directory, plain: bytes, symbols: bytes) -> bytes:
     packed = deflated(plain)
     out += varint(len(packed)) + packed
     out += varint(len(symbols)) + symbols
-    out += zlib.crc32(out).to_bytes(_CHECKSUM_SIZE, "little")
+    out += zlib.crc32(out).to_bytes(CHECKSUM_SIZE, "little")
     return bytes(out)
 
 
@@ -103,12 +102,7 @@ def split(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> Parts:
     head, head_size = _part(reader, "the directory")
     plain, plain_size = _part(reader, "the lossless part")
     symbols, symbols_size = _part(reader, "the symbols")
-    end = reader.pos
-    checksum = reader.take(_CHECKSUM_SIZE, "the checksum")
-    if reader.remaining:
-        raise CorruptFileError(f"unexpected bytes after the end ({reader.remaining})")
-    if zlib.crc32(reader.view[:end]) != int.from_bytes(checksum, "little"):
-        raise CorruptFileError("checksum does not match: the file is damaged")
+    reader.check_end()
     if described > MAX_DIRECTORY:
         raise LimitError(f"a directory of {described} bytes is larger than the limit of {MAX_DIRECTORY}")
     text = inflated(bytes(head), described, "the directory")
@@ -119,11 +113,11 @@ def split(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> Parts:
         raise LimitError(f"{directory.elements} elements are more than the limit of {max_weights}")
     _check_density(directory, len(symbols))
     sizes = {
-        "header": len(data) - head_size - plain_size - symbols_size - _CHECKSUM_SIZE,
+        "header": len(data) - head_size - plain_size - symbols_size - CHECKSUM_SIZE,
         "directory": head_size,
         "lossless": plain_size,
         "symbols": symbols_size,
-        "checksum": _CHECKSUM_SIZE,
+        "checksum": CHECKSUM_SIZE,
     }
     return Parts(directory, plain, symbols, sizes)
 

@@ -56,8 +56,7 @@ class Trainer:
         torch.backends.cudnn.benchmark = True  # the shapes of a phase's batches are all the same
         torch.manual_seed(config.seed)
         self.learner = Learner(config).to(self.device)
-        # a processor that has no bfloat16 of its own imitates it, ten times slower than float32
-        self.learner.net.mixed = self.device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+        self.learner.net.mixed = device != "cpu" or torch.cpu._is_avx512_bf16_supported()  # others imitate it, slowly
         self.learner.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.phase = Phase.SMOOTH
         self.step, self.phase_start, self.elapsed = 0, 0, 0.0
