@@ -8,18 +8,17 @@ floats, since its result is what is written.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
 
 from shcodec import entropy
 from shcodec.bands import Band, check_tables
+from shcodec.blas import one_thread
 from shcodec.errors import CorruptFileError, ModelError
 
 TYPES = {
@@ -32,7 +31,6 @@ SPREAD_START = 0.12  # spread of class 0, in steps
 SPREAD_RATIO = (64 / 0.12) ** (1 / 63)  # class 63 has a spread of 64 steps
 
 Floats = npt.NDArray[np.float32]
-_BLAS_LOCK = threading.Lock()  # the limit below is the process's: two threads must not restore each other's
 Indices = npt.NDArray[np.int32]
 
 
@@ -206,7 +204,7 @@ class SymbolTables:
         knot, fraction = beta_byte >> 4, beta_byte & 15
         bias = (self.map_bias[knot] * (16 - fraction) + self.map_bias[knot + 1] * fraction) >> 4
         flat = z.reshape(len(z), -1).astype(np.float32)
-        with _BLAS_LOCK, _blas().limit(limits=1, user_api="blas"):
+        with one_thread():
             sums = (self._float_weight @ flat).astype(np.int32)  # (16 M, hz wz): integer values, exact
         sums = sums.reshape(self.latent, 16, -1)
         sums += bias.astype(np.int32)[:, None, None]
@@ -358,7 +356,7 @@ class SymbolTables:
         flat = np.zeros(needed, np.float32)
         flat[: len(order.elements)] = residual[order.elements]
         out, start = [], 0
-        with _BLAS_LOCK, _blas().limit(limits=1, user_api="blas"):
+        with one_thread():
             for k, n in order.numbers:
                 band = self.bands[self.band_of[k]]
                 vectors = flat[start : start + n * band.dim].reshape(n, band.dim)
@@ -366,12 +364,6 @@ class SymbolTables:
                 bits = band.bits[k - band.first] * np.float32(rate_weight)
                 out.append(band.search(vectors, bits))
         return out
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """Handle on numpy's BLAS: products this thin lose by threads, and by far when cores are busy."""
-    return ThreadpoolController()
 
 
 def first_half(channels: int, height: int, width: int) -> npt.NDArray[np.bool_]:

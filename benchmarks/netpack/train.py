@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from cifar import Epochs, Pictures, read_cifar
 from resnet import ResNet32, accuracy, has_fast_bfloat16
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shcodec.atomic import replacing, write_text
@@ -39,6 +39,7 @@ class TrainConfig:
         decay: Weight decay.
         warm_up: Share of the steps in which the learning rate rises.
         seed: Of weights, order and augmentation.
+        sides: Shares of the epochs up to which pictures are seen at a side of so many pixels: small ones first.
     """
 
     epochs: int = 60
@@ -48,6 +49,14 @@ class TrainConfig:
     decay: float = 5e-4
     warm_up: float = 0.25
     seed: int = 0
+    sides: tuple[tuple[float, int], ...] = ((0.35, 20), (0.7, 24), (1.0, 32))
+
+    def resized(self, images: Tensor, epoch: int) -> Tensor:
+        """Return (n, 3, 32, 32) as the network sees them in an epoch."""
+        side = next(side for share, side in self.sides if epoch < share * self.epochs)
+        if side == images.shape[-1]:
+            return images
+        return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 class Training:
@@ -99,6 +108,7 @@ class Training:
         while self.step < self.total:
             number, offset = divmod(self.step, len(self.epochs))
             for images, labels in self.epochs.epoch(number, offset):
+                images = self.config.resized(images, number)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
                     logits = self.model(images.to(self.device))
                 loss = F.cross_entropy(logits.float(), labels.to(self.device))

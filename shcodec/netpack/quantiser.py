@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from shcodec.blas import one_thread
 from shcodec.entropy import Table
 from shcodec.netpack import trellis
 from shcodec.netpack.histograms import MAX_INDEX, Histogram, first_guess, fit_density, fit_shifts
@@ -225,7 +226,8 @@ def refit(
             counts += np.bincount(m, minlength=2 * size - 1)
             beyond = np.abs(section.x[span]) * np.float32(1 / step) - m
             excess += np.bincount(m, weights=beyond, minlength=2 * size - 1)
-        fitted.append(Histogram(histogram.largest, fit_density(even, odd), fit_shifts(counts, excess)))
+        with one_thread():
+            fitted.append(Histogram(histogram.largest, fit_density(even, odd), fit_shifts(counts, excess)))
     return fitted
 
 

@@ -1,0 +1,24 @@
+"""numpy's BLAS on one thread: products as thin as ours lose by threads, and by far when the cores are busy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from threadpoolctl import ThreadpoolController
+
+_LOCK = threading.Lock()  # the limit is the process's: two threads must not restore each other's
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limits BLAS to one thread within a `with` statement, which must not hold another; one thread at a time enters."""
+    with _LOCK, _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
