@@ -14,7 +14,7 @@ _LOCK = threading.Lock()  # the limit is the process's: two threads must not res
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limits BLAS to one thread within a `with` statement, which must not hold another; one thread at a time enters."""
+    """Limits BLAS to one thread in a `with` block or a decorated function: one at a time, not nested."""
     with _LOCK, _controller().limit(limits=1, user_api="blas"):
         yield
 

@@ -8,7 +8,7 @@ from typing import Final
 from shcodec.errors import CorruptFileError
 
 CHECKSUM_SIZE: Final = 4
-"""Bytes of the CRC-32 at the end of a file, little-endian."""
+"""Bytes of a CRC-32, little-endian."""
 
 
 class Reader:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shcodec.bytestream import Reader, varint
+from shcodec.bytestream import CHECKSUM_SIZE, Reader, varint
 from shcodec.errors import CorruptFileError, LimitError
 from shcodec.symbols import Grid
 
@@ -20,7 +20,6 @@ SIDE = 32
 MOST_WITHOUT_HYPER = 4
 """Tiles of a picture whose model has no hyper path: there an empty stream is a valid tile, so bytes bound nothing."""
 _LENGTH_VARINT = 5
-_CHECKSUM_SIZE = 4
 
 Area = tuple[slice, slice]
 """Rows and columns."""
@@ -118,9 +117,9 @@ def split(head: bytes, payload: bytes, count: int, *, salvage: bool = False) -> 
     entries = []
     for number in range(count):
         length = reader.varint(_LENGTH_VARINT, f"the length of tile {number}")
-        entries.append((length, bytes(reader.take(_CHECKSUM_SIZE, f"the checksum of tile {number}"))))
+        entries.append((length, bytes(reader.take(CHECKSUM_SIZE, f"the checksum of tile {number}"))))
     table = bytes(reader.view[: reader.pos])
-    if bytes(reader.take(_CHECKSUM_SIZE, "the checksum of the tiles' table")) != _checksum(head + table):
+    if bytes(reader.take(CHECKSUM_SIZE, "the checksum of the tiles' table")) != _checksum(head + table):
         raise CorruptFileError("the table of tiles does not match its checksum: the file is damaged")
     streams: list[bytes | None] = []
     for number, (length, checksum) in enumerate(entries):
@@ -135,4 +134,4 @@ def split(head: bytes, payload: bytes, count: int, *, salvage: bool = False) -> 
 
 
 def _checksum(data: bytes) -> bytes:
-    return zlib.crc32(data).to_bytes(_CHECKSUM_SIZE, "little")
+    return zlib.crc32(data).to_bytes(CHECKSUM_SIZE, "little")

@@ -208,6 +208,7 @@ def make_costs(histograms: Sequence[Histogram]) -> trellis.Costs:
     )
 
 
+@one_thread()
 def refit(
     sections: Sequence[Section], found: Sequence[Found], step: float, histograms: Sequence[Histogram]
 ) -> list[Histogram]:
@@ -226,8 +227,7 @@ def refit(
             counts += np.bincount(m, minlength=2 * size - 1)
             beyond = np.abs(section.x[span]) * np.float32(1 / step) - m
             excess += np.bincount(m, weights=beyond, minlength=2 * size - 1)
-        with one_thread():
-            fitted.append(Histogram(histogram.largest, fit_density(even, odd), fit_shifts(counts, excess)))
+        fitted.append(Histogram(histogram.largest, fit_density(even, odd), fit_shifts(counts, excess)))
     return fitted
 
 

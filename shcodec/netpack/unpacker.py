@@ -88,10 +88,6 @@ def _decode_trellis(
 
 def _decode_section(decoder: Decoder, machine: Machine, counts: Counts) -> Floats:
     """Return the elements of a section in steps, sorted by histogram."""
-    if machine.memory == 0:  # a single state: all symbols of a histogram follow each other
-        groups = [(h, int(count)) for h, count in zip(machine.histograms, counts, strict=True) if count]
-        parts = [h.words[0][decoder.decode(h.tables[0], count)] for h, count in groups]
-        return np.concatenate([*parts, np.zeros(0, dtype=np.float32)])
     ends = trellis.ends_of(counts)
     n = ends[-1]
     lanes = trellis.lane_count(n)
