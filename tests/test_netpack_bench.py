@@ -14,16 +14,18 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import GOLDEN, ROOT
 from PIL import Image
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 from shcodec.errors import UsageError  # noqa: E402
+from shcodec.runtime import Model  # noqa: E402
+from shcodec.symbols import KNOTS  # noqa: E402
 
 FOLDER = ROOT / "benchmarks" / "netpack"
-MODULES = ("train", "cifar", "resnet", "deep_compression", "sweep", "post_training")
+MODULES = ("train", "cifar", "resnet", "deep_compression", "sweep", "post_training", "own_weights")
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +205,17 @@ def test_post_training_on_small_matrices(tmp_path: Path) -> None:
     name, tensors = next(post.made_up(64))
     row = post.measure(name, tensors, 4.0, 1)
     assert row.weights == 4096 and 0.7 < row.over_scalar < 1.7
+
+
+def test_own_weights_are_models_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = GOLDEN / "model"
+    monkeypatch.setattr(sys, "argv", ["own_weights", str(source), "--out", str(tmp_path), "--sqnr", "40"])
+    module("own_weights").main()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| 40 dB | ")
+    whole, packed = Model(tmp_path / "whole"), Model(tmp_path / "packed-40")
+    assert whole.id == Model(source).id != packed.id
+    for model in (whole, packed):
+        model.open_networks()
+        assert model.encoder_rate_weight.shape == (KNOTS,)

@@ -5,7 +5,7 @@
 
 Writes a model for each ratio, `packed-DB`, of weights that were packed and unpacked, and `whole`, the model as it is.
 The second command tells what was lost. Every tensor has the same ratio of energy to error: a common step for all would
-spoil those of small spread. One state instead of a trellis: 1.1 dB less, but unpacked in half the time.
+spoil those of small spread. One state instead of a trellis of 64: 1.1 dB less, but found in less time.
 """
 
 from __future__ import annotations
@@ -17,37 +17,36 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import tomli_w
 
 from shcodec import netpack
 from shcodec.netpack.plan import PackConfig
-from shcodec.runtime import CARD, DECODER, ENCODER, model_id, read_card, read_tensors, write_tensors
+from shcodec.runtime import CARD, DECODER, ENCODER, Tensors, model_id, read_card, write_tensors
 
 CONFIG = PackConfig(states=1, weighting="relative", fine_bits=10)
 REPEATS = 5
 
 
-def repacked(model: Path, folder: Path, sqnr: float) -> str:
-    """Write a model with weights that were packed and unpacked; return a line of the table."""
-    card = read_card(model) | {"name": folder.name}
+def write_model(model: Path, folder: Path, weights: dict[str, Tensors]) -> None:
+    """Copy a model under its folder's name, with other tensors in some of its files."""
     shutil.copytree(model, folder)
-    cells = []
-    for file in (DECODER, ENCODER):
-        data = netpack.pack(read_tensors(model / file), sqnr=sqnr, config=CONFIG)
-        seconds = []
-        for _ in range(REPEATS):
-            begun = time.perf_counter()
-            tensors = {name: np.ascontiguousarray(array) for name, array in netpack.unpack(data).items()}
-            seconds.append(time.perf_counter() - begun)
+    card = read_card(model) | {"name": folder.name}
+    for file, tensors in weights.items():
         write_tensors(folder / file, tensors)
         card["sha256"][file] = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-        if file == DECODER:
-            card["id"] = model_id(tensors).hex()
-        share = len(data) / (model / file).stat().st_size
-        cells.append(f"{len(data):,} ({share:.0%}) | {statistics.median(seconds):.2f} s")
+    if DECODER in weights:
+        card["id"] = model_id(weights[DECODER]).hex()
     (folder / CARD).write_text(tomli_w.dumps(card), encoding="utf-8")
-    return f"| {sqnr:g} dB | {' | '.join(cells)} |"
+
+
+def unpacked(data: bytes) -> tuple[Tensors, float]:
+    """Return the tensors of a file, and the median of the seconds that it takes."""
+    seconds = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        tensors = netpack.unpack(data)
+        seconds.append(time.perf_counter() - begun)
+    return tensors, statistics.median(seconds)
 
 
 def main() -> None:
@@ -57,12 +56,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the models")
     parser.add_argument("--sqnr", type=float, nargs="+", default=[46.0, 52.0, 58.0, 62.0], metavar="DB")
     args = parser.parse_args()
-    shutil.copytree(args.model, args.out / "whole")
-    card = read_card(args.model) | {"name": "whole"}
-    (args.out / "whole" / CARD).write_text(tomli_w.dumps(card), encoding="utf-8")
+    write_model(args.model, args.out / "whole", {})
     print("| | decoder, bytes | unpacked in | encoder, bytes | unpacked in |\n|---|---|---|---|---|")
     for sqnr in args.sqnr:
-        print(repacked(args.model, args.out / f"packed-{sqnr:g}", sqnr), flush=True)
+        weights, cells = {}, [f"{sqnr:g} dB"]
+        for file in (DECODER, ENCODER):
+            path = args.model / file
+            data = netpack.pack(path, sqnr=sqnr, config=CONFIG)
+            weights[file], seconds = unpacked(data)
+            cells += [f"{len(data):,} ({len(data) / path.stat().st_size:.0%})", f"{seconds:.2f} s"]
+        write_model(args.model, args.out / f"packed-{sqnr:g}", weights)
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
