@@ -34,9 +34,9 @@ from shcodec.netpack.tensors import read_safetensors, to_array
 from shcodec.netpack.training import CompressConfig, compress
 
 BETAS = (0.1, 0.3, 1.0, 2.0, 4.0)
-RATES = (2.0, 3.0, 4.0, 5.0)
+RATES = (1.5, 2.0, 3.0, 4.0)
 KEPT = (0.1, 0.2, 0.35)
-POINTS = (-20, -26, -32)
+POINTS = (-18, -20, -22, -26)
 """nncodec's quantisation parameters."""
 
 
@@ -71,6 +71,7 @@ class Sweep:
         test: Pictures to measure on.
         soft_steps: Steps of training with soft assignments, and of retraining after pruning.
         hard_steps: Steps with fixed assignments, and of retraining shared weights.
+        lr: Learning rate of the network in soft-to-hard training.
         out: The folder of the results.
     """
 
@@ -79,6 +80,7 @@ class Sweep:
     test: Pictures
     soft_steps: int
     hard_steps: int
+    lr: float
     out: Path
 
     def model(self) -> ResNet32:
@@ -128,7 +130,7 @@ def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def soft_to_hard(sweep: Sweep, setting: str) -> tuple[float, int]:
     """Train with soft assignments at a beta."""
-    config = CompressConfig(soft_steps=sweep.soft_steps, hard_steps=sweep.hard_steps)
+    config = CompressConfig(soft_steps=sweep.soft_steps, hard_steps=sweep.hard_steps, lr=sweep.lr)
     beta = float(setting)
     path = sweep.out / f"compress-{setting}.pt"
     done = compress(
@@ -141,14 +143,13 @@ def soft_to_hard(sweep: Sweep, setting: str) -> tuple[float, int]:
 
 def post_training(sweep: Sweep, setting: str) -> tuple[float, int]:
     """Pack the baseline at a rate, without training."""
-    data = pack(sweep.baseline, bits=float(setting), config=PackConfig(weighting="relative"))
+    data = pack(sweep.baseline, bits=float(setting))
     return sweep.of_file(data), len(data)
 
 
 def uniform(sweep: Sweep, setting: str) -> tuple[float, int]:
     """Quantise the baseline uniformly, with the same coder."""
-    config = PackConfig(states=1, axes=False, weighting="relative")
-    data = pack(sweep.baseline, bits=float(setting), config=config)
+    data = pack(sweep.baseline, bits=float(setting), config=PackConfig(states=1, axes=False))
     return sweep.of_file(data), len(data)
 
 
@@ -166,7 +167,7 @@ def neural_network_coding(sweep: Sweep, setting: str) -> tuple[float, int]:
 
     tensors, _ = read_safetensors(sweep.baseline)
     arrays = {tensor.name: to_array(tensor) for tensor in tensors if tensor.dtype == "F32"}
-    data = bytes(nncodec.encode(arrays, args={"qp": int(setting), "use_dq": True}))
+    data = nncodec.encode(arrays, args={"qp": int(setting), "use_dq": True})  # a bytearray, and decode takes no other
     model = sweep.model()
     found = {name: torch.as_tensor(array) for name, array in nncodec.decode(data).items()}
     model.load_state_dict(found, strict=False)
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder with baseline.safetensors, and of the results")
     parser.add_argument("--soft-steps", type=int, default=6000, help="steps of training with soft assignments [6000]")
     parser.add_argument("--hard-steps", type=int, default=1500, help="steps with fixed assignments [1500]")
+    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of soft-to-hard training [0.001]")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--settings", nargs="+", type=float, help="the methods' parameters, in place of their own")
     args = parser.parse_args()
@@ -233,14 +235,15 @@ def main() -> None:
     if not baseline.exists():
         raise UsageError(f"{baseline} is not there; train.py makes it")
     train, test = read_cifar(args.data, "train"), read_cifar(args.data, "test")
-    sweep = Sweep(baseline.read_bytes(), train, test, args.soft_steps, args.hard_steps, args.out)
+    sweep = Sweep(baseline.read_bytes(), train, test, args.soft_steps, args.hard_steps, args.lr, args.out)
     methods = dict(METHODS)
     if importlib.util.find_spec("nncodec") is not None:
         methods["nncodec"] = (neural_network_coding, POINTS)
         args.methods.append("nncodec")
     model = sweep.model()
     parameters = sum(p.numel() for p in model.parameters())
-    facts = {"baseline": sweep.accuracy(model), "parameters": parameters, "soft_steps": args.soft_steps}
+    facts = {"baseline": sweep.accuracy(model), "parameters": parameters}
+    facts |= {"soft_steps": args.soft_steps, "hard_steps": args.hard_steps, "lr": args.lr}
     rows = results(args.out / "sweep.json")
     for name in args.methods:
         method, settings = methods[name]

@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="number of seeds, for each data set")
     parser.add_argument("--only", action="append", metavar="NAME", help="a trial or a family; all if none is named")
     parser.add_argument("--steps", type=int, help="of every run, instead of those in the trials' file")
-    parser.add_argument("--time-limit", type=float, default=300.0, help="seconds of training of a run")
+    parser.add_argument("--time-limit", type=float, help="seconds of training of a run, the same")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--trials", type=Path, default=HERE / "trials.toml")
     parser.add_argument("--work", type=Path, default=Path("runs/quantisers"), help="where finished runs are kept")
@@ -121,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         datasets = sources(options.data, options.seeds)
     except UsageError as error:
         parser.error(str(error))
-    budget = replace(budget, steps=options.steps or budget.steps, time_limit=options.time_limit)
+    limit = options.time_limit or budget.time_limit
+    budget = replace(budget, steps=options.steps or budget.steps, time_limit=limit)
     chosen = [e for e in every if not options.only or {e.name, e.family} & set(options.only)]
     if not chosen:
         parser.error(f"no trial or family of that name (there are {', '.join(e.name for e in every)})")
