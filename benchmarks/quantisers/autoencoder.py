@@ -41,7 +41,9 @@ class Trial:
     support: int = 0  # corners of P that are coded ("convex"); 0: the whole P, in training too
     units: int = WHOLE_P  # of the weights of P
     ridge: float = 0.1  # lambda of "convex"
-    start: str = "data"  # codewords at the beginning: vectors of the first batch, "normal", or "uniform" around 0
+    start: str = "data"  # codewords at the beginning: vectors of the first batch, or "uniform" around 0
+    gain: float = 1.0  # on the encoder's last layer at the beginning
+    own_loss: float = 1.0  # weight of the quantiser's own loss
 
     def build(self, channels: int) -> VectorQuantiser:
         """The quantiser for positions of so many channels.
@@ -49,7 +51,7 @@ class Trial:
         Raises:
             UsageError: the trial is not valid.
         """
-        if channels % self.vectors or self.start not in ("data", "normal", "uniform"):
+        if channels % self.vectors or self.start not in ("data", "uniform"):
             raise UsageError(f"{self} is not valid for {channels} channels")
         dim = channels // self.vectors
         convex = {"ridge": self.ridge, "support": self.support, "units": self.units}
@@ -161,6 +163,9 @@ def run(trial: Trial, budget: Budget, pictures: Pictures, seed: int) -> dict[str
     for module in (*net.encoder.modules(), *net.decoder.modules()):
         if isinstance(module, nn.Conv2d):
             module.reset_parameters()  # the same whatever the quantiser drew before
+    with torch.no_grad():
+        for parameter in net.encoder[-1].parameters():
+            parameter.mul_(trial.gain)
     steps, seconds = train(net, trial, budget, pictures.train, seed)
     net.eval()
     return asdict(trial) | {"seed": seed, "steps": steps, "seconds": seconds} | measure(net, trial, budget, pictures)
@@ -173,15 +178,15 @@ def train(net: Autoencoder, trial: Trial, budget: Budget, train_set: Array, seed
     begun = time.monotonic()
     with torch.no_grad():
         vectors = net.vectors(to_pixels(train_set[rng.integers(0, len(train_set), budget.batch)]))
-        if trial.start != "uniform":
-            net.quantiser.start(vectors if trial.start == "data" else torch.randn_like(vectors))
+        if trial.start == "data":
+            net.quantiser.start(vectors)
     step, progress = 0, 0.0
     while progress < 1:
         for group in optimiser.param_groups:
             group["lr"] = budget.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         pixels = to_pixels(train_set[rng.integers(0, len(train_set), budget.batch)])
         out = net.quantiser(net.vectors(pixels), progress)
-        loss = F.mse_loss(net.pixels(out.value), pixels) + out.loss
+        loss = F.mse_loss(net.pixels(out.value), pixels) + trial.own_loss * out.loss
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
