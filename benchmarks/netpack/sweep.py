@@ -36,7 +36,7 @@ from shcodec.netpack.training import CompressConfig, compress
 BETAS = (0.1, 0.3, 1.0, 2.0, 4.0)
 RATES = (1.5, 2.0, 3.0, 4.0)
 KEPT = (0.1, 0.2, 0.35)
-POINTS = (-18, -20, -22, -26)
+POINTS = (-16, -18, -20)
 """nncodec's quantisation parameters."""
 
 
