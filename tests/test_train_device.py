@@ -293,9 +293,9 @@ def test_training_needs_no_package_beside_torch_and_safetensors() -> None:
 
 
 def test_configurations_derived_from_others(tmp_path: Path) -> None:
-    fast, large = TrainConfig.load("fast"), TrainConfig.load("fast-large")
-    assert large.model.synthesis == fast.model.synthesis and large.model.quantiser == fast.model.quantiser
-    assert large.model.analysis.width8 == 160 and large.batch == 32
+    fast, best = TrainConfig.load("fast"), TrainConfig.load("best")
+    assert best.model.analysis == fast.model.analysis and best.model.quantiser == fast.model.quantiser
+    assert best.model.synthesis.blocks8 == 8 and best.batch == 16
     assert TrainConfig.load("best-relay").model == TrainConfig.load("best").model
     path = tmp_path / "derived.toml"
     path.write_text('base = "tiny"\n[training]\nlr = 1e-4\n')
