@@ -47,6 +47,7 @@ class Row:
     Attributes:
         method: How the network was compressed.
         setting: The method's parameter.
+        training: Steps and learning rate, where the method trains.
         accuracy: On the test pictures, in percent.
         bytes: Of the file.
         ratio: 4 bytes for each parameter, over those of the file.
@@ -55,6 +56,7 @@ class Row:
 
     method: str
     setting: str
+    training: str
     accuracy: float
     bytes: int
     ratio: float
@@ -132,11 +134,12 @@ def soft_to_hard(sweep: Sweep, setting: str) -> tuple[float, int]:
     """Train with soft assignments at a beta."""
     config = CompressConfig(soft_steps=sweep.soft_steps, hard_steps=sweep.hard_steps, lr=sweep.lr)
     beta = float(setting)
-    path = sweep.out / f"compress-{setting}.pt"
+    name = f"{setting}-{sweep.soft_steps}-{sweep.hard_steps}-{sweep.lr:g}"
+    path = sweep.out / f"compress-{name}.pt"
     done = compress(
         sweep.model(), loss_fn, Endless(sweep.train), beta=beta, config=config, accuracy=sweep.accuracy, checkpoint=path
     )
-    (sweep.out / f"compressed-{setting}.shcn").write_bytes(done.data)
+    (sweep.out / f"compressed-{name}.shcn").write_bytes(done.data)
     path.unlink(missing_ok=True)
     return done.accuracy or 0.0, len(done.data)
 
@@ -174,6 +177,12 @@ def neural_network_coding(sweep: Sweep, setting: str) -> tuple[float, int]:
     return sweep.accuracy(model), len(data)
 
 
+def training_of(name: str, sweep: Sweep) -> str:
+    """Return how a method trains; rows of other trainings are other rows."""
+    steps = f"{sweep.soft_steps} + {sweep.hard_steps} steps"
+    return {"soft-to-hard": f"{steps}, lr {sweep.lr:g}", "pruning, k-means, Huffman": steps}.get(name, "")
+
+
 METHODS: dict[str, tuple[Callable[[Sweep, str], tuple[float, int]], tuple[float, ...]]] = {
     "soft-to-hard": (soft_to_hard, BETAS),
     "trellis, post-training": (post_training, RATES),
@@ -208,9 +217,10 @@ def plot(rows: list[Row], path: Path, baseline: float) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for method in dict.fromkeys(row.method for row in rows):
-        own = sorted((row for row in rows if row.method == method), key=lambda row: row.ratio)
-        axes.plot([row.ratio for row in own], [row.accuracy for row in own], "o-", label=method)
+    for method, training in dict.fromkeys((row.method, row.training) for row in rows):
+        own = sorted((r for r in rows if (r.method, r.training) == (method, training)), key=lambda row: row.ratio)
+        label = f"{method} ({training})" if training else method
+        axes.plot([row.ratio for row in own], [row.accuracy for row in own], "o-", label=label)
     axes.axhline(baseline, color="grey", linestyle=":", label="baseline")
     axes.set(xscale="log", xlabel="times smaller than 32-bit floats", ylabel="accuracy on CIFAR-10 in %")
     axes.legend()
@@ -243,18 +253,19 @@ def main() -> None:
     model = sweep.model()
     parameters = sum(p.numel() for p in model.parameters())
     facts = {"baseline": sweep.accuracy(model), "parameters": parameters}
-    facts |= {"soft_steps": args.soft_steps, "hard_steps": args.hard_steps, "lr": args.lr}
     rows = results(args.out / "sweep.json")
     for name in args.methods:
         method, settings = methods[name]
+        training = training_of(name, sweep)
         for number in args.settings or settings:
             setting = f"{number:g}"
-            if any((row.method, row.setting) == (name, setting) for row in rows):
+            if any((row.method, row.setting, row.training) == (name, setting, training) for row in rows):
                 continue
             torch.manual_seed(0)
             start = time.perf_counter()
             found, size = method(sweep, setting)
-            rows.append(Row(name, setting, found, size, 4 * parameters / size, time.perf_counter() - start))
+            seconds = time.perf_counter() - start
+            rows.append(Row(name, setting, training, found, size, 4 * parameters / size, seconds))
             store(rows, args.out, facts)
             print(f"{name} {setting}: {found:.2f} %, {size:,} B, {rows[-1].ratio:.1f} times smaller", flush=True)
 

@@ -45,7 +45,7 @@ REACH = 400.0  # steps: what a scalar codebook reaches, at least
 OUTER_SPACING = 2.0  # between levels that training never needed
 FAR = (0.0, 8.0, 16.0, 24.0, 36.0, 52.0, 76.0)  # steps: sizes of an element in the outer codewords of vectors
 ENCODER_PARTS = ("net.g_a.", "net.h_a.")
-CLASS_MAP = "net.class_map."  # in full precision: half of it would move bias knots near 63 by 1/64 of a class
+CLASS_BIAS = "net.class_map.bias_knots"  # in full precision: half of it would move values near 63 by 1/64 of a class
 TRAINING_PARTS = ("density.", "histograms.", "net.class_map.", "net.prior_knots")
 
 
@@ -98,7 +98,7 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
         if name.startswith("books."):
             continue
         target = training if name.startswith(TRAINING_PARTS) else encoder if name.startswith(ENCODER_PARTS) else decoder
-        exact = name.startswith(CLASS_MAP)
+        exact = name == CLASS_BIAS
         target[name.removeprefix("net.")] = parameter.detach().cpu().numpy().copy() if exact else _half(parameter)
     quantiser = config.model.quantiser
     decoder["latent.channels"] = np.array([config.model.latent], np.int32)
