@@ -41,11 +41,13 @@ class Effort:
         level: 0 to 9.
         rounds: how often the decoded picture is analysed again.
         steps: of gradient descent after that.
+        searches: whether rate weights are tried on the picture, and the price of a bit measured on it.
     """
 
     level: int
     rounds: int = 0
     steps: int = 0
+    searches: bool = True
 
     @property
     def refines(self) -> bool:
@@ -58,8 +60,8 @@ LEVELS = (
     Effort(1),
     Effort(2),
     Effort(3),
-    Effort(4, rounds=1),
-    Effort(5, rounds=2),
+    Effort(4, rounds=1, searches=False),
+    Effort(5, rounds=1),
     Effort(6, rounds=4),
     Effort(7, rounds=4, steps=100),
     Effort(8, rounds=4, steps=400),
@@ -83,7 +85,7 @@ def effort_of(level: int | None) -> Effort:
 
 
 def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tuple[Analysis, float]:
-    """Finds the rate weight that suits a picture, then moves its latent to where the file is better.
+    """Finds the rate weight that suits a picture, from level 5 on, then moves its latent to where the file is better.
 
     Never to where it is worse: of all that was tried the least D + price * R is kept, D the mean squared error of the
     decoded 8-bit picture, R bits per pixel.
@@ -107,8 +109,9 @@ def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tup
     weight = own_rate_weight(analysis.model, step)
     if not effort.refines:
         return analysis, weight
-    price = bit_price(analysis, step)
-    tried = [min((_Tried.of(analysis, step, weight * factor, price) for factor in WEIGHTS), key=lambda one: one.loss)]
+    price = bit_price(analysis, step) if effort.searches else byte_to_beta(step)
+    factors = WEIGHTS if effort.searches else WEIGHTS[:1]
+    tried = [min((_Tried.of(analysis, step, weight * factor, price) for factor in factors), key=lambda one: one.loss)]
     weight = tried[0].weight
     for _ in range(effort.rounds):
         tried.append(_Tried.of(_fed_back(analysis, tried[-1].coded), step, weight, price))
