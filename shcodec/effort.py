@@ -61,7 +61,7 @@ LEVELS = (
     Effort(2),
     Effort(3),
     Effort(4, rounds=1, searches=False),
-    Effort(5, rounds=1),
+    Effort(5, rounds=2, searches=False),
     Effort(6, rounds=4),
     Effort(7, rounds=4, steps=100),
     Effort(8, rounds=4, steps=400),
@@ -85,7 +85,7 @@ def effort_of(level: int | None) -> Effort:
 
 
 def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tuple[Analysis, float]:
-    """Finds the rate weight that suits a picture, from level 5 on, then moves its latent to where the file is better.
+    """Finds the rate weight that suits a picture, from level 6 on, then moves its latent to where the file is better.
 
     Never to where it is worse: of all that was tried the least D + price * R is kept, D the mean squared error of the
     decoded 8-bit picture, R bits per pixel.
