@@ -251,7 +251,7 @@ class _Trials:
             weight = own_rate_weight(self.model, step)
             return self._try(self.analysis, step, weight + TRIM * (dial - step))
 
-        follow(measure, self.goal, start, self.goal.slope, STEPS, probes)
+        follow(measure, self.goal, start, self.goal.slope, STEPS, probes, lambda: self.analyses)
 
     def refined(self, report: Report, probes: int) -> None:
         """Refines the latent for the rate step that came nearest, then turns the rate weight alone.
@@ -293,6 +293,7 @@ def follow(
     slope: float,
     ends: tuple[float, float],
     probes: int,
+    scale: Callable[[], int] = int,
 ) -> float:
     """Turns a dial until the level that it sets is the wanted one: secants, inside a bracket once there is one.
 
@@ -305,6 +306,7 @@ def follow(
         slope: of the level, until two trials tell.
         ends: of the dial.
         probes: calls of `measure`, at most.
+        scale: changes where a call of `measure` has made levels that cannot be compared with those before.
 
     Returns:
         The dial's last position.
@@ -313,7 +315,10 @@ def follow(
     low: tuple[float, float] | None = None
     dial = min(max(start, ends[0]), ends[1])
     for probe in range(probes):
+        before = scale()
         level = measure(dial)
+        if scale() != before:
+            high = low = None
         previous = high if level > goal.wanted else low
         if previous is not None and abs(dial - previous[0]) > 1e-6:
             steepness = (level - previous[1]) / (dial - previous[0]) / slope
