@@ -14,11 +14,13 @@ from shcodec.container import byte_to_beta
 from shcodec.encoder import (
     Analysis,
     Coded,
+    Pixels,
     analyse,
     bits_per_pixel,
     code,
     decoded_pixels,
     distortion,
+    distortion_of,
     own_rate_weight,
 )
 from shcodec.errors import LimitError, MissingExtraError, UsageError
@@ -111,42 +113,49 @@ def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tup
         return analysis, weight
     price = bit_price(analysis, step) if effort.searches else byte_to_beta(step)
     factors = WEIGHTS if effort.searches else WEIGHTS[:1]
-    tried = [min((_Tried.of(analysis, step, weight * factor, price) for factor in factors), key=lambda one: one.loss)]
-    weight = tried[0].weight
+    best = last = min((_Tried.of(analysis, step, weight * factor, price) for factor in factors), key=_loss)
+    weight = best.weight
     for _ in range(effort.rounds):
-        tried.append(_Tried.of(_fed_back(analysis, tried[-1].coded), step, weight, price))
+        last = _Tried.of(_fed_back(analysis, last), step, weight, price)
+        best = min(best, last, key=_loss)
     if effort.steps:
         from shcodec.descent import descend
 
-        start = min(tried, key=lambda one: one.loss).analysis
-        y = descend(start, step, weight, price, effort.steps, report)
-        tried.append(_Tried.of(replace(start, y=y), step, weight, price))
-    return min(tried, key=lambda one: one.loss).analysis, weight
+        y = descend(best.analysis, step, weight, price, effort.steps, report)
+        best = min(best, _Tried.of(replace(best.analysis, y=y), step, weight, price), key=_loss)
+    return best.analysis, weight
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """A latent, the file that it gives, and how good that is."""
+    """A latent, the file that it gives, what that shows, and how good it is."""
 
     analysis: Analysis
     weight: float
     coded: Coded
+    pixels: Pixels
     loss: float
 
     @staticmethod
     def of(analysis: Analysis, step: int, weight: float, price: float) -> _Tried:
         coded = code(analysis, step, weight)
-        return _Tried(analysis, weight, coded, distortion(analysis, coded) + price * bits_per_pixel(analysis, coded))
+        pixels = decoded_pixels(analysis, coded)
+        loss = distortion_of(analysis, pixels) + price * bits_per_pixel(analysis, coded)
+        return _Tried(analysis, weight, coded, pixels, loss)
 
 
-def _fed_back(analysis: Analysis, coded: Coded) -> Analysis:
+def _loss(tried: _Tried) -> float:
+    return tried.loss
+
+
+def _fed_back(analysis: Analysis, tried: _Tried) -> Analysis:
     """Adds to a picture's latent what is lost when the decoded picture is analysed again.
 
     If g_a(g_s(y_hat)) lay at y_hat, a decoder's input that is near y would give a picture near the original. It does
     not quite: y + (y_hat - g_a(g_s(y_hat))) aims off by the difference.
     """
-    again = analyse(analysis.model, decoded_pixels(analysis, coded), analysis.beta_byte)
-    return replace(analysis, y=analysis.y + (coded.latent.values(coded.latent.coded) - again.y))
+    again, latent = analyse(analysis.model, tried.pixels, analysis.beta_byte), tried.coded.latent
+    return replace(analysis, y=analysis.y + (latent.values(latent.coded) - again.y))
 
 
 def bit_price(analysis: Analysis, step: int) -> float:

@@ -145,7 +145,12 @@ def decoded_pixels(analysis: Analysis, coded: Coded) -> Pixels:
 
 def distortion(analysis: Analysis, coded: Coded) -> float:
     """Mean squared error of the decoded 8-bit picture."""
-    difference = decoded_pixels(analysis, coded).astype(np.float32) - analysis.rgb
+    return distortion_of(analysis, decoded_pixels(analysis, coded))
+
+
+def distortion_of(analysis: Analysis, pixels: Pixels) -> float:
+    """Mean squared error of `decoded_pixels`, where the caller has them."""
+    difference = pixels.astype(np.float32) - analysis.rgb
     return float(np.mean(np.square(difference), dtype=np.float64))
 
 

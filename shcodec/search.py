@@ -293,7 +293,7 @@ def follow(
     slope: float,
     ends: tuple[float, float],
     probes: int,
-    scale: Callable[[], int] = int,
+    scale: Callable[[], object] = lambda: None,
 ) -> float:
     """Turns a dial until the level that it sets is the wanted one: secants, inside a bracket once there is one.
 

@@ -177,18 +177,14 @@ def neural_network_coding(sweep: Sweep, setting: str) -> tuple[float, int]:
     return sweep.accuracy(model), len(data)
 
 
-def training_of(name: str, sweep: Sweep) -> str:
-    """Return how a method trains; rows of other trainings are other rows."""
-    steps = f"{sweep.soft_steps} + {sweep.hard_steps} steps"
-    return {"soft-to-hard": f"{steps}, lr {sweep.lr:g}", "pruning, k-means, Huffman": steps}.get(name, "")
-
-
-METHODS: dict[str, tuple[Callable[[Sweep, str], tuple[float, int]], tuple[float, ...]]] = {
-    "soft-to-hard": (soft_to_hard, BETAS),
-    "trellis, post-training": (post_training, RATES),
-    "uniform, same coder": (uniform, RATES),
-    "pruning, k-means, Huffman": (pruned, KEPT),
+STEPS = "{0.soft_steps} + {0.hard_steps} steps"
+METHODS: dict[str, tuple[Callable[[Sweep, str], tuple[float, int]], tuple[float, ...], str]] = {
+    "soft-to-hard": (soft_to_hard, BETAS, STEPS + ", lr {0.lr:g}"),
+    "trellis, post-training": (post_training, RATES, ""),
+    "uniform, same coder": (uniform, RATES, ""),
+    "pruning, k-means, Huffman": (pruned, KEPT, STEPS),
 }
+"""Function, default settings, and how a sweep's rows tell its training."""
 
 
 def results(path: Path) -> list[Row]:
@@ -248,15 +244,15 @@ def main() -> None:
     sweep = Sweep(baseline.read_bytes(), train, test, args.soft_steps, args.hard_steps, args.lr, args.out)
     methods = dict(METHODS)
     if importlib.util.find_spec("nncodec") is not None:
-        methods["nncodec"] = (neural_network_coding, POINTS)
+        methods["nncodec"] = (neural_network_coding, POINTS, "")
         args.methods.append("nncodec")
     model = sweep.model()
     parameters = sum(p.numel() for p in model.parameters())
     facts = {"baseline": sweep.accuracy(model), "parameters": parameters}
     rows = results(args.out / "sweep.json")
     for name in args.methods:
-        method, settings = methods[name]
-        training = training_of(name, sweep)
+        method, settings, told = methods[name]
+        training = told.format(sweep)
         for number in args.settings or settings:
             setting = f"{number:g}"
             if any((row.method, row.setting, row.training) == (name, setting, training) for row in rows):
