@@ -239,8 +239,8 @@ def encode_found(
     if goal is not None:
         return search(model, rgb, goal, trying, report, strict=strict, grey=grey, chunks=chunks)
     analysis = analyse(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
-    analysis, weight = refine(analysis, beta_byte, trying, report)
-    return Found(code(analysis, beta_byte, weight, report), probes=1, analyses=1, missed="")
+    *_, coded = refine(analysis, beta_byte, trying, report)
+    return Found(coded, probes=1, analyses=1, missed="")
 
 
 def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:

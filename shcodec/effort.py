@@ -86,7 +86,7 @@ def effort_of(level: int | None) -> Effort:
     return LEVELS[level]
 
 
-def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tuple[Analysis, float]:
+def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tuple[Analysis, float, Coded]:
     """Finds the rate weight that suits a picture, from level 6 on, then moves its latent to where the file is better.
 
     Never to where it is worse: of all that was tried the least D + price * R is kept, D the mean squared error of the
@@ -96,10 +96,10 @@ def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tup
         analysis: of the picture.
         step: rate step of the file to be.
         effort: the level.
-        report: progress of the gradient descent.
+        report: progress of the coding, below level 4, or of the gradient descent.
 
     Returns:
-        The analysis with its latent moved, and the rate weight to code it with. Below level 4 nothing changes.
+        The analysis with its latent moved, the rate weight to code it with, and the file. Below level 4 nothing moves.
 
     Raises:
         LimitError: the picture is too large for gradient descent.
@@ -110,7 +110,7 @@ def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tup
         raise LimitError(f"effort {effort.level} takes pictures of {most}, not {width}x{height}; effort 6 takes any")
     weight = own_rate_weight(analysis.model, step)
     if not effort.refines:
-        return analysis, weight
+        return analysis, weight, code(analysis, step, weight, report)
     price = bit_price(analysis, step) if effort.searches else byte_to_beta(step)
     factors = WEIGHTS if effort.searches else WEIGHTS[:1]
     best = last = min((_Tried.of(analysis, step, weight * factor, price) for factor in factors), key=_loss)
@@ -123,7 +123,7 @@ def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tup
 
         y = descend(best.analysis, step, weight, price, effort.steps, report)
         best = min(best, _Tried.of(replace(best.analysis, y=y), step, weight, price), key=_loss)
-    return best.analysis, weight
+    return best.analysis, weight, best.coded
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,7 @@ class _Trials:
         step = self.best()[1].beta_byte
         if self.analysis is None:
             return
-        analysis, start = refine(self.analysis, step, self.effort, report)
+        analysis, start, _ = refine(self.analysis, step, self.effort, report)
         self.tried.clear()
 
         def by_weight(weight: float) -> float:
