@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shcodec import zoo
+from shcodec.errors import run_script
 from shcodec.runtime import DECODER, read_tensors
 
 WIDTH, HEIGHT = 768, 512
@@ -170,4 +171,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

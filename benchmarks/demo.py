@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shcodec import codec, zoo
+from shcodec.errors import run_script
 from shcodec.pictures import RGBArray, psnr
 
 PICTURES = ("chelsea", "coffee")
@@ -158,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -3,8 +3,9 @@
     python benchmarks/effort.py [--data FOLDER] [--limit N] [--crop PIXELS] [--levels 0-9] [--model NAME] [--out FILE]
 
 Without --data, the validation pictures in the folder SHC_DATA. BD-rate is that of the mean curve against level 3, the
-default; every picture is coded to a real file at each beta, and decoded. Seconds are medians over all files. Needs the
-extra `bench`, and `train` for levels 7 to 9, which take minutes a picture: --limit and --crop keep them short.
+default; every picture is coded to a real file at each beta, and decoded. Seconds and megapixels per second are medians
+over all files. Needs the extra `bench`, and `train` for levels 7 to 9, which take minutes a picture: --limit and --crop
+keep them short.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from shcodec import codec, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.report import describe_environment
 from shcodec.effort import DEFAULT_EFFORT, LEVELS
+from shcodec.errors import run_script
 from shcodec.pictures import RGBArray, psnr, read_picture
 
 BETAS = (8.0, 30.0, 120.0, 500.0)
@@ -93,7 +95,7 @@ def measure(pictures: dict[str, RGBArray], model: str, level: int) -> list[dict[
     """Code every picture at every beta.
 
     Returns:
-        One row per file: picture, beta, bytes, bpp, psnr, seconds.
+        One row per file: picture, beta, bytes, bpp, psnr, seconds, mp_per_s.
     """
     codec.encode_array(next(iter(pictures.values()))[:64, :64], model=model, effort=min(level, 6))  # loads the networks
     rows = []
@@ -110,17 +112,19 @@ def measure(pictures: dict[str, RGBArray], model: str, level: int) -> list[dict[
                     "bpp": 8 * len(data) / (rgb.shape[0] * rgb.shape[1]),
                     "psnr": psnr(codec.decode_array(data), rgb),
                     "seconds": spent,
+                    "mp_per_s": rgb.shape[0] * rgb.shape[1] / 1e6 / spent,
                 }
             )
     return rows
 
 
 def summary(rows: list[dict[str, Any]], default: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean curve, median seconds, and BD-rate against the default level."""
+    """Mean curve, median seconds and megapixels per second, and BD-rate against the default level."""
     points, anchor = mean_points(rows), mean_points(default)
     against = bd_rate(curve(*anchor), curve(*points))
     return {
         "seconds": statistics.median(row["seconds"] for row in rows),
+        "mp_per_s": statistics.median(row["mp_per_s"] for row in rows),
         "bd_rate_percent": None if against is None else against.percent,
         "bpp": points[0],
         "psnr_db": points[1],
@@ -134,15 +138,16 @@ def mean_points(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
 
 
 def print_table(document: dict[str, Any], console: Console) -> None:
-    """Print level, seconds, BD-rate."""
+    """Print level, seconds, megapixels per second, BD-rate."""
     table = Table(box=box.SIMPLE, title=f"{document['model']}, {document['pictures']} pictures")
-    for heading in ("effort", "seconds a file", "BD-rate against the default"):
+    for heading in ("effort", "seconds a file", "MP/s", "BD-rate against the default"):
         table.add_column(heading, justify="right")
     for level, told in document["levels"].items():
         percent = told["bd_rate_percent"]
-        table.add_row(level, f"{told['seconds']:.2f}", "-" if percent is None else f"{percent:+.2f} %")
+        saved = "-" if percent is None else f"{percent:+.2f} %"
+        table.add_row(level, f"{told['seconds']:.2f}", f"{told['mp_per_s']:.3g}", saved)
     console.print(table)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -30,6 +30,7 @@ from shcodec import codec, container, tiles, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.datasets import find_dataset
 from shcodec.bench.report import describe_environment
+from shcodec.errors import run_script
 from shcodec.pictures import RGBArray, psnr, read_picture
 from shcodec.symbols import Grid
 
@@ -167,4 +168,4 @@ def print_tables(document: dict[str, Any], console: Console) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -23,7 +23,7 @@ from shcodec import encoder, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.container import beta_to_byte, byte_to_beta
 from shcodec.entropy import PRECISION
-from shcodec.errors import UsageError
+from shcodec.errors import UsageError, run_script
 from shcodec.pictures import read_picture
 from shcodec.runtime import DECODER, TRAINING, Model, Tensors, interpolate, read_tensors
 from shcodec.symbols import Floats, Grid, Indices, Order, SymbolTables
@@ -285,4 +285,4 @@ def _rounded(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

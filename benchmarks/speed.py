@@ -31,6 +31,7 @@ from rich.table import Table
 from shcodec import codec, container, zoo
 from shcodec.bench.datasets import find_dataset
 from shcodec.bench.report import describe_environment
+from shcodec.errors import run_script
 from shcodec.pictures import RGBArray, read_picture
 from shcodec.runtime import Model
 from shcodec.symbols import Grid
@@ -260,4 +261,4 @@ def _table(title: str, headers: Sequence[str]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

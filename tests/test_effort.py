@@ -183,3 +183,12 @@ def test_the_benchmark_of_effort(model: Model, tmp_path: Path) -> None:
     assert (told["pictures"], told["megapixels"]) == (1, 96 * 96 / 1e6)
     assert told["levels"]["3"]["bd_rate_percent"] == pytest.approx(0)
     assert len(told["files"]["4"]) == len(told["betas"])
+
+
+def test_a_benchmark_without_pictures_ends_with_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="needs the extra 'bench'")
+    command = [sys.executable, ROOT / "benchmarks" / "effort.py", "--data", tmp_path / "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("effort.py: error: ")
+    assert done.stderr.count("\n") == 1

@@ -26,7 +26,7 @@ import tomli_w
 from shcodec import encoder
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.container import beta_to_byte
-from shcodec.errors import UsageError
+from shcodec.errors import UsageError, run_script
 from shcodec.runtime import Model
 from shcodec.train import checkpoint
 from shcodec.train.config import TrainConfig, laid_over
@@ -198,4 +198,4 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

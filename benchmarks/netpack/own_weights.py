@@ -20,6 +20,7 @@ from pathlib import Path
 import tomli_w
 
 from shcodec import netpack
+from shcodec.errors import run_script
 from shcodec.netpack.plan import PackConfig
 from shcodec.runtime import CARD, DECODER, ENCODER, Tensors, model_id, read_card, write_tensors
 
@@ -70,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shcodec.errors import run_script
 from shcodec.netpack.api import unpack
 from shcodec.netpack.packer import pack_tensors
 from shcodec.netpack.plan import PackConfig, is_quantised
@@ -142,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

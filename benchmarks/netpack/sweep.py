@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shcodec.atomic import replacing, write_text
-from shcodec.errors import UsageError
+from shcodec.errors import UsageError, run_script
 from shcodec.netpack.api import pack, unpack
 from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.tensors import read_safetensors, to_array
@@ -267,4 +267,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -28,7 +28,7 @@ from comparison import write_report
 from pictures import Pictures, load
 
 from shcodec.atomic import write_text
-from shcodec.errors import UsageError
+from shcodec.errors import UsageError, run_script
 
 HERE = Path(__file__).parent
 
@@ -146,4 +146,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
