@@ -26,6 +26,7 @@ from shcodec.train import checkpoint, loop
 from shcodec.train.annealing import Sigma
 from shcodec.train.config import Annealing, Schedule, TrainConfig
 from shcodec.train.data import Crops, load_pictures
+from shcodec.train.drawings import SIDE, drawings
 from shcodec.train.loop import Trainer, train
 from shcodec.train.objective import Learner, Phase, State, evaluate
 
@@ -199,6 +200,16 @@ def test_the_last_phase_moves_the_decoder_alone(make_trainer: Callable[[TrainCon
             assert torch.equal(value, after[name]) and torch.equal(value, trainer.average[name]), name
     for prefix in ("net.g_s.", "net.refine.", "books."):
         assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith(prefix)), prefix
+
+
+def test_drawings_join_the_pictures(make_trainer: Callable[[TrainConfig], Trainer]) -> None:
+    drawn = drawings(3, seed=1)
+    assert all(picture.shape == (SIDE, SIDE, 3) and picture.dtype == np.uint8 for picture in drawn)
+    assert all(np.array_equal(a, b) for a, b in zip(drawn, drawings(3, seed=1), strict=True))
+    assert not np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawings(1, seed=2)[0])
+    trainer = make_trainer(toy_config(drawings=0.1))
+    assert [picture.shape for picture in trainer.crops.pictures].count((SIDE, SIDE, 3)) == 1
+    assert "4 pictures, 1 drawn" in trainer.loading
 
 
 def test_the_class_map_is_integer_and_final_before_the_codebooks(

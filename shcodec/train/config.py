@@ -11,6 +11,7 @@ from shcodec.errors import UsageError
 from shcodec.nets.config import ModelConfig, check_values
 
 CONFIGS = Path(__file__).parent / "configs"
+MOST_DRAWINGS = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class TrainConfig:
     rate_weight: float = 0.13  # lambda_n of the index choice, squared steps per bit
     final_pictures: int = 300  # training pictures whose symbols make the final tables
     seed: int = 1
+    drawings: float = 0.0  # share of drawn text, shapes and patterns in the area of the training pictures
     without: tuple[str, ...] = ()  # "steps", "refine": parts that stay as they begin, for trials of what they are worth
     compile: bool | str = "auto"  # whether g_a and g_s are compiled; "auto": on CUDA
 
@@ -123,6 +125,8 @@ class TrainConfig:
             raise UsageError("the phases of the schedule must be fractions of the budget, in order")
         if self.model.has_hyper and s.integer > s.codebooks:
             raise UsageError("schedule.integer must not be later than schedule.codebooks, which freezes the class map")
+        if self.drawings > MOST_DRAWINGS:
+            raise UsageError(f"drawings = {self.drawings:g} is more than {MOST_DRAWINGS:g}")
         least = (s.steps, self.batch, self.lr, self.codebook_lr, self.annealing.start, self.annealing.end)
         if min(least) <= 0 or self.ema >= 1:
             raise UsageError("steps, batch, learning rates and sigma must be above 0, and ema below 1")
