@@ -75,6 +75,7 @@ class Sweep:
         hard_steps: Steps with fixed assignments, and of retraining shared weights.
         lr: Learning rate of the network in soft-to-hard training.
         out: The folder of the results.
+        distil: Whether soft-to-hard training learns from the uncompressed network as well.
     """
 
     baseline: bytes
@@ -84,6 +85,12 @@ class Sweep:
     hard_steps: int
     lr: float
     out: Path
+    distil: bool = False
+
+    @property
+    def told(self) -> str:
+        """How soft-to-hard training is told in the table."""
+        return f"{self.soft_steps} + {self.hard_steps} steps, lr {self.lr:g}" + (", distilled" if self.distil else "")
 
     def model(self) -> ResNet32:
         """Return the network with the baseline's weights."""
@@ -124,20 +131,47 @@ class Endless:
 
 def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Return the mean cross-entropy."""
+    logits = _logits(model, batch[0])
+    return F.cross_entropy(logits, batch[1].to(logits.device))
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
     device = next(model.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
-        logits = model(batch[0].to(device))
-    return F.cross_entropy(logits.float(), batch[1].to(device))
+        logits: Tensor = model(images.to(device))
+    return logits.float()
+
+
+class Distilled:
+    """The loss of a network that learns from the labels and, as much, from the answers of the uncompressed network.
+
+    Hinton et al. 2015, with a temperature of 2.
+    """
+
+    TEMPERATURE = 2.0
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self.teacher = teacher.eval()
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the mean of cross-entropy and divergence from the teacher."""
+        logits = _logits(model, batch[0])
+        with torch.no_grad():
+            wanted = F.log_softmax(_logits(self.teacher, batch[0]) / self.TEMPERATURE, 1)
+        told = F.log_softmax(logits / self.TEMPERATURE, 1)
+        divergence = F.kl_div(told, wanted, reduction="batchmean", log_target=True) * self.TEMPERATURE**2
+        return (F.cross_entropy(logits, batch[1].to(logits.device)) + divergence) / 2
 
 
 def soft_to_hard(sweep: Sweep, setting: str) -> tuple[float, int]:
     """Train with soft assignments at a beta."""
     config = CompressConfig(soft_steps=sweep.soft_steps, hard_steps=sweep.hard_steps, lr=sweep.lr)
     beta = float(setting)
-    name = f"{setting}-{sweep.soft_steps}-{sweep.hard_steps}-{sweep.lr:g}"
+    name = f"{setting}-{sweep.soft_steps}-{sweep.hard_steps}-{sweep.lr:g}" + ("-distilled" if sweep.distil else "")
     path = sweep.out / f"compress-{name}.pt"
+    loss = Distilled(sweep.model()) if sweep.distil else loss_fn
     done = compress(
-        sweep.model(), loss_fn, Endless(sweep.train), beta=beta, config=config, accuracy=sweep.accuracy, checkpoint=path
+        sweep.model(), loss, Endless(sweep.train), beta=beta, config=config, accuracy=sweep.accuracy, checkpoint=path
     )
     (sweep.out / f"compressed-{name}.shcn").write_bytes(done.data)
     path.unlink(missing_ok=True)
@@ -177,12 +211,11 @@ def neural_network_coding(sweep: Sweep, setting: str) -> tuple[float, int]:
     return sweep.accuracy(model), len(data)
 
 
-STEPS = "{0.soft_steps} + {0.hard_steps} steps"
 METHODS: dict[str, tuple[Callable[[Sweep, str], tuple[float, int]], tuple[float, ...], str]] = {
-    "soft-to-hard": (soft_to_hard, BETAS, STEPS + ", lr {0.lr:g}"),
+    "soft-to-hard": (soft_to_hard, BETAS, "{0.told}"),
     "trellis, post-training": (post_training, RATES, ""),
     "uniform, same coder": (uniform, RATES, ""),
-    "pruning, k-means, Huffman": (pruned, KEPT, STEPS),
+    "pruning, k-means, Huffman": (pruned, KEPT, "{0.soft_steps} + {0.hard_steps} steps"),
 }
 """Function, default settings, and how a sweep's rows tell its training."""
 
@@ -234,6 +267,7 @@ def main() -> None:
     parser.add_argument("--soft-steps", type=int, default=6000, help="steps of training with soft assignments [6000]")
     parser.add_argument("--hard-steps", type=int, default=1500, help="steps with fixed assignments [1500]")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of soft-to-hard training [0.001]")
+    parser.add_argument("--distil", action="store_true", help="soft-to-hard training learns from the baseline as well")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--settings", nargs="+", type=float, help="the methods' parameters, in place of their own")
     args = parser.parse_args()
@@ -241,7 +275,7 @@ def main() -> None:
     if not baseline.exists():
         raise UsageError(f"{baseline} is not there; train.py makes it")
     train, test = read_cifar(args.data, "train"), read_cifar(args.data, "test")
-    sweep = Sweep(baseline.read_bytes(), train, test, args.soft_steps, args.hard_steps, args.lr, args.out)
+    sweep = Sweep(baseline.read_bytes(), train, test, args.soft_steps, args.hard_steps, args.lr, args.out, args.distil)
     methods = dict(METHODS)
     if importlib.util.find_spec("nncodec") is not None:
         methods["nncodec"] = (neural_network_coding, POINTS, "")
