@@ -54,7 +54,7 @@ class CompressConfig:
 
     soft_steps: int = 2000
     hard_steps: int = 500
-    lr: float = 3e-3
+    lr: float = 1e-3
     words_lr: float = 1e-3
     words: WordConfig = field(default_factory=WordConfig)
     annealing: Annealing = field(default_factory=Annealing)
