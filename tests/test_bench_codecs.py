@@ -85,6 +85,11 @@ def test_choosing_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         select_codecs(["shc-best"])
     with pytest.raises(UsageError, match="no codec to measure"):
         select_codecs([])
+    harder = select_codecs(["shc-sha-e6"], [50])[0]
+    assert (harder.name, harder.settings) == ("shc-sha-e6", (50,)) and "effort 6" in harder.describe()
+    for wrong in ("shc-sha-e10", "shc-best-e4", "jpeg420-e4", "shc-sha-e"):
+        with pytest.raises(UsageError, match=f"no codec '{wrong}'"):
+            select_codecs([wrong])
 
 
 def test_a_program_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +120,7 @@ def test_shc_is_one_of_the_codecs(tiny_model: str) -> None:
     codec = available(select_codecs([f"shc-{tiny_model}"])[0])
     photo = make_photo(61, 83)
     assert codec.decode(codec.encode(photo, 50.0)).shape == photo.shape
+    assert codec.encode(photo, 50.0) != available(select_codecs([f"shc-{tiny_model}-e4"])[0]).encode(photo, 50.0)
     assert "model id" in codec.version()
 
 

@@ -21,6 +21,7 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
 from shcodec import bench
 from shcodec.bench import Options, processes, runner
+from shcodec.bench.codecs import ShcCodec
 from shcodec.errors import ShcError, UsageError
 
 
@@ -145,12 +146,12 @@ def test_process_times(pictures: Path, tmp_path: Path, tiny_model: str) -> None:
 def test_process_times_are_medians(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
     taken = iter([5.0, 1.0, 3.0, 0.5, 0.9, 0.7])
     monkeypatch.setattr(processes, "_seconds", lambda arguments: next(taken))
-    assert processes.time_processes("model", pictures / "a.png", 50.0, repeat=3) == (3.0, 0.7)
+    assert processes.time_processes(ShcCodec("model"), pictures / "a.png", 50.0, repeat=3) == (3.0, 0.7)
 
 
 def test_a_process_that_fails(pictures: Path, tiny_model: str) -> None:
     with pytest.raises(ShcError, match=r"shc encode as a process failed \(1\): shc: error: .*'nobody'"):
-        processes.time_processes("nobody", pictures / "a.png", 50.0)
+        processes.time_processes(ShcCodec("nobody"), pictures / "a.png", 50.0)
 
 
 def test_process_times_need_one_job(shc: Shc, pictures: Path, tmp_path: Path) -> None:

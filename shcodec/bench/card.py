@@ -31,7 +31,8 @@ def update_cards(report: Report) -> list[Path]:
     """
     import tomli_w
 
-    curves = [curve for curve in report.curves if curve.codec.startswith(SHC_PREFIX)]
+    models = {SHC_PREFIX + name for name in zoo.model_names()}
+    curves = [curve for curve in report.curves if curve.codec in models]  # not those of other efforts
     _check(report, curves)
     written = []
     for curve in curves:

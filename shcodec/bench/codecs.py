@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import shutil
+import string
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,19 +59,21 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class ShcCodec:
-    """One model of this project."""
+    """One model of this project, with the default effort of the encoder or another."""
 
     model: str
     settings: tuple[float, ...] = DEFAULT_BETAS
+    effort: int | None = None
 
     @property
     def name(self) -> str:
-        """`shc-` and the name of the model."""
-        return SHC_PREFIX + self.model
+        """`shc-` and the name of the model, then `-e` and the effort where it is not the default."""
+        return SHC_PREFIX + self.model + ("" if self.effort is None else f"-e{self.effort}")
 
     def describe(self) -> str:
         """Say which model is run."""
-        return f"shc, model {self.model}, setting = beta"
+        told = "" if self.effort is None else f", effort {self.effort}"
+        return f"shc, model {self.model}{told}, setting = beta"
 
     def version(self) -> str:
         """Version of the package and of the model, without loading a network."""
@@ -85,7 +88,7 @@ class ShcCodec:
         """Encode at beta = `setting`."""
         from shcodec import codec
 
-        return codec.encode_array(rgb, setting, model=self.model)
+        return codec.encode_array(rgb, setting, model=self.model, effort=self.effort)
 
     def decode(self, data: bytes) -> RGBArray:
         """Decode an .shc file."""
@@ -325,7 +328,8 @@ def select_codecs(names: Sequence[str] | None = None, betas: Sequence[float] = D
     """Choose codecs by name.
 
     Args:
-        names: names of codecs; `shc` stands for every shipped model; None means all.
+        names: names of codecs; `shc` stands for every shipped model, `shc-NAME-eN` for one with effort N, 0 to 9; None
+            means all.
         betas: settings of the project's own codec.
 
     Returns:
@@ -340,6 +344,9 @@ def select_codecs(names: Sequence[str] | None = None, betas: Sequence[float] = D
     known: dict[str, Codec] = {**own, **{codec.name: codec for codec in OTHER_CODECS}}
     chosen: dict[str, Codec] = {}
     for name in known if names is None else names:
+        model, _, effort = name.rpartition("-e")
+        if name not in known and model in own and effort in set(string.digits):
+            known[name] = replace(own[model], effort=int(effort))
         if name != "shc" and name not in known:
             raise UsageError(f"no codec {name!r}: known are shc, {', '.join(known)}")
         for part in own if name == "shc" else (name,):

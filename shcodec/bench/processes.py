@@ -10,16 +10,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from shcodec.bench.codecs import ShcCodec
 from shcodec.errors import ShcError
 
 
-def time_processes(model: str, picture: Path, beta: float, repeat: int = 1) -> tuple[float, float]:
+def time_processes(codec: ShcCodec, picture: Path, beta: float, repeat: int = 1) -> tuple[float, float]:
     """Time both commands from the start of the process to its end, reading, loading and writing included.
 
     `shc encode` decodes its file once more to tell its PSNR; that is part of its time.
 
     Args:
-        model: name of the model.
+        codec: model and effort.
         picture: the picture to encode.
         beta: the price of a bit, 2..4096.
         repeat: runs of each command.
@@ -33,7 +34,10 @@ def time_processes(model: str, picture: Path, beta: float, repeat: int = 1) -> t
     with tempfile.TemporaryDirectory(prefix="shc-bench-") as folder:
         coded, decoded = str(Path(folder, "picture.shc")), str(Path(folder, "picture.png"))
         options = ["--quiet", "--force"]
-        encode = ["encode", *options, "--model", model, "--beta", f"{beta!r}", str(picture.absolute()), coded]
+        wanted = ["--model", codec.model, "--beta", f"{beta!r}"]
+        if codec.effort is not None:
+            wanted += ["--effort", str(codec.effort)]
+        encode = ["encode", *options, *wanted, str(picture.absolute()), coded]
         decode = ["decode", *options, coded, decoded]
         return _median(encode, repeat), _median(decode, repeat)
 

@@ -175,7 +175,7 @@ def _measure(task: Task) -> Cell:
 def _process_seconds(task: Task) -> tuple[float, float] | tuple[None, None]:
     if not task.process_times or not isinstance(task.codec, ShcCodec):
         return None, None
-    return processes.time_processes(task.codec.model, task.picture.path, task.setting, task.repeat)
+    return processes.time_processes(task.codec, task.picture.path, task.setting, task.repeat)
 
 
 @functools.lru_cache(maxsize=1)

@@ -35,7 +35,11 @@ Examples:
     help="Folder for results and plots.  [default: bench-NAME]",
 )
 @click.option("--betas", metavar="F,F,...", help="Settings of shc, each 2 to 4096.")
-@click.option("--codecs", metavar="NAME,...", help="Codecs to measure; shc stands for every model.  [default: all]")
+@click.option(
+    "--codecs",
+    metavar="NAME,...",
+    help="Codecs to measure; shc stands for every model, shc-fast-e4 for the model fast with effort 4.  [default: all]",
+)
 @click.option("--anchor", metavar="NAME,...", help="Codecs to compare the others with.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure only the first N pictures.")
 @click.option(
