@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shcodec import zoo
-from shcodec.errors import run_script
+from shcodec.cli.console import run_script
 from shcodec.runtime import DECODER, read_tensors
 
 WIDTH, HEIGHT = 768, 512

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shcodec import codec, zoo
-from shcodec.errors import run_script
+from shcodec.cli.console import run_script
 from shcodec.pictures import RGBArray, psnr
 
 PICTURES = ("chelsea", "coffee")

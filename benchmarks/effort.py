@@ -30,8 +30,8 @@ from rich.table import Table
 from shcodec import codec, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.report import describe_environment
+from shcodec.cli.console import run_script
 from shcodec.effort import DEFAULT_EFFORT, LEVELS
-from shcodec.errors import run_script
 from shcodec.pictures import RGBArray, psnr, read_picture
 
 BETAS = (8.0, 30.0, 120.0, 500.0)
@@ -100,6 +100,7 @@ def measure(pictures: dict[str, RGBArray], model: str, level: int) -> list[dict[
     codec.encode_array(next(iter(pictures.values()))[:64, :64], model=model, effort=min(level, 6))  # loads the networks
     rows = []
     for name, rgb in track(pictures.items(), f"effort {level}", console=Console(stderr=True), transient=True):
+        pixels = rgb.shape[0] * rgb.shape[1]
         for beta in BETAS:
             start = time.perf_counter()
             data = codec.encode_array(rgb, beta, model=model, effort=level)
@@ -109,10 +110,10 @@ def measure(pictures: dict[str, RGBArray], model: str, level: int) -> list[dict[
                     "picture": name,
                     "beta": beta,
                     "bytes": len(data),
-                    "bpp": 8 * len(data) / (rgb.shape[0] * rgb.shape[1]),
+                    "bpp": 8 * len(data) / pixels,
                     "psnr": psnr(codec.decode_array(data), rgb),
                     "seconds": spent,
-                    "mp_per_s": rgb.shape[0] * rgb.shape[1] / 1e6 / spent,
+                    "mp_per_s": pixels / 1e6 / spent,
                 }
             )
     return rows

@@ -30,7 +30,7 @@ from shcodec import codec, container, tiles, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.datasets import find_dataset
 from shcodec.bench.report import describe_environment
-from shcodec.errors import run_script
+from shcodec.cli.console import run_script
 from shcodec.pictures import RGBArray, psnr, read_picture
 from shcodec.symbols import Grid
 

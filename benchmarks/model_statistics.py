@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from shcodec import encoder, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
+from shcodec.cli.console import run_script
 from shcodec.container import beta_to_byte, byte_to_beta
 from shcodec.entropy import PRECISION
-from shcodec.errors import UsageError, run_script
+from shcodec.errors import UsageError
 from shcodec.pictures import read_picture
 from shcodec.runtime import DECODER, TRAINING, Model, Tensors, interpolate, read_tensors
 from shcodec.symbols import Floats, Grid, Indices, Order, SymbolTables

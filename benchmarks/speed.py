@@ -31,7 +31,7 @@ from rich.table import Table
 from shcodec import codec, container, zoo
 from shcodec.bench.datasets import find_dataset
 from shcodec.bench.report import describe_environment
-from shcodec.errors import run_script
+from shcodec.cli.console import run_script
 from shcodec.pictures import RGBArray, read_picture
 from shcodec.runtime import Model
 from shcodec.symbols import Grid

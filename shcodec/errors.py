@@ -5,10 +5,6 @@ The message of each is a single clear line, fit to be shown to a user as it stan
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
 
 class ShcError(Exception):
     """Base of all errors raised by shcodec; the message is one clear line."""
@@ -40,15 +36,3 @@ class MissingExtraError(ShcError):
 
 class UsageError(ShcError):
     """An argument is wrong, for example a beta outside 2..4096 (exit code 2)."""
-
-
-def run_script(main: Callable[[], object]) -> None:
-    """Runs the main function of a script, as a benchmark is: errors are one line on stderr, not a traceback.
-
-    The exit code is 1, or 2 for wrong usage.
-    """
-    try:
-        main()
-    except (ShcError, OSError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None

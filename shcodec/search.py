@@ -262,11 +262,11 @@ class _Trials:
         step = self.best()[1].beta_byte
         if self.analysis is None:
             return
-        analysis, start, _ = refine(self.analysis, step, self.effort, report)
+        analysis, start, found = refine(self.analysis, step, self.effort, report)
         self.tried.clear()
 
         def by_weight(weight: float) -> float:
-            return self._try(analysis, step, weight)
+            return self._keep(analysis, found) if weight == start else self._try(analysis, step, weight)
 
         def by_step(dial: float) -> float:
             return self._try(analysis, int(dial), start + TRIM * (dial - int(dial)))
@@ -279,7 +279,9 @@ class _Trials:
             follow(by_step, self.goal, dial, self.goal.slope, STEPS, last - self.probes)
 
     def _try(self, analysis: Analysis, step: int, weight: float) -> float:
-        coded = code(analysis, step, weight)
+        return self._keep(analysis, code(analysis, step, weight))
+
+    def _keep(self, analysis: Analysis, coded: Coded) -> float:
         level = self.goal.level(analysis, coded)
         self.tried.append((level, coded))
         self.probes += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,3 +105,8 @@ def run_process(
         timeout=120,
         check=False,
     )
+
+
+def obey_interrupts() -> None:
+    """For `preexec_fn`: a process that tests start in the background would inherit an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import json
 import os
@@ -17,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import GOLDEN, ROOT, Shc, make_photo
+from conftest import GOLDEN, ROOT, Shc, make_photo, obey_interrupts
 from PIL import Image
 
 from shcodec.cli import workers
@@ -209,7 +208,7 @@ def start_batch(*arguments: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+        preexec_fn=obey_interrupts,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.stdout is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Shc, make_photo
+from conftest import Shc, make_photo, obey_interrupts
 from PIL import Image
 
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
@@ -53,9 +52,9 @@ def test_ctrl_c_and_resume(pictures: Path, tmp_path: Path, jobs: int) -> None:
     out = tmp_path / "out"
     arguments = ["bench", "--dataset", str(pictures), "--codecs", "jpeg420,heic444,avif444", "--out", str(out)]
     command = [sys.executable, "-m", "shcodec", *arguments, "--crops", "0", "--jobs", str(jobs)]
-    # tests that run in the background inherit an ignored SIGINT
-    obey = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=obey)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=obey_interrupts
+    )
     deadline = time.monotonic() + 60
     while not (out / "results.csv").exists() or len(rows(out)) < 12:
         assert process.poll() is None, "over before it could be interrupted"

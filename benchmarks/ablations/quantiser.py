@@ -31,7 +31,7 @@ from trials import Trial, all_trials, base_units, cut, cuts
 
 from shcodec import zoo
 from shcodec.bench.bd_rate import bd_rate, curve
-from shcodec.errors import run_script
+from shcodec.cli.console import run_script
 from shcodec.nets.config import ModelConfig
 from shcodec.train.data import load_pictures
 

@@ -25,8 +25,9 @@ import tomli_w
 
 from shcodec import encoder
 from shcodec.bench.bd_rate import bd_rate, curve
+from shcodec.cli.console import run_script
 from shcodec.container import beta_to_byte
-from shcodec.errors import UsageError, run_script
+from shcodec.errors import UsageError
 from shcodec.runtime import Model
 from shcodec.train import checkpoint
 from shcodec.train.config import TrainConfig, laid_over

@@ -20,7 +20,7 @@ from pathlib import Path
 import tomli_w
 
 from shcodec import netpack
-from shcodec.errors import run_script
+from shcodec.cli.console import run_script
 from shcodec.netpack.plan import PackConfig
 from shcodec.runtime import CARD, DECODER, ENCODER, Tensors, model_id, read_card, write_tensors
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shcodec.errors import run_script
+from shcodec.cli.console import run_script
 from shcodec.netpack.api import unpack
 from shcodec.netpack.packer import pack_tensors
 from shcodec.netpack.plan import PackConfig, is_quantised

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shcodec.atomic import replacing, write_text
-from shcodec.errors import UsageError, run_script
+from shcodec.cli.console import run_script
+from shcodec.errors import UsageError
 from shcodec.netpack.api import pack, unpack
 from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.tensors import read_safetensors, to_array

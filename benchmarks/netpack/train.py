@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shcodec.atomic import replacing, write_text
-from shcodec.errors import UsageError, run_script
+from shcodec.cli.console import run_script
+from shcodec.errors import UsageError
 from shcodec.netpack.checkpoint import read_checkpoint, write_checkpoint
 from shcodec.netpack.tensors import from_array, write_safetensors
 

@@ -28,7 +28,8 @@ from comparison import write_report
 from pictures import Pictures, load
 
 from shcodec.atomic import write_text
-from shcodec.errors import UsageError, run_script
+from shcodec.cli.console import run_script
+from shcodec.errors import UsageError
 
 HERE = Path(__file__).parent
 

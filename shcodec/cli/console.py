@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shcodec.errors import MissingExtraError
+from shcodec.errors import MissingExtraError, ShcError, UsageError
 from shcodec.reports import Report, unheard
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ def one_line(error: BaseException) -> str:
 def report_error(message: str) -> None:
     """Writes one line of error to stderr."""
     say(f"shc: error: {message}", err=True)
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Runs the main function of a script, as a benchmark is: errors are one line on stderr, not a traceback.
+
+    The exit code is 1, or 2 for wrong usage.
+    """
+    try:
+        main()
+    except (ShcError, OSError) as error:
+        say(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", err=True)
+        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
 
 
 def note(text: str) -> None:

@@ -6,6 +6,8 @@ single pixels spends more bits on them than JPEG.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -33,6 +35,12 @@ def drawings(number: int, seed: int) -> list[Pixels]:
         (512, 512, 3) uint8 each.
     """
     return [_drawing(np.random.default_rng((seed, i))) for i in range(number)]
+
+
+def drawings_beside(pictures: list[Pixels], share: float, seed: int) -> list[Pixels]:
+    """As many drawings as take a share (0 to below 1) of the area that they and the pictures have together."""
+    area = int(sum(picture.shape[0] * picture.shape[1] for picture in pictures))
+    return drawings(math.ceil(share / (1 - share) * area / SIDE**2), seed)
 
 
 def _drawing(rng: np.random.Generator) -> Pixels:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from shcodec.train.calibrate import calibrate, fit_codebooks
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import load_pictures
 from shcodec.train.device_crops import crops_of
-from shcodec.train.drawings import SIDE, drawings
+from shcodec.train.drawings import drawings_beside
 from shcodec.train.objective import Learner, Outcome, Phase, State, evaluate
 from shcodec.train.plots import plot_log
 from shcodec.train.progress import Progress
@@ -71,15 +70,14 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         started = time.monotonic()
         pictures, self.left_out = load_pictures(data, least=min(config.crop, LEAST_SIDE))
-        area = sum(p.shape[0] * p.shape[1] for p in pictures)
-        number = math.ceil(config.drawings / (1 - config.drawings) * area / SIDE**2)
-        pictures += drawings(number, config.seed)
+        drawn = drawings_beside(pictures, config.drawings, config.seed)
+        pictures += drawn
         self.crops = crops_of(pictures, config.seed, self.device)
         pixels = sum(p.shape[0] * p.shape[1] for p in pictures)
-        drawn = f", {number} drawn" if number else ""
-        self.loading = f"{len(pictures)} pictures{drawn}, {pixels / 1e6:.0f} MP, in {time.monotonic() - started:.1f} s"
+        told = f"{len(pictures)} pictures" + (f", {len(drawn)} drawn" if drawn else "")
+        self.loading = f"{told}, {pixels / 1e6:.0f} MP, in {time.monotonic() - started:.1f} s"
         self.origin = {  # where the weights come from; goes into the model's card
-            "data": f"{len(pictures)} pictures{drawn}, {pixels / 1e6:.0f} megapixels",
+            "data": f"{told}, {pixels / 1e6:.0f} megapixels",
             "device": device,
             "torch": str(torch.__version__),
         }
