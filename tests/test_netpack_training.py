@@ -17,6 +17,7 @@ from torch import Tensor, nn  # noqa: E402
 from shcodec import netpack  # noqa: E402
 from shcodec.errors import UsageError  # noqa: E402
 from shcodec.netpack.annealing import Annealing  # noqa: E402
+from shcodec.netpack.scalars import NEIGHBOURS, Assignment, Surroundings  # noqa: E402
 from shcodec.netpack.soft import SoftCodebook, WordConfig  # noqa: E402
 from shcodec.netpack.training import CompressConfig, compress  # noqa: E402
 
@@ -143,12 +144,12 @@ def test_wrong_usage(batches: list[Batch]) -> None:
         compress(nn.Linear(2, 2), loss_fn, batches, beta=0.1)
     with pytest.raises(UsageError, match="float32"):
         compress(small().double(), loss_fn, batches, beta=0.1)
-    for wrong in ({"number": 3}, {"dim": 3}, {"spacing": 0.0}):
+    for wrong in ({"number": 3}, {"dim": 3}, {"spacing": 0.0}, {"weighting": "x"}):
         with pytest.raises(UsageError):
-            WordConfig(**wrong)  # type: ignore[arg-type]
-    for wrong in ({"rule": "x"}, {"start": 0.0}, {"end": 0.5}):
+            WordConfig(**wrong)
+    for wrong in ({"rule": "x"}, {"start": 0.0}, {"end": 0.5}, {"firm": -0.1}):
         with pytest.raises(UsageError):
-            Annealing(**wrong)  # type: ignore[arg-type]
+            Annealing(**wrong)
     with pytest.raises(UsageError):
         CompressConfig(soft_steps=0)
 
@@ -172,6 +173,81 @@ def test_soft_weights_become_the_hard_ones() -> None:
     assert soft_bits.item() == pytest.approx(bits, rel=1e-3)
     with pytest.raises(UsageError):
         codebook.hard()
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_firm_weights_are_codewords_and_gradients_pass_straight_through(dim: int) -> None:
+    torch.manual_seed(3)
+    weight = torch.randn(30, 20, requires_grad=True)
+    codebook = SoftCodebook([weight], WordConfig(dim=dim))
+    (hard,), _ = codebook.nearest([weight])
+    (firm,), _ = codebook.soft([weight], 3.0, firm=True)
+    np.testing.assert_allclose(firm.detach().numpy(), hard.numpy(), atol=1e-6)
+    wanted = torch.randn(30, 20)
+    found = torch.autograd.grad((firm * wanted).sum(), [weight])[0]
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("firm", [False, True])
+def test_gradients_of_scalars_are_those_of_the_plain_formula(firm: bool) -> None:
+    torch.manual_seed(4)
+    number = 2 * NEIGHBOURS + 1  # so that all words are looked at
+    values = (2 * torch.randn(200, dtype=torch.double)).requires_grad_()
+    words = torch.randn(number, dtype=torch.double, requires_grad=True)
+    table, rows = 4 * torch.rand(3, number, dtype=torch.double), torch.randint(0, 3, (200,))
+    wanted, sigma, spacing, rate_weight = torch.randn(200), 2.0, 0.5, 0.2
+
+    around = Surroundings(values.detach(), words.detach(), table, rows, spacing, rate_weight)
+    weights = around.soft(sigma)
+    value, bits = Assignment.apply(values, words, around, weights, sigma, firm)  # type: ignore[no-untyped-call]
+
+    costs = ((values[:, None] - words) / spacing).square() + rate_weight * table[rows]
+    shares = torch.softmax(-sigma * costs, 1)
+    plain = words[costs.argmin(1)] + values - values.detach() if firm else shares @ words
+    plain_bits = (shares * table[rows]).sum()
+    torch.testing.assert_close((value, bits), (plain, plain_bits))
+    ours = torch.autograd.grad((wanted * value).sum() + 0.3 * bits, [values, words])
+    theirs = torch.autograd.grad((wanted * plain).sum() + 0.3 * plain_bits, [values, words])
+    torch.testing.assert_close(ours, theirs)
+    counts = torch.zeros(3, number, dtype=torch.double).index_add_(0, rows, shares.detach())
+    torch.testing.assert_close(around.counts(weights), counts)
+
+
+def test_many_scalars_look_at_the_levels_around_them() -> None:
+    torch.manual_seed(5)
+    values, words = 4 * torch.randn(500), torch.arange(-15, 16).float()[torch.randperm(31)]
+    table, rows = 2 * torch.rand(2, 31), torch.randint(0, 2, (500,))
+    around = Surroundings(values, words, table, rows, 1.0, 0.1)
+    costs = (values[:, None] - words).square() + 0.1 * table[rows]
+    torch.testing.assert_close(around.cheapest(), costs.argmin(1))
+    counts = torch.bincount(rows * 31 + costs.argmin(1), minlength=62).view(2, 31)
+    torch.testing.assert_close(around.counts(around.soft(1e6)), counts.float())
+
+
+def test_tensors_share_a_spacing_or_have_their_own() -> None:
+    torch.manual_seed(6)
+    weights = [torch.randn(40, 30), 0.1 * torch.randn(40, 30), 0.1 * torch.randn(40, 30), 30 * torch.randn(4, 4)]
+    shared = SoftCodebook(weights[:3], WordConfig()).scales
+    assert shared[0] == shared[1] == shared[2] == pytest.approx((1.02 / 3) ** 0.5, rel=0.05)
+    own = SoftCodebook(weights[:3], WordConfig(weighting="relative")).scales
+    assert own == pytest.approx([1.0, 0.1, 0.1], rel=0.1)
+    *_, last = SoftCodebook(weights, WordConfig()).scales
+    assert last == pytest.approx(
+        weights[3].abs().max().item() / 15
+    )  # the outermost codeword reaches the largest weight
+
+
+def test_norms_can_be_folded(batches: list[Batch]) -> None:
+    answers = {}
+    for fold in (False, True):
+        model = small()
+        config = quick(fold_norms=fold, fine_bits=20)
+        data = compress(model, loss_fn, batches, beta=0.1, config=config).data
+        restored = Small().eval()
+        restored.load_state_dict({name: torch.from_numpy(array) for name, array in netpack.unpack(data).items()})
+        answers[fold] = restored(batches[0][0])
+        assert (restored.norm.running_mean == 0).all().item() is fold  # type: ignore[union-attr]
+    torch.testing.assert_close(answers[True], answers[False], atol=1e-4, rtol=1e-4)
 
 
 def test_the_example_runs() -> None:

@@ -76,6 +76,7 @@ class Sweep:
         hard_steps: Steps with fixed assignments, and of retraining shared weights.
         lr: Learning rate of the network in soft-to-hard training.
         out: The folder of the results.
+        size: Pictures of a batch of soft-to-hard training.
         distil: Whether soft-to-hard training learns from the uncompressed network as well.
     """
 
@@ -86,12 +87,14 @@ class Sweep:
     hard_steps: int
     lr: float
     out: Path
+    size: int = 128
     distil: bool = False
 
     @property
     def told(self) -> str:
         """How soft-to-hard training is told in the table."""
-        return f"{self.soft_steps} + {self.hard_steps} steps, lr {self.lr:g}" + (", distilled" if self.distil else "")
+        told = f"{self.soft_steps} + {self.hard_steps} steps of {self.size}, lr {self.lr:g}"
+        return told + (", distilled" if self.distil else "")
 
     def model(self) -> ResNet32:
         """Return the network with the baseline's weights."""
@@ -116,8 +119,8 @@ class Sweep:
 class Endless:
     """Batches of one epoch after the other, each augmented anew."""
 
-    def __init__(self, pictures: Pictures) -> None:
-        self.epochs, self.number = Epochs(pictures), 0
+    def __init__(self, pictures: Pictures, size: int = 128) -> None:
+        self.epochs, self.number = Epochs(pictures, size), 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Go through the next epoch."""
@@ -166,14 +169,15 @@ class Distilled:
 
 def soft_to_hard(sweep: Sweep, setting: str) -> tuple[float, int]:
     """Train with soft assignments at a beta."""
-    config = CompressConfig(soft_steps=sweep.soft_steps, hard_steps=sweep.hard_steps, lr=sweep.lr)
+    soft, hard = sweep.soft_steps, sweep.hard_steps
+    config = CompressConfig(soft_steps=soft, hard_steps=hard, lr=sweep.lr, fine_bits=6, fold_norms=True)
     beta = float(setting)
-    name = f"{setting}-{sweep.soft_steps}-{sweep.hard_steps}-{sweep.lr:g}" + ("-distilled" if sweep.distil else "")
+    name = f"{setting}-{sweep.soft_steps}-{sweep.hard_steps}-{sweep.size}-{sweep.lr:g}"
+    name += "-distilled" if sweep.distil else ""
     path = sweep.out / f"compress-{name}.pt"
     loss = Distilled(sweep.model()) if sweep.distil else loss_fn
-    done = compress(
-        sweep.model(), loss, Endless(sweep.train), beta=beta, config=config, accuracy=sweep.accuracy, checkpoint=path
-    )
+    data = Endless(sweep.train, sweep.size)
+    done = compress(sweep.model(), loss, data, beta=beta, config=config, accuracy=sweep.accuracy, checkpoint=path)
     (sweep.out / f"compressed-{name}.shcn").write_bytes(done.data)
     path.unlink(missing_ok=True)
     return done.accuracy or 0.0, len(done.data)
@@ -268,6 +272,7 @@ def main() -> None:
     parser.add_argument("--soft-steps", type=int, default=6000, help="steps of training with soft assignments [6000]")
     parser.add_argument("--hard-steps", type=int, default=1500, help="steps with fixed assignments [1500]")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of soft-to-hard training [0.001]")
+    parser.add_argument("--size", type=int, default=64, help="pictures of a batch of soft-to-hard training [64]")
     parser.add_argument("--distil", action="store_true", help="soft-to-hard training learns from the baseline as well")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--settings", nargs="+", type=float, help="the methods' parameters, in place of their own")
@@ -276,7 +281,8 @@ def main() -> None:
     if not baseline.exists():
         raise UsageError(f"{baseline} is not there; train.py makes it")
     train, test = read_cifar(args.data, "train"), read_cifar(args.data, "test")
-    sweep = Sweep(baseline.read_bytes(), train, test, args.soft_steps, args.hard_steps, args.lr, args.out, args.distil)
+    steps = args.soft_steps, args.hard_steps
+    sweep = Sweep(baseline.read_bytes(), train, test, *steps, args.lr, args.out, args.size, args.distil)
     methods = dict(METHODS)
     if importlib.util.find_spec("nncodec") is not None:
         methods["nncodec"] = (neural_network_coding, POINTS, "")

@@ -20,13 +20,16 @@ class Annealing:
             gap(0) * T / (T + t) (Agustsson et al. 2017).
         start: Sigma at first.
         end: Sigma at the end of the exponential rule.
+        firm: Share of the steps after which weights are their cheapest codewords, and gradients pass straight through
+            to them; from 1 on, they are soft to the end.
         gain: By how much sigma grows for each unit by which the gap exceeds its target.
         horizon: T, in steps.
     """
 
     rule: str = "exponential"
     start: float = 1.0
-    end: float = 100.0
+    end: float = 30.0
+    firm: float = 0.5
     gain: float = 50.0
     horizon: float = 500.0
 
@@ -36,12 +39,18 @@ class Annealing:
             raise UsageError(f"the rule of annealing must be exponential or gap, not {self.rule!r}")
         if not (0 < self.start <= self.end and self.gain > 0 and self.horizon > 0):
             raise UsageError("sigma must be positive and rise, gain and horizon must be positive")
+        if not self.firm >= 0:
+            raise UsageError("the share of steps with soft weights must not be negative")
 
     def after(self, sigma: float, step: int, steps: int) -> float:
         """Return sigma of a step, 0..steps-1, given that of the step before."""
         if self.rule == "gap":
             return sigma
         return self.start * math.pow(self.end / self.start, step / max(steps - 1, 1))
+
+    def is_firm(self, step: int, steps: int) -> bool:
+        """Whether weights are their cheapest codewords in a step, 0..steps-1."""
+        return step >= self.firm * steps
 
     def is_measured(self, step: int) -> bool:
         """Whether the gap is to be measured after a step."""

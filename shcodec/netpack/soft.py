@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from shcodec.errors import UsageError
 from shcodec.netpack.directory import DIMENSIONS, MAX_WORDS
+from shcodec.netpack.scalars import NEIGHBOURS, Assignment, Surroundings
 from shcodec.quantize.lattice import distances, lattice
 
-_NEIGHBOURS = 3  # scalars: the soft assignment looks at as many codewords on either side of the nearest
+WEIGHTINGS = ("mse", "relative")
 _DECAY = 0.95  # of the histograms, per step
 
 
@@ -27,26 +28,31 @@ class WordConfig:
     Attributes:
         number: Codewords.
         dim: Elements that a codeword stands for: 1, 2 or 4.
-        spacing: Distance of neighbouring codewords at the start, in standard deviations of each tensor. It decides more
-            than beta does how coarse the weights become: 0.25 gives about 4 bits, 1 about 2, less with the right beta.
+        spacing: Distance of neighbouring codewords at the start, in standard deviations. It decides more than beta does
+            how coarse the weights become: 0.25 gives about 4 bits, 1 about 2, less with the right beta.
+        weighting: "mse" gives all tensors the same spacing, in deviations of all weights; a tensor that the codewords
+            would not reach across has a larger one. "relative" takes each tensor's own deviation.
         rate_weight: What a bit counts in the choice of a codeword, in squared spacings.
     """
 
     number: int = 31
     dim: int = 1
     spacing: float = 1.0
+    weighting: str = "mse"
     rate_weight: float = 0.1
 
     def __post_init__(self) -> None:
         """Raises UsageError for what makes no sense."""
-        if self.dim not in DIMENSIONS[:3] or not 2 * _NEIGHBOURS + 1 <= self.number <= MAX_WORDS:
+        if self.dim not in DIMENSIONS[:3] or not 2 * NEIGHBOURS + 1 <= self.number <= MAX_WORDS:
             raise UsageError(f"{self.number} codewords of {self.dim} dimensions cannot be trained")
+        if self.weighting not in WEIGHTINGS:
+            raise UsageError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.weighting!r}")
         if not (self.spacing > 0 and self.rate_weight >= 0):
             raise UsageError("the spacing must be positive, the weight of the rate not negative")
 
 
 class SoftCodebook:
-    """Codewords that several tensors share, each tensor in units of its own spread, with a histogram for each tensor.
+    """Codewords that several tensors share, each tensor in a unit of its own, with a histogram for each tensor.
 
     Args:
         tensors: The weights at the start.
@@ -58,9 +64,9 @@ class SoftCodebook:
         device = tensors[0].device
         self.shapes = [tuple(tensor.shape) for tensor in tensors]
         self.counts = [-(-tensor.numel() // config.dim) for tensor in tensors]
-        self.scales = [float(np.float32(max(float(tensor.detach().std()), 1e-12))) for tensor in tensors]
         start = lattice(config.dim, config.number).to(device) * config.spacing
         self.words = nn.Parameter(start)
+        self.scales = _units([tensor.detach() for tensor in tensors], config.weighting, float(start.abs().max()))
         rows = torch.repeat_interleave(torch.arange(len(tensors)), torch.tensor(self.counts))
         self.rows = rows.to(device)
         self.histogram = torch.full((len(tensors), config.number), 1.0 / config.number, device=device)
@@ -86,61 +92,58 @@ class SoftCodebook:
             values.append((part.flatten()[:size] * scale).view(shape))
         return values
 
-    def _costs(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidates (m, n), their costs in squared spacings and their bits."""
+    def _around(self, vectors: Tensor) -> Surroundings:
         table = -torch.log2(self.histogram)
-        words = self.words
-        if self.config.dim == 1:
-            order = torch.argsort(words.detach()[:, 0])
-            level = words.detach()[order, 0]
-            place = torch.bucketize(vectors.detach()[:, 0], (level[1:] + level[:-1]) / 2)
-            place = place.clamp(_NEIGHBOURS, len(level) - 1 - _NEIGHBOURS)
-            around = torch.arange(-_NEIGHBOURS, _NEIGHBOURS + 1, device=place.device)
-            candidates = order[place[:, None] + around]
-            squares = (vectors - words[:, 0][candidates]).square()
-            bits = table[self.rows[:, None], candidates]
-        else:
-            candidates = torch.arange(len(words), device=vectors.device).expand(len(vectors), -1)
-            squares = distances(vectors, words)
-            bits = table[self.rows]
-        return candidates, squares / self.config.spacing**2 + self.config.rate_weight * bits, bits
+        words, config = self.words.detach()[:, 0], self.config
+        return Surroundings(vectors.detach()[:, 0], words, table, self.rows, config.spacing, config.rate_weight)
 
-    def soft(self, tensors: Sequence[Tensor], sigma: float) -> tuple[list[Tensor], Tensor]:
-        """Return soft weights and their mean bits, with gradients to the weights and to the codewords.
+    def _costs(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Costs of all codewords in squared spacings, and their bits, (m, L)."""
+        bits = -torch.log2(self.histogram)[self.rows]
+        return distances(vectors, self.words) / self.config.spacing**2 + self.config.rate_weight * bits, bits
+
+    def soft(self, tensors: Sequence[Tensor], sigma: float, firm: bool = False) -> tuple[list[Tensor], Tensor]:
+        """Return assigned weights and the mean bits of their soft assignments, with gradients to weights and codewords.
 
         Args:
             tensors: The weights.
             sigma: Hardness of the assignments softmax(-sigma * cost).
+            firm: The weights are their cheapest codewords, and gradients pass straight through to them, instead of the
+                means of the soft assignments.
         """
         vectors = self._vectors(tensors)
-        candidates, cost, bits = self._costs(vectors)
-        phi = torch.softmax(-sigma * cost, 1)
-        scalar = self.config.dim == 1
-        value = (phi * self.words[:, 0][candidates]).sum(1, keepdim=True) if scalar else phi @ self.words
-        self._count(candidates, phi.detach())
-        return self._split(value), (phi * bits).sum() / self._weights
+        if self.config.dim == 1:
+            around = self._around(vectors)
+            phi = around.soft(sigma)
+            flat, bits = Assignment.apply(vectors[:, 0], self.words[:, 0], around, phi, sigma, firm)  # type: ignore[no-untyped-call]
+            self._count(around.counts(phi))
+            return self._split(flat[:, None]), bits / self._weights
+        cost, table = self._costs(vectors)
+        shares = torch.softmax(-sigma * cost, 1)
+        value = self.words[cost.argmin(1)] + (vectors - vectors.detach()) if firm else shares @ self.words
+        found = torch.zeros_like(self.histogram).index_add_(0, self.rows, shares.detach())
+        self._count(found)
+        return self._split(value), (shares * table).sum() / self._weights
 
     @property
     def _weights(self) -> int:
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     @torch.no_grad()
-    def _count(self, candidates: Tensor, weight: Tensor, decay: float = _DECAY) -> None:
-        """Move the histograms towards the counts of assignments."""
-        flat = (self.rows[:, None] * self.config.number + candidates).flatten()
-        found = torch.zeros_like(self.histogram).view(-1).index_add_(0, flat, weight.flatten())
-        found = found.view_as(self.histogram) + 0.01
+    def _count(self, found: Tensor, decay: float = _DECAY) -> None:
+        """Move the histograms towards the counts of assignments, (tensors, L)."""
+        found = found + 0.01
         self.histogram.mul_(decay).add_((1 - decay) * found / found.sum(1, keepdim=True))
 
     @torch.no_grad()
     def _choose(self, vectors: Tensor) -> Tensor:
         """The cheapest codeword of each vector, (m,)."""
-        candidates, cost, _ = self._costs(vectors)
-        return candidates.gather(1, cost.argmin(1, keepdim=True))[:, 0]
+        return self._around(vectors).cheapest() if self.config.dim == 1 else self._costs(vectors)[0].argmin(1)
 
     def _learn_histogram(self, vectors: Tensor) -> None:
-        index = self._choose(vectors)
-        self._count(index[:, None], torch.ones(len(index), 1, device=index.device), decay=0.0)
+        flat = self.rows * self.config.number + self._choose(vectors)
+        counts = torch.bincount(flat, minlength=self.histogram.numel()).view_as(self.histogram)
+        self._count(counts.float(), decay=0.0)
 
     @torch.no_grad()
     def nearest(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], float]:
@@ -187,3 +190,14 @@ class SoftCodebook:
         self.histogram.copy_(state["histogram"])
         self.scales, self.fixed_bits = list(state["scales"]), state["bits"]
         self.index = None if state["index"] is None else state["index"].to(self.words.device)
+
+
+def _units(tensors: Sequence[Tensor], weighting: str, reach: float) -> list[float]:
+    """What each tensor is divided by; `reach` is the codewords' largest element."""
+    spreads = [float(tensor.std()) for tensor in tensors]
+    units = spreads
+    if weighting == "mse":
+        numbers = [tensor.numel() for tensor in tensors]
+        common = np.sqrt(np.average(np.square(spreads), weights=numbers))
+        units = [max(common, float(tensor.abs().max()) / reach) for tensor in tensors]
+    return [float(np.float32(max(unit, 1e-12))) for unit in units]

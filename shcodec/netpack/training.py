@@ -49,6 +49,8 @@ class CompressConfig:
         annealing: How the assignments harden.
         smallest: Tensors with fewer elements, and those with a single axis, are not assigned.
         fine_bits: Bits of mantissa that all other floats keep.
+        fold_norms: Whether running means and variances of batch norms go into their weights and biases, which makes the
+            file smaller. The network answers as before in evaluation mode; it cannot be trained on in training mode.
         save_every: Steps between checkpoints.
     """
 
@@ -60,6 +62,7 @@ class CompressConfig:
     annealing: Annealing = field(default_factory=Annealing)
     smallest: int = 256
     fine_bits: int = 8
+    fold_norms: bool = False
     save_every: int = 200
 
     def __post_init__(self) -> None:
@@ -207,7 +210,7 @@ class _Run:
         masters = list(self.places.parameters.values())
         if soft:
             self.sigma = self.annealing.after(self.sigma, at, length)
-            values, bits = self.codebook.soft(masters, self.sigma)
+            values, bits = self.codebook.soft(masters, self.sigma, self.annealing.is_firm(at, length))
         else:
             values, bits = self.codebook.hard(), torch.tensor(self.codebook.fixed_bits)
         self.places.install(dict(zip(self.places.parameters, values, strict=True)))
@@ -249,6 +252,8 @@ class _Run:
         values = self.codebook.hard()
         for parameter, value in zip(self.places.parameters.values(), values, strict=True):
             parameter.copy_(value)
+        if self.config.fold_norms:
+            _fold_norms(self.model)
         tensors = []
         aliases = self._aliases()
         for name, tensor in self.model.state_dict().items():
@@ -313,6 +318,19 @@ def _forever(data: Iterable[Batch]) -> Iterator[Batch]:
             yield batch
         if empty:
             raise UsageError("there are no batches" if turn == 0 else "the batches can be gone through only once")
+
+
+def _fold_norms(model: nn.Module) -> None:
+    """Move what batch norms subtract and divide by into what they multiply by and add."""
+    for module in model.modules():
+        if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.weight is None:
+            continue
+        if module.running_mean is None or module.running_var is None:
+            continue
+        module.weight.div_(torch.sqrt(module.running_var + module.eps))
+        module.bias.sub_(module.running_mean * module.weight)
+        module.running_mean.zero_()
+        module.running_var.fill_(1 - module.eps)
 
 
 def _named(name: str, tensor: Tensor) -> Named:
