@@ -52,9 +52,9 @@ class Annealing:
         """Whether weights are their cheapest codewords in a step, 0..steps-1."""
         return step >= self.firm * steps
 
-    def is_measured(self, step: int) -> bool:
-        """Whether the gap is to be measured after a step."""
-        return self.rule == "gap" and step % _GAP_EVERY == 0
+    def is_measured(self, step: int, steps: int) -> bool:
+        """Whether the gap is to be measured after a step, 0..steps-1; there is none once weights are firm."""
+        return self.rule == "gap" and step % _GAP_EVERY == 0 and not self.is_firm(step, steps)
 
     def follow(self, sigma: float, gap: float, first_gap: float, step: int) -> float:
         """Return sigma after a measurement of the gap; it never falls below its start."""

@@ -219,7 +219,7 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        if soft and self.annealing.is_measured(at):
+        if soft and self.annealing.is_measured(at, length):
             self._follow_gap(float(loss.detach()), loss_fn, batch, at)
 
     @torch.no_grad()
