@@ -198,9 +198,9 @@ def test_a_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "uniform, same coder 1" in command("sweep", *short, "uniform, same coder", "--settings", 1)
     rows = json.loads((out / "sweep.json").read_text("utf-8"))["rows"]
     assert [row["method"] for row in rows][:4] == [*["soft-to-hard"] * 3, "uniform, same coder"]
-    plain = "2 + 1 steps of 64, lr 0.001"
+    plain = "2 + 1 steps of 64, lr 0.0005"
     assert [row["training"] for row in rows][:4] == [plain, "2 + 1 steps of 64, lr 0.0003", f"{plain}, distilled", ""]
-    assert (out / "compressed-0.1-2-1-64-0.001.shcn").stat().st_size == rows[0]["bytes"]
+    assert (out / "compressed-0.1-2-1-64-0.0005.shcn").stat().st_size == rows[0]["bytes"]
     assert (out / "sweep.png").exists() and (out / "sweep.csv").read_text("utf-8").startswith("method,setting")
 
 

@@ -34,7 +34,7 @@ from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.tensors import read_safetensors, to_array
 from shcodec.netpack.training import CompressConfig, compress
 
-BETAS = (0.1, 0.3, 1.0, 2.0, 4.0)
+BETAS = (0.03, 0.1, 0.3, 1.0)
 RATES = (1.5, 2.0, 3.0, 4.0)
 KEPT = (0.1, 0.2, 0.35)
 POINTS = (-16, -18, -20)
@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder with baseline.safetensors, and of the results")
     parser.add_argument("--soft-steps", type=int, default=6000, help="steps of training with soft assignments [6000]")
     parser.add_argument("--hard-steps", type=int, default=1500, help="steps with fixed assignments [1500]")
-    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of soft-to-hard training [0.001]")
+    parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of soft-to-hard training [0.0005]")
     parser.add_argument("--size", type=int, default=64, help="pictures of a batch of soft-to-hard training [64]")
     parser.add_argument("--distil", action="store_true", help="soft-to-hard training learns from the baseline as well")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))

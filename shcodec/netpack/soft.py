@@ -77,7 +77,7 @@ class SoftCodebook:
                 self._learn_histogram(self._vectors(tensors))
 
     def _vectors(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(m, d) vectors of all tensors, each in units of its spread; the last one of a tensor is padded with 0."""
+        """(m, d) vectors of all tensors, each in its unit; the last one of a tensor is padded with 0."""
         parts = []
         for tensor, count, scale in zip(tensors, self.counts, self.scales, strict=True):
             flat = tensor.flatten() / scale

@@ -44,7 +44,7 @@ class CompressConfig:
         soft_steps: Steps with soft assignments.
         hard_steps: Steps with fixed assignments, in which the codewords and all other parameters adapt.
         lr: Learning rate of Adam for the network, falling to 0 by a cosine in each phase.
-        words_lr: The same for the codewords, which are in units of each tensor's spread.
+        words_lr: The same for the codewords, which are in the tensors' units.
         words: What the codebook is like.
         annealing: How the assignments harden.
         smallest: Tensors with fewer elements, and those with a single axis, are not assigned.
@@ -56,7 +56,7 @@ class CompressConfig:
 
     soft_steps: int = 2000
     hard_steps: int = 500
-    lr: float = 1e-3
+    lr: float = 5e-4
     words_lr: float = 1e-3
     words: WordConfig = field(default_factory=WordConfig)
     annealing: Annealing = field(default_factory=Annealing)
