@@ -133,6 +133,11 @@ def test_what_is_no_checkpoint(batches: list[Batch], tmp_path: Path) -> None:
         compress(small(), loss_fn, batches, beta=0.1, config=quick(), checkpoint=path)
 
 
+def test_what_configures_a_run_is_found_in_the_package() -> None:
+    assert (netpack.CompressConfig, netpack.WordConfig, netpack.Annealing) == (CompressConfig, WordConfig, Annealing)
+    assert all(getattr(netpack, name) for name in netpack.__all__)
+
+
 def test_wrong_usage(batches: list[Batch]) -> None:
     with pytest.raises(UsageError, match="beta"):
         compress(small(), loss_fn, batches, beta=-1.0)

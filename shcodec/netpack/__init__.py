@@ -13,14 +13,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shcodec.netpack.annealing import Annealing
     from shcodec.netpack.api import info, pack, pack_report, unpack, unpack_safetensors
     from shcodec.netpack.plan import PackConfig
+    from shcodec.netpack.soft import WordConfig
     from shcodec.netpack.training import CompressConfig, Compressed, compress
 
 __all__ = [
+    "Annealing",
     "CompressConfig",
     "Compressed",
     "PackConfig",
+    "WordConfig",
     "compress",
     "info",
     "pack",
@@ -30,9 +34,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Annealing": "annealing",
     "CompressConfig": "training",
     "Compressed": "training",
     "PackConfig": "plan",
+    "WordConfig": "soft",
     "compress": "training",
 }
 
