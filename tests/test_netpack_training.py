@@ -237,9 +237,8 @@ def test_tensors_share_a_spacing_or_have_their_own() -> None:
     own = SoftCodebook(weights[:3], WordConfig(weighting="relative")).scales
     assert own == pytest.approx([1.0, 0.1, 0.1], rel=0.1)
     *_, last = SoftCodebook(weights, WordConfig()).scales
-    assert last == pytest.approx(
-        weights[3].abs().max().item() / 15
-    )  # the outermost codeword reaches the largest weight
+    # The outermost codeword reaches the largest weight.
+    assert last == pytest.approx(weights[3].abs().max().item() / 15)
 
 
 def test_norms_can_be_folded(batches: list[Batch]) -> None:

@@ -87,7 +87,7 @@ class Sweep:
     hard_steps: int
     lr: float
     out: Path
-    size: int = 128
+    size: int
     distil: bool = False
 
     @property
