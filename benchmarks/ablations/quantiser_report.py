@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shcodec.figures import save_png
+
 MARKS = ("<!-- quantiser: begin -->", "<!-- quantiser: end -->")
 """Between these lines of README.md the tables are written."""
 CLIP = 12.0
@@ -135,4 +137,4 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     axes.grid(axis="x", linewidth=0.3)
     axes.set_xlim(-4, CLIP * 1.15)
     axes.set_xlabel("BD-rate against the model's own bands, % (negative is better)")
-    figure.savefig(path, dpi=130)
+    save_png(figure, path, dpi=130)

@@ -59,9 +59,14 @@ class Pictures:
         """Return the number of pictures."""
         return len(self.labels)
 
+    def to(self, device: torch.device) -> Pictures:
+        """Return the same pictures on a device."""
+        return Pictures(self.images.to(device), self.labels.to(device))
+
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return normalised pictures, channels last, and their labels."""
-        pictures = (self.images[index].float() / 255 - MEAN) / DEVIATION
+        device = self.images.device
+        pictures = (self.images[index].float() / 255 - MEAN.to(device)) / DEVIATION.to(device)
         return pictures.contiguous(memory_format=torch.channels_last), self.labels[index]
 
 
@@ -93,6 +98,8 @@ class Epochs:
         order = torch.randperm(len(self.pictures), generator=generator)
         shifts = torch.randint(0, 9, (2, len(order)), generator=generator)
         flips = torch.rand(len(order), generator=generator) < 0.5
+        device = self.pictures.images.device
+        order, shifts, flips = order.to(device), shifts.to(device), flips.to(device)
         for i in range(start, len(self)):
             part = slice(i * self.size, (i + 1) * self.size)
             images, labels = self.pictures.batch(order[part])
@@ -102,10 +109,10 @@ class Epochs:
 def augmented(images: Tensor, down: Tensor, right: Tensor, flips: Tensor) -> Tensor:
     """Crop padded pictures at offsets 0..8 and flip some."""
     padded = F.pad(images, (4, 4, 4, 4)).permute(0, 2, 3, 1)
-    every = torch.arange(SIDE)
+    every = torch.arange(SIDE, device=images.device)
     columns = torch.where(flips[:, None], SIDE - 1 - every, every) + right[:, None]
     rows = down[:, None] + every
-    which = torch.arange(len(images))[:, None, None]
+    which = torch.arange(len(images), device=images.device)[:, None, None]
     return padded[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 

@@ -58,9 +58,9 @@ def accuracy(model: nn.Module, pictures: Pictures, size: int = 500) -> float:
     """Return the share of pictures, in percent, that a network in evaluation mode names rightly."""
     device = next(model.parameters()).device
     right = 0
-    for index in torch.split(torch.arange(len(pictures)), size):
+    for index in torch.split(torch.arange(len(pictures), device=pictures.images.device), size):
         images, labels = pictures.batch(index)
-        right += int((model(images.to(device)).argmax(1).cpu() == labels).sum())
+        right += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
     return 100 * right / len(pictures)
 
 

@@ -26,9 +26,10 @@ from resnet import ResNet32, accuracy, has_fast_bfloat16
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shcodec.atomic import replacing, write_text
+from shcodec.atomic import write_text
 from shcodec.cli.console import run_script
 from shcodec.errors import UsageError
+from shcodec.figures import save_png
 from shcodec.netpack.api import pack, unpack
 from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.tensors import read_safetensors, to_array
@@ -39,6 +40,7 @@ RATES = (1.5, 2.0, 3.0, 4.0)
 KEPT = (0.1, 0.2, 0.35)
 POINTS = (-16, -18, -20)
 """nncodec's quantisation parameters."""
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Sweep:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         tensors, _ = read_safetensors(self.baseline)
         model.load_state_dict({tensor.name: torch.from_numpy(to_array(tensor)) for tensor in tensors})
-        return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        return model.to(DEVICE)
 
     def accuracy(self, model: nn.Module) -> float:
         """Return the accuracy of a network."""
@@ -259,8 +261,7 @@ def plot(rows: list[Row], path: Path, baseline: float) -> None:
     axes.set(xscale="log", xlabel="times smaller than 32-bit floats", ylabel="accuracy on CIFAR-10 in %")
     axes.legend()
     axes.grid(alpha=0.3)
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    save_png(figure, path, dpi=120)
     plt.close(figure)
 
 
@@ -280,7 +281,7 @@ def main() -> None:
     baseline = args.out / "baseline.safetensors"
     if not baseline.exists():
         raise UsageError(f"{baseline} is not there; train.py makes it")
-    train, test = read_cifar(args.data, "train"), read_cifar(args.data, "test")
+    train, test = (read_cifar(args.data, part).to(DEVICE) for part in ("train", "test"))
     steps = args.soft_steps, args.hard_steps
     sweep = Sweep(baseline.read_bytes(), train, test, *steps, args.lr, args.out, args.size, args.distil)
     methods = dict(METHODS)

@@ -12,11 +12,11 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from cifar import Epochs, Pictures, read_cifar
+from cifar import SIDE, Epochs, Pictures, read_cifar
 from resnet import ResNet32, accuracy, has_fast_bfloat16
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,6 +60,19 @@ class TrainConfig:
         return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
+class _Mixed(nn.Module):
+    """A network that computes in bfloat16 where that is faster, and answers in float32."""
+
+    def __init__(self, network: nn.Module, mixed: bool) -> None:
+        super().__init__()
+        self.network, self.mixed = network, mixed
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed, cache_enabled=False):
+            logits: Tensor = self.network(images)
+        return logits.float()
+
+
 class Training:
     """A training and what it needs to go on."""
 
@@ -67,7 +80,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.config, self.path = config, out / "training.pt"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.epochs = Epochs(train, config.size, config.seed)
+        self.epochs = Epochs(train.to(self.device), config.size, config.seed)
         self.total = config.epochs * len(self.epochs)
         self.model = ResNet32().to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -101,18 +114,24 @@ class Training:
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.seconds = state["step"], state["seconds"]
 
+    def _network(self) -> nn.Module:
+        """The network with logits in float32; recorded once and replayed where an accelerator sees one size only."""
+        network = _Mixed(self.model, has_fast_bfloat16(self.device))
+        if self.device.type == "cuda" and len(self.config.sides) == 1:
+            images, _ = next(iter(self.epochs))
+            torch.cuda.make_graphed_callables(network, (images,))  # changes its forward
+        return network
+
     def run(self, stop_after: int | None, time_limit: float | None, save_every: int) -> bool:
         """Train to the end, or as far as the limits allow; return whether the end was reached."""
         start, before, last = time.monotonic(), self.seconds, self.step
-        fast = has_fast_bfloat16(self.device)
         self.model.train()
+        network = self._network()
         while self.step < self.total:
             number, offset = divmod(self.step, len(self.epochs))
             for images, labels in self.epochs.epoch(number, offset):
                 images = self.config.resized(images, number)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
-                    logits = self.model(images.to(self.device))
-                loss = F.cross_entropy(logits.float(), labels.to(self.device))
+                loss = F.cross_entropy(network(images), labels)
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimiser.step()
@@ -144,13 +163,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder or archive with CIFAR-10, see README.md")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and baseline")
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    parser.add_argument("--full-size", action="store_true", help="pictures are never seen at less than 32 pixels")
     parser.add_argument("--stop-after", type=int, metavar="STEPS", help="stop at this step, to be resumed")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop after so long, to be resumed")
     parser.add_argument("--save-every", type=int, default=200, metavar="STEPS")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    training = Training(TrainConfig(epochs=args.epochs), read_cifar(args.data, "train"), args.out)
+    config = TrainConfig(epochs=args.epochs)
+    if args.full_size:
+        config = replace(config, sides=((1.0, SIDE),))
+    training = Training(config, read_cifar(args.data, "train"), args.out)
     if args.resume:
         training.load()
     if not training.run(args.stop_after, args.time_limit, args.save_every):

@@ -12,6 +12,7 @@ import numpy as np
 from autoencoder import psnr
 
 from shcodec.bench.bd_rate import bd_rate, curve
+from shcodec.figures import save_png
 
 Row = dict[str, Any]
 
@@ -166,4 +167,4 @@ def draw(path: Path, rows: Sequence[Row], dataset: str) -> None:
     axes.set_title(dataset)
     axes.grid(linewidth=0.3, which="both")
     axes.legend(fontsize=8)
-    chart.savefig(path, dpi=130)
+    save_png(chart, path, dpi=130)

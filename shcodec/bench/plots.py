@@ -17,6 +17,7 @@ from shcodec.bench.report import Report
 from shcodec.bench.results import STORED
 from shcodec.bench.summary import CodecCurve, Point
 from shcodec.bench.tables import count_of_pictures, label
+from shcodec.figures import save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +76,7 @@ def write_png(figures: Mapping[str, Figure], out: Path) -> None:
     """Write figures into a folder; a plot of an earlier run that has no figure now is removed."""
     for name in TITLES:
         if name in figures:
-            figures[name].savefig(out / name, dpi=150)
+            save_png(figures[name], out / name, 150)
         else:
             (out / name).unlink(missing_ok=True)
 

@@ -15,6 +15,13 @@ from torch import Tensor
 NEIGHBOURS = 3  # levels on either side of the nearest that are looked at
 
 
+def sums(index: Tensor, amounts: Tensor, number: int) -> Tensor:
+    """Return the sums of (m,) amounts by their (m,) index, (number,)."""
+    if index.is_cuda:  # where bincount would wait for all that has been asked for
+        return torch.zeros(number, device=index.device).index_add_(0, index, amounts)
+    return torch.bincount(index, amounts, number)
+
+
 class Surroundings:
     """The levels near each scalar and what they cost: squared distance + rate_weight * bits.
 
@@ -57,12 +64,12 @@ class Surroundings:
 
     def counts(self, weights: Sequence[Tensor]) -> Tensor:
         """Return the sums of the candidates' weights by row and word, (t, L)."""
-        total = sum(torch.bincount(self.offset + i, own, self.shape.numel()) for i, own in enumerate(weights))
+        total = sum(sums(self.offset + i, own, self.shape.numel()) for i, own in enumerate(weights))
         return self._by_word(torch.as_tensor(total).view(self.shape))
 
     def at_words(self, amounts: Sequence[Tensor]) -> Tensor:
         """Return the sums of what each candidate is given by word, (L,)."""
-        total = sum(torch.bincount(self.first + i, own, self.shape[1]) for i, own in enumerate(amounts))
+        total = sum(sums(self.first + i, own, self.shape[1]) for i, own in enumerate(amounts))
         return self._by_word(torch.as_tensor(total))
 
     def _by_word(self, by_level: Tensor) -> Tensor:
@@ -72,48 +79,32 @@ class Surroundings:
 
 
 class Assignment(torch.autograd.Function):
-    """Scalars, softly or firmly assigned.
-
-    Soft, a scalar becomes the mean of its candidates. Firm, it becomes the cheapest one, and the gradient passes to the
-    scalar as if nothing had happened (Bengio et al. 2013). The bits are those of the soft assignment in both cases.
-    """
+    """Scalars that are softly assigned: each becomes the mean of its candidates."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        values: Tensor,
-        words: Tensor,
-        around: Surroundings,
-        weights: Sequence[Tensor],
-        sigma: float,
-        firm: bool,
+        ctx: Any, values: Tensor, words: Tensor, around: Surroundings, weights: Sequence[Tensor], sigma: float
     ) -> tuple[Tensor, Tensor]:
-        """Return the (m,) assigned scalars and the sum of their bits; `weights` are the soft ones of `around`."""
+        """Return the (m,) means and the sum of their bits; `weights` are the soft ones of `around`."""
         mean, bits = torch.zeros_like(values), torch.zeros_like(values)
         for weight, level, cost in zip(weights, around.levels, around.bits, strict=True):
             mean.addcmul_(weight, level)
             bits.addcmul_(weight, cost)
         ctx.around, ctx.weights, ctx.sigma = around, weights, sigma
-        ctx.index = around.cheapest() if firm else None
         ctx.mean, ctx.bits = mean, bits
-        return words[ctx.index] if firm else mean, bits.sum()
+        return mean, bits.sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Return the gradients to the scalars and to the words."""
-        to_value, to_bits = grads
-        soft = to_value if ctx.index is None else torch.zeros_like(to_value)
-        middle = soft * ctx.mean + to_bits * ctx.bits
-        to_scalar = torch.zeros_like(to_value)
+        to_mean, to_bits = grads
+        middle = to_mean * ctx.mean + to_bits * ctx.bits
+        to_scalar = torch.zeros_like(to_mean)
         moves = []
         around = ctx.around
         for weight, level, above, bits in zip(ctx.weights, around.levels, around.above, around.bits, strict=True):
-            excess = (soft * level).add_(bits * to_bits).sub_(middle).mul_(weight)
+            excess = (to_mean * level).add_(bits * to_bits).sub_(middle).mul_(weight)
             slope = excess.mul_(above).mul_(-2 * ctx.sigma / around.spacing)
             to_scalar += slope
-            moves.append(soft * weight - slope)
-        to_words = around.at_words(moves)
-        if ctx.index is not None:
-            to_scalar += to_value
-            to_words += torch.bincount(ctx.index, to_value, len(to_words))
-        return to_scalar, to_words, None, None, None, None
+            moves.append(to_mean * weight - slope)
+        return to_scalar, around.at_words(moves), None, None, None

@@ -115,7 +115,10 @@ class SoftCodebook:
         if self.config.dim == 1:
             around = self._around(vectors)
             phi = around.soft(sigma)
-            flat, bits = Assignment.apply(vectors[:, 0], self.words[:, 0], around, phi, sigma, firm)  # type: ignore[no-untyped-call]
+            scalars, words = vectors[:, 0], self.words[:, 0]
+            flat, bits = Assignment.apply(scalars, words, around, phi, sigma)  # type: ignore[no-untyped-call]
+            if firm:
+                flat = words.index_select(0, around.cheapest()) + (scalars - scalars.detach())
             self._count(around.counts(phi))
             return self._split(flat[:, None]), bits / self._weights
         cost, table = self._costs(vectors)

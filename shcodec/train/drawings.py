@@ -54,7 +54,7 @@ def _drawing(rng: np.random.Generator) -> Pixels:
         _text(rng, draw, side, dark=sum(ground) > 384)
     if side != SIDE:
         picture = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    return np.array(picture)
 
 
 def _colour(rng: np.random.Generator) -> Colour:

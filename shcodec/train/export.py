@@ -45,6 +45,7 @@ REACH = 400.0  # steps: what a scalar codebook reaches, at least
 OUTER_SPACING = 2.0  # between levels that training never needed
 FAR = (0.0, 8.0, 16.0, 24.0, 36.0, 52.0, 76.0)  # steps: sizes of an element in the outer codewords of vectors
 ENCODER_PARTS = ("net.g_a.", "net.h_a.")
+CLASS_WEIGHT = "net.class_map.weight"  # stored as integers alone, see `_class_weight`
 CLASS_BIAS = "net.class_map.bias_knots"  # in full precision: half of it would move values near 63 by 1/64 of a class
 TRAINING_PARTS = ("density.", "histograms.", "net.class_map.", "net.prior_knots")
 
@@ -95,7 +96,7 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
     encoder: Tensors = {"rate_weight": np.full(KNOTS, config.rate_weight, np.float32)}
     training: Tensors = {}
     for name, parameter in learner.named_parameters():
-        if name.startswith("books."):
+        if name.startswith("books.") or name == CLASS_WEIGHT:
             continue
         target = training if name.startswith(TRAINING_PARTS) else encoder if name.startswith(ENCODER_PARTS) else decoder
         exact = name == CLASS_BIAS
@@ -286,7 +287,7 @@ def architecture(model_dir: Path) -> ModelConfig:
 
 
 def load_model(learner: Learner, model_dir: Path) -> None:
-    """Starts a learner from a shipped model: weights, codebooks, histograms, float class map.
+    """Starts a learner from a shipped model: weights, codebooks, histograms, class map.
 
     Raises:
         ModelError: the folder is not a whole model.
@@ -298,9 +299,17 @@ def load_model(learner: Learner, model_dir: Path) -> None:
     decoder = read_tensors(model_dir / DECODER)
     tensors |= {k: v for k, v in decoder.items() if k not in tensors}
     try:
+        if learner.config.model.has_hyper:
+            tensors["class_map.weight"] = _class_weight(decoder)
         _copy_tensors(learner, tensors, decoder)
     except (KeyError, RuntimeError) as error:  # a tensor is missing, or of another shape
         raise ModelError(f"{model_dir}: its tensors do not fit its card: {str(error).splitlines()[0]}") from None
+
+
+def _class_weight(decoder: Tensors) -> Any:
+    """The class map's weights as its integers hold them, (16 M, C_z) float32; rounding them again changes nothing."""
+    unit = np.exp2(-decoder["class_map.shift"].astype(np.float32)).repeat(16)
+    return decoder["class_map.weight"] * unit[:, None]
 
 
 @torch.no_grad()

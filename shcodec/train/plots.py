@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from shcodec.figures import save_png
+
 PANELS = (("loss", True), ("bpp", False), ("psnr", False), ("sigma", True), ("gap", False), ("usage", False))
 
 
@@ -29,7 +31,7 @@ def plot_log(run: Path) -> Path:
         if logarithmic and values and min(values) > 0:
             axis.set_yscale("log")
     path = run / "log.png"
-    figure.savefig(path, dpi=90)
+    save_png(figure, path, dpi=90)
     plt.close(figure)
     return path
 
