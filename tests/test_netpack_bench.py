@@ -189,7 +189,10 @@ def test_a_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
     assert "stopped at step 1 of 2" in command("train", "--epochs", 2, "--stop-after", 1)
     assert "after 2 steps" in command("train", "--epochs", 2, "--resume")
-    assert json.loads((out / "baseline.json").read_text("utf-8"))["steps"] == 2
+    facts = json.loads((out / "baseline.json").read_text("utf-8"))
+    assert facts["steps"] == 2 and [side for _, side in facts["sides"]] == [20, 24, 32]
+    assert "after 1 steps" in command("train", "--epochs", 1, "--full-size")
+    assert json.loads((out / "baseline.json").read_text("utf-8"))["sides"] == [[1.0, 32]]
     short = ("--soft-steps", 2, "--hard-steps", 1, "--methods")
     assert "soft-to-hard 0.1" in command("sweep", *short, "soft-to-hard", "--settings", 0.1)
     assert command("sweep", *short, "soft-to-hard", "--settings", 0.1) == ""
