@@ -9,11 +9,13 @@ that is started again leaves out what has been measured. `sweep.csv` and `sweep.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import importlib
 import importlib.util
 import io
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -211,9 +213,10 @@ def neural_network_coding(sweep: Sweep, setting: str) -> tuple[float, int]:
 
     tensors, _ = read_safetensors(sweep.baseline)
     arrays = {tensor.name: to_array(tensor) for tensor in tensors if tensor.dtype == "F32"}
-    data = nncodec.encode(arrays, args={"qp": int(setting), "use_dq": True})  # a bytearray, and decode takes no other
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):  # it leaves files where it runs
+        data = nncodec.encode(arrays, args={"qp": int(setting), "use_dq": True})  # a bytearray: decode takes no other
+        found = {name: torch.as_tensor(array) for name, array in nncodec.decode(data).items()}
     model = sweep.model()
-    found = {name: torch.as_tensor(array) for name, array in nncodec.decode(data).items()}
     model.load_state_dict(found, strict=False)
     return sweep.accuracy(model), len(data)
 
