@@ -262,7 +262,7 @@ def plot(rows: list[Row], path: Path, baseline: float) -> None:
         axes.plot([row.ratio for row in own], [row.accuracy for row in own], "o-", label=label)
     axes.axhline(baseline, color="grey", linestyle=":", label="baseline")
     axes.set(xscale="log", xlabel="times smaller than 32-bit floats", ylabel="accuracy on CIFAR-10 in %")
-    axes.legend()
+    axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
     save_png(figure, path, dpi=120)
     plt.close(figure)
