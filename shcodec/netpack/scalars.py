@@ -18,7 +18,7 @@ NEIGHBOURS = 3  # levels on either side of the nearest that are looked at
 def sums(index: Tensor, amounts: Tensor, number: int) -> Tensor:
     """Return the sums of (m,) amounts by their (m,) index, (number,)."""
     if index.is_cuda:  # where bincount would wait for all that has been asked for
-        return torch.zeros(number, device=index.device).index_add_(0, index, amounts)
+        return amounts.new_zeros(number).index_add_(0, index, amounts)
     return torch.bincount(index, amounts, number)
 
 
