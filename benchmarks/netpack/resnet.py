@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 PARAMETERS = 464_154
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Block(nn.Module):
@@ -55,15 +56,21 @@ class ResNet32(nn.Module):
 
 @torch.no_grad()
 def accuracy(model: nn.Module, pictures: Pictures, size: int = 500) -> float:
-    """Return the share of pictures, in percent, that a network in evaluation mode names rightly."""
-    device = next(model.parameters()).device
+    """Return the share of pictures, in percent, that a network in evaluation mode, on their device, names rightly."""
     right = 0
-    for index in torch.split(torch.arange(len(pictures), device=pictures.images.device), size):
+    for index in torch.split(torch.arange(len(pictures)), size):
         images, labels = pictures.batch(index)
-        right += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
+        right += int((model(images).argmax(1) == labels).sum())
     return 100 * right / len(pictures)
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 makes training faster: on an accelerator, and on processors that have it in hardware."""
-    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return a network's answers in float32; it computes in bfloat16 where that is faster.
+
+    That is on an accelerator, and on processors that have it in hardware.
+    """
+    fast = images.is_cuda or bool(torch.cpu._is_avx512_bf16_supported())
+    # Every weight is used once, so that there is nothing to cache; and a recorded graph allows no cache.
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=fast, cache_enabled=False):
+        answers: Tensor = model(images)
+    return answers.float()

@@ -24,7 +24,7 @@ from pathlib import Path
 import deep_compression
 import torch
 from cifar import Epochs, Pictures, read_cifar
-from resnet import ResNet32, accuracy, has_fast_bfloat16
+from resnet import DEVICE, ResNet32, accuracy, logits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,7 +42,6 @@ RATES = (1.5, 2.0, 3.0, 4.0)
 KEPT = (0.1, 0.2, 0.35)
 POINTS = (-16, -18, -20)
 """nncodec's quantisation parameters."""
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -139,15 +138,7 @@ class Endless:
 
 def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Return the mean cross-entropy."""
-    logits = _logits(model, batch[0])
-    return F.cross_entropy(logits, batch[1].to(logits.device))
-
-
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
-        logits: Tensor = model(images.to(device))
-    return logits.float()
+    return F.cross_entropy(logits(model, batch[0]), batch[1])
 
 
 class Distilled:
@@ -163,12 +154,12 @@ class Distilled:
 
     def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the mean of cross-entropy and divergence from the teacher."""
-        logits = _logits(model, batch[0])
+        answers = logits(model, batch[0])
         with torch.no_grad():
-            wanted = F.log_softmax(_logits(self.teacher, batch[0]) / self.TEMPERATURE, 1)
-        told = F.log_softmax(logits / self.TEMPERATURE, 1)
+            wanted = F.log_softmax(logits(self.teacher, batch[0]) / self.TEMPERATURE, 1)
+        told = F.log_softmax(answers / self.TEMPERATURE, 1)
         divergence = F.kl_div(told, wanted, reduction="batchmean", log_target=True) * self.TEMPERATURE**2
-        return (F.cross_entropy(logits, batch[1].to(logits.device)) + divergence) / 2
+        return (F.cross_entropy(answers, batch[1]) + divergence) / 2
 
 
 def soft_to_hard(sweep: Sweep, setting: str) -> tuple[float, int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from cifar import SIDE, Epochs, Pictures, read_cifar
-from resnet import ResNet32, accuracy, has_fast_bfloat16
+from resnet import DEVICE, ResNet32, accuracy, logits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,17 +60,15 @@ class TrainConfig:
         return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
-class _Mixed(nn.Module):
-    """A network that computes in bfloat16 where that is faster, and answers in float32."""
+class _Answers(nn.Module):
+    """`logits` of a network, as a module that can be recorded."""
 
-    def __init__(self, network: nn.Module, mixed: bool) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.mixed = network, mixed
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed, cache_enabled=False):
-            logits: Tensor = self.network(images)
-        return logits.float()
+        return logits(self.network, images)
 
 
 class Training:
@@ -79,10 +77,9 @@ class Training:
     def __init__(self, config: TrainConfig, train: Pictures, out: Path) -> None:
         torch.manual_seed(config.seed)
         self.config, self.path = config, out / "training.pt"
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.epochs = Epochs(train.to(self.device), config.size, config.seed)
+        self.epochs = Epochs(train.to(DEVICE), config.size, config.seed)
         self.total = config.epochs * len(self.epochs)
-        self.model = ResNet32().to(self.device)
+        self.model = ResNet32().to(DEVICE)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.SGD(
             self.model.parameters(), config.lr, config.momentum, weight_decay=config.decay, nesterov=True
@@ -115,9 +112,9 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _network(self) -> nn.Module:
-        """The network with logits in float32; recorded once and replayed where an accelerator sees one size only."""
-        network = _Mixed(self.model, has_fast_bfloat16(self.device))
-        if self.device.type == "cuda" and len(self.config.sides) == 1:
+        """The network's logits; recorded once and replayed where an accelerator sees one size only."""
+        network = _Answers(self.model)
+        if DEVICE.type == "cuda" and len(self.config.sides) == 1:
             images, _ = next(iter(self.epochs))
             torch.cuda.make_graphed_callables(network, (images,))  # changes its forward
         return network
@@ -180,7 +177,7 @@ def main() -> None:
         print(f"stopped at step {training.step} of {training.total}; --resume goes on")
         return
     training.model.eval()
-    found = accuracy(training.model, read_cifar(args.data, "test"))
+    found = accuracy(training.model, read_cifar(args.data, "test").to(DEVICE))
     write_baseline(training.model, args.out)
     facts = {"accuracy": found, "steps": training.step, "seconds": training.seconds, **asdict(training.config)}
     write_text(args.out / "baseline.json", json.dumps(facts, indent=1) + "\n")
