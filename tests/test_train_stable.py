@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_bench_scripts import script as bench_script
 from toy_training import VARIANTS, shorten, toy_config, write_config, write_pictures
 
 from shcodec.errors import UsageError
@@ -63,31 +64,32 @@ def stable_run(folder: Path, pictures: Path, family: str = "lapped", **options: 
 # -- steps ------------------------------------------------------------------------------------------
 
 
-def fitted(beta2: float, limit: float, factor: float, samples: torch.Tensor) -> float:
-    """Fits one number to samples by their squared errors, eight at a time; the mean of the last half of the steps."""
+def fitted(beta2: float, limit: float, factor: float, samples: torch.Tensor) -> torch.Tensor:
+    """Fits a vector to batches of samples by their squared errors; its mean over the last half of the steps."""
     module = torch.nn.Module()
-    module.w = torch.nn.Parameter(torch.zeros(()))
-    optimiser = torch.optim.AdamW([module.w], lr=1e-2, betas=(0.9, beta2), weight_decay=0.0, fused=True)
+    module.w = torch.nn.Parameter(torch.ones(samples.shape[2]))
+    optimiser = torch.optim.AdamW([module.w], lr=6e-3, betas=(0.9, beta2), weight_decay=0.0, fused=True)
     guard, seen = Guard(limit, factor, CPU), []
-    for batch in samples.view(-1, 8):
-        loss = 0.5 * (module.w - batch).square().mean()
+    for batch in samples:
+        loss = 0.5 * (module.w - batch).square().sum(1).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         guard.clip(module, optimiser)
         optimiser.step()
-        seen.append(float(module.w.detach()))
-    return float(np.mean(seen[len(seen) // 2 :]))
+        seen.append(module.w.detach().clone())
+    return torch.stack(seen[len(seen) // 2 :]).mean(0)
 
 
 def test_steps_reach_the_mean_of_skewed_gradients_with_heavy_tails() -> None:
     generator = torch.Generator().manual_seed(0)
-    samples = torch.exp(1.2 * torch.randn(8 * 6000, generator=generator))
-    mean, median = float(samples.mean()), float(samples.median())
-    assert mean > 1.8 * median
-    unbiased = fitted(0.999, 1.0, 3.0, samples)
-    shortened = fitted(0.95, 0.3, 0.0, samples)  # every step is clipped
-    assert abs(unbiased - mean) < 0.1 * (mean - median)
-    assert abs(shortened - mean) > 0.3 * (mean - median)
+    samples = torch.exp(torch.randn(1500, 8, 24, generator=generator))
+    mean, median = samples.mean((0, 1)), samples.flatten(0, 1).median(0).values
+
+    def bias(*settings: float) -> float:
+        return float(((fitted(*settings, samples) - mean) / (mean - median)).mean())
+
+    assert abs(bias(0.999, 1.0, 3.0)) < 0.015
+    assert bias(0.95, 1.0, 0.0) < -0.04  # a short memory, and every step shortened
 
 
 def test_the_usual_norm_is_the_median() -> None:
@@ -97,12 +99,13 @@ def test_the_usual_norm_is_the_median() -> None:
     for norm in norms:
         module.weight.grad = torch.full((1, 1), norm)
         guard.clip(module, optimiser)
-        assert float(module.weight.grad) <= norm
-    assert float(guard.usual) == pytest.approx(np.median(norms), rel=0.15)
+        assert float(module.weight.grad) <= norm * (1 + 1e-6)
+    assert float(guard.usual) == pytest.approx(np.median(norms), rel=0.3)
 
 
 def test_a_step_that_is_not_finite_is_left_out_and_counted() -> None:
     for factor in (0.0, 3.0):
+        torch.manual_seed(0)
         run = RunState.fresh(stable_config(clip_factor=factor), CPU)
         stepper = Stepper(run)
         pixels, beta = 255 * torch.rand(2, 3, 64, 64), torch.tensor([40, 200])
@@ -311,7 +314,8 @@ def test_sigterm_leaves_a_checkpoint(pictures: Path, tmp_path: Path, monkeypatch
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no idle class")
 def test_idle_runs_have_the_lowest_priority() -> None:
-    code = "import os; from shcodec.train.idle import lowest_priority as low; low(); print(os.nice(0), os.sched_getscheduler(0))"
+    code = "import os; from shcodec.train.idle import lowest_priority; lowest_priority(); "
+    code += "print(os.nice(0), os.sched_getscheduler(0))"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
     assert told.split() == ["19", str(os.SCHED_IDLE)]
 
@@ -332,7 +336,8 @@ def test_validation_while_training(pictures: Path, tmp_path: Path, monkeypatch: 
     losses = Validation(pictures).losses(state)
     assert losses.shape == (3, 6) and losses.mean() == pytest.approx(float(rows[-1]["loss"]), rel=1e-4)
     assert all(torch.equal(before[name], p) for name, p in state.learner.named_parameters())
-    stable_run(tmp_path / "other", pictures) if (tmp_path / "other").mkdir() is None else None
+    (tmp_path / "other").mkdir()
+    stable_run(tmp_path / "other", pictures)
     _, other = checkpoint.read(tmp_path / "other" / "stable")  # looking changes nothing
     assert all(torch.equal(value, other["average"][name]) for name, value in state.average.items())
 
@@ -396,3 +401,25 @@ def test_shipped_configurations_of_a_stable_phase() -> None:
     assert phase.schedule.stable and not branch.schedule.stable
     for config in (phase, branch):
         assert (config.adam_beta2, config.clip_factor) == (0.999, 3.0)
+
+
+def test_what_more_pixels_bring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = bench_script("training/gpx")
+    gpx, before = np.linspace(1, 50, 40), 50.0
+    exact = 20 * (before + gpx) ** math.log2(0.95)  # 5 % a doubling
+    noisy = exact * np.exp(0.002 * np.random.default_rng(0).normal(size=40))
+    for loss, tolerance in ((exact, 1e-6), (noisy, 0.3)):
+        line = script.fit(before + gpx, loss)
+        assert 100 * (2**-line.slope - 1) == pytest.approx(-5, abs=tolerance)
+    assert line.change(100, 200)[1] > 0.05
+    log = tmp_path / "validation.csv"
+    rows = [f"{i},{g:.3f},0,{x:.5f}" for i, (g, x) in enumerate(zip(gpx, exact, strict=True))]
+    log.write_text("\n".join(["step,gpx,seconds,loss", *rows]) + "\n")
+    script.main([str(log), "--next", "100"])
+    told = capsys.readouterr().out
+    assert "changes the loss by -5.00 %" in told and "next 100 Gpx should change it by -5.00 %" in told
+    assert (tmp_path / "validation.png").stat().st_size > 1000
+    for content, message in (("a,b\n1,2\n", "not the validation log"), ("gpx,loss\n1,2\n", "not enough")):
+        log.write_text(content)
+        with pytest.raises(UsageError, match=message):
+            script.main([str(log)])

@@ -141,9 +141,10 @@ def across_borders(x: Tensor, matrix: Tensor) -> Tensor:
         matrix: (16, 16).
     """
     half, (height, width) = BLOCK // 2, x.shape[2:]
-    inner = x[..., half : width - half].unflatten(-1, (width // BLOCK - 1, BLOCK))
-    mixed = (inner @ matrix.T).flatten(-2)
+    # begun half a block later, the last block holds both ends: it is left out, so that no side is empty where it is one
+    turned = torch.cat([x[..., half:], x[..., :half]], -1).unflatten(-1, (width // BLOCK, BLOCK))
+    mixed = (turned @ matrix.T).flatten(-2)[..., : width - BLOCK]
     x = torch.cat([x[..., :half], mixed, x[..., width - half :]], -1)
-    inner = x[..., half : height - half, :].unflatten(-2, (height // BLOCK - 1, BLOCK))
-    mixed = (matrix @ inner).flatten(-3, -2)
+    turned = torch.cat([x[..., half:, :], x[..., :half, :]], -2).unflatten(-2, (height // BLOCK, BLOCK))
+    mixed = (matrix @ turned).flatten(-3, -2)[..., : height - BLOCK, :]
     return torch.cat([x[..., :half, :], mixed, x[..., height - half :, :]], -2)

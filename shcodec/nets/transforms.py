@@ -35,6 +35,12 @@ def nested_order() -> Tensor:
     return torch.argsort(F.pixel_unshuffle(block, 16).flatten().long())[nested]
 
 
+def by_rows(outputs: Tensor) -> Tensor:
+    """The shortcut's 768 outputs, (768, ...), brought from the order of two nested shuffles into that of one by 16."""
+    parts = outputs.view(3, 4, 4, 4, 4, *outputs.shape[1:])  # colour, row and column in a cell, row and column of cells
+    return parts.permute(0, 3, 1, 4, 2, *range(5, parts.dim())).reshape(outputs.shape)
+
+
 class Analysis(Conditioned):
     """g_a, encoder only: pixels (B, 3, H, W) in 0..255 -> latent y (B, M, H/16, W/16).
 
@@ -122,15 +128,23 @@ class Synthesis(Conditioned):
         x = F.pixel_shuffle(self.up4(x), 2)
         x = modulate(x, next(stages)) if each else x
         x = modulate(x + self.shrink(F.relu(self.expand(x))), next(stages))
-        fine = full_precision(self.head, x)
-        if self.shortcut is not None and self.lap is None:
-            fine = fine + F.pixel_shuffle(full_precision(self.shortcut, y), 4)
-        pixels = F.pixel_shuffle(fine, 4)
-        if self.shortcut is not None and self.lap is not None:
-            pixels = pixels + full_precision(self._lapped, y)
-        return pixels * PIXEL_SCALE + PIXEL_MEAN
+        with torch.autocast(y.device.type, enabled=False):
+            return self._pixels(x.float(), y.float())
 
-    def _lapped(self, y: Tensor) -> Tensor:
-        """The linear path with its filter, (B, M, h, w) -> (B, 3, 16h, 16w)."""
-        blocks = F.pixel_shuffle(F.pixel_shuffle(self.shortcut(y), 4), 4)  # type: ignore[misc]
-        return across_borders(blocks, self.lap)  # type: ignore[arg-type]
+    def _pixels(self, x: Tensor, y: Tensor) -> Tensor:
+        """The last convolution and the linear path, float32; the pixels' scale lies in their weights.
+
+        Args:
+            x: (B, width4, 4h, 4w).
+            y: (B, M, h, w).
+        """
+        head, shortcut = self.head, self.shortcut
+        mean = PIXEL_SCALE * head.bias + PIXEL_MEAN  # type: ignore[operator]
+        fine = F.conv2d(x, PIXEL_SCALE * head.weight, mean, padding=1)
+        if shortcut is None:
+            return F.pixel_shuffle(fine, 4)
+        weight, bias = PIXEL_SCALE * shortcut.weight, PIXEL_SCALE * shortcut.bias  # type: ignore[operator]
+        if self.lap is None:
+            return F.pixel_shuffle(fine + F.pixel_shuffle(F.conv2d(y, weight, bias), 4), 4)
+        blocks = F.pixel_shuffle(F.conv2d(y, by_rows(weight), by_rows(bias)), BLOCK)
+        return F.pixel_shuffle(fine, 4) + across_borders(blocks, self.lap)

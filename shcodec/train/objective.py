@@ -175,7 +175,7 @@ def classes_of(learner: Learner, latents: Latents, beta_byte: Tensor) -> Tensor:
     """Class of every latent element, (B, M, h, w) int64."""
     quantiser = learner.config.model.quantiser
     if learner.config.model.has_hyper:
-        classes = latents.coordinate.detach().floor().clamp(0, quantiser.classes - 1).long()
+        classes = latents.coordinate.detach().nan_to_num().floor().clamp(0, quantiser.classes - 1).long()
         low = classes[:, : quantiser.kept].clamp(min=quantiser.skip)
         return torch.cat([low, classes[:, quantiser.kept :]], 1)
     return (beta_byte * quantiser.classes // 256)[:, None, None, None].expand_as(latents.y)
