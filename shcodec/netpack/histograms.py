@@ -194,10 +194,19 @@ def _bounded(density: Floats) -> Integers:
 
 
 def _start(even: Floats, odd: Floats) -> Floats:
-    """Return logarithms of a two-sided exponential density of the counts' own spread."""
-    k = np.arange(even.size)
-    mean = 2 * float(((even + odd) * k).sum()) / (float((even + odd).sum()) + 1e-9) + 0.25
-    return np.asarray(-np.concatenate([[0], knots(2 * (even.size - 1))]) / mean, dtype=np.float64)
+    """Return logarithms of the counts around each knot, which Newton's method reaches the best ones from.
+
+    From a density of one spread it would not, where a few elements are thousands of times larger than the rest.
+    """
+    places = knots(2 * (even.size - 1))
+    counts = np.zeros(2 * even.size - 1)
+    counts[0::2], counts[1::2] = even, odd[1:]
+    sums = np.concatenate([[0.0], np.cumsum(counts)])
+    # To each knot belong the multiples that are not nearer to another one.
+    ends = np.concatenate([[0], (places[1:] + places[:-1] + 1) // 2, [counts.size]])
+    sides = np.where(places > 0, 2.0, 1.0)
+    own = (sums[ends[1:]] - sums[ends[:-1]] + 0.1) / (np.diff(ends) * sides)
+    return np.log(np.concatenate([[odd[0] + 0.1], own]))
 
 
 @functools.cache
