@@ -111,9 +111,9 @@ class TensorInfo:
         shape: Its shape.
         coding: "trellis", "codebook" or "kept".
         step: That of a trellis, where rows and columns do not have larger ones.
-        sqnr: Energy over error in dB, in halves of one; None for what is not quantised, or where a file of version 1
-            does not tell.
-        zeroed: Share of the elements that became 0 or the tensor's centre, in percent cut off; None like `sqnr`.
+        sqnr: Energy over error in dB, in halves of one, 63.5 for all that is more; None for what is not quantised, or
+            where a file of version 1 does not tell.
+        gone: Whether nearly all of its elements became 0.
         exact: Elements of a quantised tensor that are kept exactly.
     """
 
@@ -123,7 +123,7 @@ class TensorInfo:
     coding: str
     step: float | None
     sqnr: float | None
-    zeroed: float | None
+    gone: bool
     exact: int
 
 
@@ -171,13 +171,13 @@ def info(data: bytes) -> NetInfo:
     told = iter(directory.told)
     tensors = []
     for entry in directory.entries:
-        coding, step, sqnr, zeroed, exact = "kept" if entry.coding is None else "codebook", None, None, None, 0
+        coding, step, sqnr, gone, exact = "kept" if entry.coding is None else "codebook", None, None, False, 0
         if isinstance(entry.coding, Trellis):
             coding, exact = "trellis", entry.coding.exact.positions.size
             step = machine.step * 2 ** (entry.coding.octaves / 8) if machine else None
             if (own := next(told, None)) is not None:
-                sqnr, zeroed = own.sqnr, own.zeroed / 100
-        tensors.append(TensorInfo(entry.name, entry.dtype, entry.shape, coding, step, sqnr, zeroed, exact))
+                sqnr, gone = own.sqnr, own.gone
+        tensors.append(TensorInfo(entry.name, entry.dtype, entry.shape, coding, step, sqnr, gone, exact))
     coded = directory.coded
     return NetInfo(
         version=parts.version,

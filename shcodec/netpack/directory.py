@@ -50,7 +50,7 @@ def write_directory(directory: Directory) -> bytes:
     out += varint(len(directory.codebooks))
     for codebook in directory.codebooks:
         out += _write_codebook(codebook)
-    out += bytes(told.halves for told in directory.told) + bytes(told.zeroed for told in directory.told)
+    out += bytes(told.byte for told in directory.told)
     return bytes(out)
 
 
@@ -84,20 +84,13 @@ def parse_directory(data: bytes, version: int) -> Directory:
     codebooks = tuple(_read_codebook(reader) for _ in range(number))
     if {coding.codebook for coding in codings if isinstance(coding, Indexed)} != set(range(number)):
         raise CorruptFileError("the codebooks are not those that the tensors use")
-    told = _read_told(reader, len(walked)) if version > 1 else ()
+    told = tuple(map(Told, reader.take(len(walked), "what is told of the tensors"))) if version > 1 else ()
     if reader.remaining:
         raise CorruptFileError(f"unexpected bytes after the directory ({reader.remaining})")
     directory = Directory(tuple(entries.values()), metadata, machine, codebooks, told)
     if directory.version != version:
         raise CorruptFileError(f"a file of version {version} holds nothing that needs it")
     return directory
-
-
-def _read_told(reader: Reader, number: int) -> tuple[Told, ...]:
-    halves, zeroed = (reader.take(number, "what is told of the tensors") for _ in range(2))
-    if number and max(zeroed) > 100:
-        raise CorruptFileError("a share is more than 100 percent")
-    return tuple(map(Told, halves, zeroed))
 
 
 def _text(text: str, limit: int) -> bytes:

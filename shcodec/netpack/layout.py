@@ -16,9 +16,10 @@ from shcodec.netpack.histograms import Histogram, frequencies, powers
 from shcodec.netpack.spread import CLASSES, Offsets, Spread
 from shcodec.netpack.tensors import SIZES
 
-HALVES: Final = 2
-"""Parts of a decibel in which a file tells what became of a tensor."""
-NO_ERROR: Final = 255
+TOLD_MOST: Final = 63.5
+"""The largest ratio in dB that a file tells of a tensor."""
+GONE: Final = 0.95
+"""Share of a tensor's elements: where more of them became 0, the ratio of energies says little of the rest."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +62,29 @@ def scales(scale: tuple[Offsets | None, ...], shape: tuple[int, ...]) -> npt.NDA
 
 @dataclass(frozen=True)
 class Told:
-    """What a file tells of a tensor's loss.
+    """What a file tells of a tensor's loss, in one byte.
 
     Attributes:
-        halves: Energy over error in halves of a decibel, cut to 0..254; `NO_ERROR` if there is none or hardly any.
-        zeroed: Percent of the elements that became 0 or the tensor's centre, 0..100.
+        byte: Energy over error in halves of a decibel, 0 to 127, the last one for all that is more; 128 more if over
+            `GONE` of the elements became 0 or the tensor's centre and had been something else.
     """
 
-    halves: int
-    zeroed: int
+    byte: int
 
     @property
     def sqnr(self) -> float:
-        """Energy over error in dB."""
-        return math.inf if self.halves == NO_ERROR else self.halves / HALVES
+        """Energy over error in dB, at most `TOLD_MOST`."""
+        return (self.byte & 127) / 2
+
+    @property
+    def gone(self) -> bool:
+        """Whether nearly all of the elements became 0."""
+        return self.byte >= 128
 
     @classmethod
     def of(cls, sqnr: float, zeroed: float) -> Told:
         """Return the same of a ratio in dB and of a share."""
-        halves = NO_ERROR if sqnr * HALVES > NO_ERROR - 1 else round(max(sqnr, 0.0) * HALVES)
-        return cls(halves, int(100 * zeroed))
+        return cls(round(2 * min(max(sqnr, 0.0), TOLD_MOST)) + 128 * (zeroed > GONE))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from shcodec.netpack.histograms import Histogram
 from shcodec.netpack.layout import Told
 from shcodec.netpack.plan import Plan
 from shcodec.netpack.quantiser import Found, Quantiser, bits_of, codewords
-from shcodec.netpack.tensors import SIZES, to_floats
+from shcodec.netpack.tensors import SIZES
 
 Floats = npt.NDArray[np.float32]
 
@@ -25,7 +25,7 @@ class Loss:
     """What became of a quantised tensor, before it is rounded to its dtype.
 
     Attributes:
-        energy: Sum of its squared elements, without those that are kept exactly.
+        energy: Sum of its squared elements, without those that are far outside the rest.
         error: Sum of the squared errors.
         zeroed: Share of its elements that became 0 or the tensor's centre and had been something else.
         exact: Elements that are kept exactly.
@@ -86,19 +86,14 @@ def _by_tensor(
     start = 0
     for (entry, _), weight, scale, energy in zip(plan.walked(), plan.weight, plan.scales(), plan.energy, strict=True):
         end = start + entry.size
-        first, last, known, known_end = np.searchsorted(exact, (start, end)).tolist() + np.searchsorted(
-            plan.exact, (start, end)
-        ).tolist()
-        own, tensor = exact[first:last] - start, tensors[entry.name]
-        if own.size > known_end - known:
-            energy = float(np.square(np.delete(to_floats(tensor), own), dtype=np.float64).sum())
+        first, last = np.searchsorted(exact, (start, end))
         each = errors[start:end] if scale is None else errors[start:end] * np.square(scale)
         losses.append(
             Loss(
                 energy,
                 float(each.sum(dtype=np.float64)) * weight**2,
                 float(np.count_nonzero(gone[start:end])) / entry.size,
-                pick(tensor.data, SIZES[entry.dtype], own),
+                pick(tensors[entry.name].data, SIZES[entry.dtype], exact[first:last] - start),
             )
         )
         start = end

@@ -24,7 +24,7 @@ Scale = tuple[Offsets | None, ...]
 _SMALLEST: Final = -80.0  # octaves: below such a spread a tensor is not quantised, since steps must be normal numbers
 _HUGE: Final = 2.0**100  # a magnitude beyond which squares overflow
 _QUANTILE: Final = 0.98
-_FAR: Final = 256.0  # times that quantile of the magnitudes: an outlier
+_FAR: Final = 128.0  # times that quantile of the magnitudes: an outlier
 _GAP: Final = 3.0  # octaves between rows whose steps differ; rows of trained networks lie at most 1.7 apart
 _LEAST: Final = 16  # elements of a row whose median means something
 
@@ -40,7 +40,7 @@ class Prepared:
         exact: Elements that must be kept exactly, because they are not finite or huge.
         far: Elements that statistics leave out; these among them.
         level: Binary logarithm of the deviation of all others, after scaling.
-        energy: Sum of the squares of all elements but the exact ones, as they were.
+        energy: Sum of the squares of all elements that statistics do not leave out, as they were.
     """
 
     x: Floats
@@ -66,8 +66,6 @@ def prepare(tensor: Tensor) -> Prepared | None:
     exact = np.flatnonzero(~(np.abs(values) < _HUGE))
     if 2 * exact.size > values.size:
         return None
-    values[exact] = 0.0
-    energy = float(np.square(values, dtype=np.float64).sum())
     if exact.size:
         values[exact] = np.median(np.delete(values, exact))
     distance = np.abs(values - np.median(values))
@@ -79,6 +77,7 @@ def prepare(tensor: Tensor) -> Prepared | None:
     if exact.size:
         far = np.union1d(far, exact)
     ordinary = np.delete(values, far) if far.size else values
+    energy = float(np.square(ordinary, dtype=np.float64).sum())
     if larger is not None:
         ordinary = values[(distance <= _reach(distance)) & (larger == 1)]
     centre = _centre(ordinary)

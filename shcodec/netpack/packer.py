@@ -26,6 +26,8 @@ from shcodec.netpack.tensors import METADATA, Tensor
 from shcodec.reports import Report, unheard
 
 _DB_PER_BIT: Final = 6.02
+_LOSSLESS: Final = 8.0  # bits an element: with more of them the tensors may fit as they are
+_FINEST_DB: Final = 150.0  # the precision of float32
 _FINEST: Final = -24.0  # octaves of the deviation: the precision of float32
 DEFAULT: Final = Target(bits=4.0)
 
@@ -74,21 +76,28 @@ def pack_tensors(
         raise UsageError("a tensor's name occurs twice")
     if METADATA in names:
         raise UsageError(f"a tensor must not be named {METADATA!r}: safetensors files keep that name for their metadata")
-    books = [] if assigned else few_valued([t for t in tensors if is_eligible(t, config)], _rate(tensors, target, config))
-    packer = _packer(tensors, metadata, [*assigned, *books], config)
+    rate = _rate(tensors, target, config)
+    books = [] if assigned else few_valued([t for t in tensors if is_eligible(t, config)], rate)
+    with_books = [*assigned, *books]
+
+    def packer(books: Sequence[Assigned], *, whole: bool = False) -> Packer:
+        coded = frozenset(name for book in books for name in book.indices)
+        return Packer(make_plan(tensors, config, coded, whole=whole), metadata or {}, books, config)
+
+    lossy = packer(with_books)
+    whole = None
+    if rate >= _LOSSLESS and lossy.plan.x.size:
+        data, told = packer(with_books, whole=True).pack(DEFAULT, report)
+        whole = data, replace(told, notes=(*told.notes, "nothing is quantised: all tensors fit as they are"))
+        if target.sqnr >= _FINEST_DB if target.sqnr else len(data) <= lossy.limit(target):
+            return whole
     try:
-        return packer.pack(target, report)
+        found = lossy.pack(target, report)
     except LimitError:
         if not books:
             raise
-    return _packer(tensors, metadata, assigned, config).pack(target, report)
-
-
-def _packer(
-    tensors: Sequence[Tensor], metadata: Mapping[str, str] | None, assigned: Sequence[Assigned], config: PackConfig
-) -> Packer:
-    plan = make_plan(tensors, config, frozenset(name for book in assigned for name in book.indices))
-    return Packer(plan, metadata or {}, assigned, config)
+        found = packer(assigned).pack(target, report)
+    return whole if whole and len(whole[0]) <= len(found[0]) else found
 
 
 def _rate(tensors: Sequence[Tensor], target: Target, config: PackConfig) -> float:
@@ -195,7 +204,10 @@ class Packer:
             nonlocal attempts
             attempts += 1
             report("packing", attempts, attempts + 1)
-            coded = self.at(step)
+            try:
+                coded = self.at(step)
+            except LimitError as error:
+                raise LimitError(f"{error}: ask for more bits, or for a larger size") from error
             return Trial(step, coded.sqnr if target.sqnr else float(len(coded.data)), coded)
 
         def guess(step: float) -> float:

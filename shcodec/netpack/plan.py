@@ -82,7 +82,7 @@ class Plan:
         tables: The number of the histogram of each of these elements.
         runs: Which histogram codes which classes.
         weight: By what each quantised tensor's elements were divided, apart from its scale.
-        energy: The sum of its squared elements, as they were, without those that are kept exactly.
+        energy: The sum of its squared elements, as they were, without those that statistics leave out.
         spoiled: Names of tensors that are kept, with less than all of their bits, for what their elements are.
     """
 
@@ -119,16 +119,19 @@ class Plan:
         return total / max(self.x.size, 1)
 
 
-def make_plan(tensors: Sequence[Tensor], config: PackConfig, coded: frozenset[str] = frozenset()) -> Plan:
+def make_plan(
+    tensors: Sequence[Tensor], config: PackConfig, coded: frozenset[str] = frozenset(), *, whole: bool = False
+) -> Plan:
     """Decide about every tensor.
 
     Args:
         tensors: The tensors.
         config: How.
         coded: Names of tensors that are coded in another way; they are left out.
+        whole: Whether what would be quantised is kept with all of its bits.
     """
     eligible = {t.name for t in tensors if t.name not in coded and is_eligible(t, config)}
-    ready = {t.name: found for t in tensors if t.name in eligible and (found := prepare(t)) is not None}
+    ready = {t.name: found for t in tensors if t.name in eligible and not whole and (found := prepare(t)) is not None}
     octaves = _octaves(ready, config.weighting)
     spreads = {t.name: _divide(t, ready[t.name], octaves[t.name], config) for t in tensors if t.name in ready}
     top = max((spread for spread, _ in spreads.values()), default=0.0)
@@ -140,7 +143,7 @@ def make_plan(tensors: Sequence[Tensor], config: PackConfig, coded: frozenset[st
             base = min(max(CLASSES - 1 - _HEADROOM - round(top - spread), 0), CLASSES - 1)
             coding = replace(coding, spread=replace(coding.spread, base=base))
         elif tensor.name not in coded:
-            fine = tensor.dtype in FLOATS
+            fine = tensor.dtype in FLOATS and not (whole and tensor.name in eligible)
             plain.append(planes.rounded(tensor.data, tensor.dtype, config.fine_bits) if fine else bytes(tensor.data))
             spoiled += [tensor.name] if tensor.name in eligible and plain[-1] != bytes(tensor.data) else []
             foreign = None if tensor.dtype in SIZES else Foreign(len(tensor.data), tensor.width)

@@ -33,6 +33,7 @@ _ROUNDS: Final = 3
 REACH: Final = 2 * MAX_INDEX - 4
 """Steps beyond which no index of the format reaches."""
 _FAR: Final = 512.0  # mean magnitudes beyond which a few elements are not worth a longer histogram
+_COARSE: Final = 1 << 10  # large sizes of histograms are multiples of it, so that what belongs to a size is found once
 _EXACT_BITS: Final = 44  # what such an element costs: its place and its value
 _FEW: Final = 8, 1 << 14  # how many these are at most: so many, or one of so many
 
@@ -208,7 +209,7 @@ class Quantiser:
         for number, peak in enumerate(peaks.tolist()):
             own = section.x[_span(section, number)]
             mean = float(np.abs(own).mean()) / step if own.size else 0.0
-            histograms.append(first_guess(min(int(peak / step / 2) + 2, MAX_INDEX), mean))
+            histograms.append(first_guess(_largest(peak / step), mean))
         for _ in range(_ROUNDS):
             found = self._search(section, step, histograms)
             histograms = refit([section], [found], step, histograms)
@@ -239,6 +240,12 @@ class Quantiser:
         scaled = section.x * np.float32(1 / step)
         k = trellis.search(scaled, section.tables(), make_costs(histograms), self.memory, self.threads)
         return Found(k, trellis.odd_ones(k, self.memory))
+
+
+def _largest(peak: float) -> int:
+    """Return the largest index that is needed for a magnitude in steps; few different ones of those that are large."""
+    needed = int(peak / 2) + 2
+    return min(-(-needed // _COARSE) * _COARSE if needed > _COARSE else needed, MAX_INDEX)
 
 
 def make_costs(histograms: Sequence[Histogram]) -> trellis.Costs:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-_GONE: Final = 0.95
-"""Share of a tensor's elements: where more of them became 0, the ratio of energies says little of the rest."""
+from shcodec.netpack.layout import GONE
+
 _LOST_DB: Final = 1.0
 """Ratio of energies below which hardly anything is left of a tensor."""
 
@@ -23,7 +23,7 @@ class TensorReport:
         coding: "trellis", "codebook" or "kept".
         bits: Bits of an element's symbols or lossless bytes, without the directory.
         sqnr: Energy of its elements over that of their error, in dB; infinite for codewords, None where they are kept.
-            Elements that are kept exactly do not count.
+            Elements far outside the rest do not count.
         zeroed: Share of its elements that became 0, or the tensor's centre, and had been something else.
         exact: Number of its elements that are kept exactly, because they are not finite or far outside the rest.
         share: Share of the file.
@@ -38,6 +38,11 @@ class TensorReport:
     zeroed: float
     exact: int
     share: float
+
+    @property
+    def gone(self) -> bool:
+        """Whether nearly all of its elements became 0."""
+        return self.zeroed > GONE
 
 
 @dataclass(frozen=True)
@@ -80,18 +85,14 @@ class Damaged(Protocol):
         """Energy over error in dB; None where it does not apply."""
 
     @property
-    def zeroed(self) -> float | None:
-        """Share of its elements that became 0."""
+    def gone(self) -> bool:
+        """Whether nearly all of its elements became 0."""
 
 
 def worst_of(tensors: Iterable[Damaged]) -> str | None:
     """Return the name of the tensor that has lost most: nearly all of its elements, or most of its energy."""
-    ranked = [(_rank(tensor), tensor.name) for tensor in tensors if tensor.sqnr is not None]
-    return min(ranked)[1] if ranked else None
-
-
-def _rank(tensor: Damaged) -> tuple[bool, float]:
-    return (tensor.zeroed or 0.0) <= _GONE, tensor.sqnr or 0.0
+    ranked = [(not tensor.gone, tensor.sqnr, tensor.name) for tensor in tensors if tensor.sqnr is not None]
+    return min(ranked)[2] if ranked else None
 
 
 def notes_of(tensors: Sequence[TensorReport], spoiled: Sequence[str], fine_bits: int) -> tuple[str, ...]:
@@ -103,7 +104,7 @@ def notes_of(tensors: Sequence[TensorReport], spoiled: Sequence[str], fine_bits:
         fine_bits: Bits of mantissa that these keep.
     """
     notes = []
-    lost = [t for t in tensors if t.sqnr is not None and (t.zeroed > _GONE or t.sqnr < _LOST_DB)]
+    lost = [t for t in tensors if t.sqnr is not None and (t.gone or t.sqnr < _LOST_DB)]
     if lost:
         worst = next(t for t in lost if t.name == worst_of(lost))
         notes.append(
