@@ -10,7 +10,7 @@ import numpy as np
 
 from shcodec import alpha, container, decoder, metadata, zoo
 from shcodec.effort import effort_of, refine
-from shcodec.encoder import Pixels, analyse, check_pixels, code
+from shcodec.encoder import Pixels, analyse, check_pixels, code, start
 from shcodec.errors import CorruptFileError, UsageError
 from shcodec.reports import Report, unheard
 from shcodec.runtime import Model
@@ -238,8 +238,8 @@ def encode_found(
     model = zoo.load(model) if isinstance(model, str) else model
     if goal is not None:
         return search(model, rgb, goal, trying, report, strict=strict, grey=grey, chunks=chunks)
-    analysis = analyse(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
-    *_, coded = refine(analysis, beta_byte, trying, report)
+    analysis, coded = start(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
+    *_, coded = refine(analysis, coded.beta_byte, trying, report, coded)
     return Found(coded, probes=1, analyses=1, missed="")
 
 
