@@ -89,6 +89,11 @@ class Missed:
         return self.outside > MUCH * (self.error - self.excess + self.outside)
 
     @property
+    def steps_to_reach(self) -> int:
+        """By how many rate steps the next try must be coarser."""
+        return max(1, math.ceil(math.log2(self.farthest) * STEPS_PER_OCTAVE))
+
+    @property
     def is_much(self) -> bool:
         """Whether it shows: by more than 0.04 dB."""
         return self.excess > MUCH * self.error
@@ -146,31 +151,6 @@ def analyse(
     check_number(tiles_of(grid), has_hyper=model.tables.has_hyper)
     y, z = model.analyse(rgb, beta_byte, grid, report)
     return Analysis(model, rgb, grid, beta_byte, y, z, grey, chunks)
-
-
-def start(
-    model: Model,
-    rgb: Pixels,
-    beta_byte: int,
-    *,
-    grey: bool = False,
-    chunks: tuple[container.Chunk, ...] = (),
-    report: Report = unheard,
-) -> tuple[Analysis, Coded]:
-    """Analyses a picture and codes it at a rate step or, where residuals lie beyond all codewords, the next coarser.
-
-    Args:
-        model, rgb, beta_byte, grey, chunks, report: as for `analyse`.
-
-    Returns:
-        The analysis at the step of the file, and the file.
-    """
-    while True:
-        analysis = analyse(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
-        coded = code(analysis, beta_byte, own_rate_weight(model, beta_byte), report)
-        if not coded.missed.is_outside or beta_byte == 255:
-            return analysis, coded
-        beta_byte = min(beta_byte + max(1, math.ceil(math.log2(coded.missed.farthest) * STEPS_PER_OCTAVE)), 255)
 
 
 def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report = unheard) -> Coded:

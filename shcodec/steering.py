@@ -1,4 +1,4 @@
-"""The encoder's way round codebooks that do not reach: hyper indices moved so that a far residual finds a codeword near.
+"""The encoder's way round codebooks that do not reach: hyper indices moved so that far residuals find codewords.
 
 Where a picture is far from the mean that the hyper path predicts (a white sky, black, saturated colours), residuals of
 the lowest frequencies lie hundreds of steps out. Codebooks have sparse codewords there, with gaps, and each class its
@@ -14,7 +14,7 @@ them of it, and the cheapest is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,8 +65,8 @@ class Prices:
         padded = np.pad(exact, ((0, 0), (reach, reach)), mode="edge")
         blurred = np.stack([np.convolve(row, kernel / kernel.sum(), "valid") for row in padded])
         padded = np.pad(blurred, ((len(around) // 2, len(around) // 2), (0, 0)), mode="edge")
-        blurred = sum(weight * padded[i : i + len(exact)] for i, weight in enumerate(around))
-        return Prices(exact, blurred.astype(np.float32))
+        near = np.stack([padded[i : i + len(exact)] for i in range(len(around))], -1)
+        return Prices(exact, (near @ np.array(around)).astype(np.float32))
 
 
 def _prices(band: Band, bits: Floats, residuals: Floats) -> Floats:
@@ -74,13 +74,14 @@ def _prices(band: Band, bits: Floats, residuals: Floats) -> Floats:
     words = band.codebook[:, 0]
     if band.dim == 1:
         nearest = np.searchsorted((words[1:] + words[:-1]) / 2, residuals)
-        return np.square(residuals - words[nearest]) + bits[nearest]
+        prices: Floats = np.square(residuals - words[nearest]) + bits[nearest]
+        return prices
     rest = np.square(band.codebook[:, 1:]).sum(1) + bits / band.dim
-    prices: Floats = (np.square(residuals[:, None] - words) + rest).min(1)
+    prices = (np.square(residuals[:, None] - words) + rest).min(1)
     return prices
 
 
-def steered(latent: Latent, y: Floats, tiles: list[Tile], prices: Prices, *, second: bool) -> Hyper:
+def steered(latent: Latent, y: Floats, tiles: Sequence[Tile], prices: Prices, *, second: bool) -> Hyper:
     """Moves z where residuals were missed.
 
     Args:
@@ -129,9 +130,7 @@ def _steered_tile(latent: Latent, y: Floats, tile: Tile, prices: Prices, second:
     return found
 
 
-def _costs(
-    prices: Prices, classes: npt.NDArray[np.uint8], residual: Floats, counted: npt.NDArray[np.bool_]
-) -> Floats:
+def _costs(prices: Prices, classes: npt.NDArray[np.uint8], residual: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
     """What the counted elements (M, h, w) of each position of z cost together, (hz, wz)."""
     costs = (prices.exact[classes, _index(residual)] * counted).sum(0)
     height, width = (-(-side // 4) for side in costs.shape)
@@ -212,4 +211,5 @@ def _least_squares(
             line = normal[:, j, None, :]
             pull_of_rest = right[:, j] - (line @ whole)[:, 0] + normal[:, j, j, None] * whole[:, j]
             whole[:, j] = np.rint(pull_of_rest / normal[:, j, j, None])
-    return whole.transpose(2, 1, 0)
+    moves: Doubles = whole.transpose(2, 1, 0)
+    return moves

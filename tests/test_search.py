@@ -15,9 +15,10 @@ import shcodec
 from shcodec import codec, search
 from shcodec.container import byte_to_beta
 from shcodec.errors import UsageError
+from shcodec.goals import LEAST, TOLERANCE, WORD, SizeGoal, goal_of
 from shcodec.pictures import psnr
 from shcodec.runtime import Model
-from shcodec.search import LEAST, PROBES, STEPS, TOLERANCE, WORD, SizeGoal, TargetError, follow, goal_of, sample
+from shcodec.search import PROBES, STEPS, TargetError, follow, sample
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
