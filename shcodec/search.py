@@ -7,6 +7,7 @@ same analysis is nearly as good as one from its own. Only a guess that was far o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -85,16 +86,16 @@ def search(
     trials.by_step(guess(model, rgb, goal), FIRST_PROBES if effort.refines else PROBES)
     if effort.refines:
         trials.refined(report, PROBES - trials.probes)
-    best = goal.best(trials.tried)
-    if not goal.met(best.level) and is_plain(rgb):
+    if trials.falls_short and is_plain(rgb):
         trials.by_ladder()
-        best = goal.best(trials.tried)
+    best = goal.best(trials.tried)
     missed = "" if goal.met(best.level) else goal.told(best.level)
-    ceiling = isinstance(goal, QualityGoal) and trials.at_finest is not None and trials.most < goal.wanted
-    if missed and ceiling:
+    if missed and trials.falls_short:
         missed += f", the most that model '{model.name}' can show of this picture"
+    elif missed and strict:
+        missed += f", which is as near as model '{model.name}' comes"
     if strict and missed:
-        raise TargetError(missed if ceiling else f"{missed}, which is as near as model '{model.name}' comes")
+        raise TargetError(missed)
     return Found(best.coded, trials.probes, trials.analyses, missed)
 
 
@@ -121,9 +122,12 @@ class _Trials:
         follow(measure, self.goal, start, self.goal.slope, STEPS, probes, lambda: self.analyses)
 
     @property
-    def most(self) -> float:
-        """Highest level that was reached."""
-        return max(trial.level for trial in self.tried)
+    def falls_short(self) -> bool:
+        """Whether a quality is wanted that the finest rate step does not reach, nor any other that was tried."""
+        quality = isinstance(self.goal, QualityGoal) and self.at_finest is not None
+        return quality and all(
+            trial.level < self.goal.wanted and not self.goal.met(trial.level) for trial in self.tried
+        )
 
     def by_ladder(self) -> None:
         """Tries the few rate steps at which plain pictures are coded, from analyses of their own."""
@@ -213,35 +217,36 @@ def follow(
     """
     high: tuple[float, float] | None = None  # dial and level where the level was too high: the dial goes up from there
     low: tuple[float, float] | None = None
-    worse: float | None = (
-        None  # dial that is finer than that of `low`, and yet lower: the level has turned between them
-    )
+    peak = (ends[0], -math.inf)  # of the levels that were too low, the highest
+    worse: float | None = None  # dial on the fine side of the peak, once the fine end has turned out to be lower
     dial = min(max(start, ends[0]), ends[1])
     for probe in range(probes):
         before = scale()
         level = measure(dial)
         if scale() != before:
             high = low = worse = None
+            peak = (ends[0], -math.inf)
         previous = high if level > goal.wanted else low
         if previous is not None and abs(dial - previous[0]) > 1e-6:
             steepness = (level - previous[1]) / (dial - previous[0]) / slope
             slope *= min(max(steepness, 0.4), 2.5)
         if level > goal.wanted:
             high = (dial, level)
-        elif high is None and low is not None and dial < low[0] and level < low[1]:
-            worse = dial
         else:
             low = (dial, level)
+            if level < peak[1] and (worse is not None or dial <= ends[0]):
+                worse = dial
+            peak = max(peak, low, key=lambda place: place[1])
         ended = (low is None and dial >= ends[1]) or (high is None and worse is None and dial <= ends[0])
         if goal.sure(level) or ended or probe == probes - 1:
             break
-        if high is None and low is not None and worse is not None:
-            if low[0] - worse < 1:
-                break
-            dial = (worse + low[0]) / 2
-        elif high is not None and low is not None:
+        if high is not None and low is not None:
             share = (high[1] - goal.wanted) / (high[1] - low[1])
             dial = high[0] + min(max(share, 0.1), 0.9) * (low[0] - high[0])
+        elif worse is not None and high is None:
+            if peak[0] - worse < 1:
+                break
+            dial = (worse + peak[0]) / 2
         else:
             dial = min(max(dial + (goal.wanted - level) / slope, ends[0]), ends[1])
     return dial
