@@ -7,9 +7,6 @@ that of quantisation, so that it goes up and down with the rate step by chance.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-
 import numpy as np
 
 from shcodec.container import Chunk
@@ -45,37 +42,73 @@ def start(
     Returns:
         The analysis at the step of the file, and the file.
     """
+    files = Files(model, rgb, grey=grey, chunks=chunks, report=report)
+    step = files.choose(beta_byte)
+    return files.analysis(step), files.coded(step)
 
-    def at(step: int) -> tuple[Analysis, Coded]:
-        analysis = analyse(model, rgb, step, grey=grey, chunks=chunks, report=report)
-        return analysis, code(analysis, step, own_rate_weight(model, step), report)
 
-    if is_plain(rgb):
-        return _best(at(step) for step in ladder(rgb, beta_byte))
-    while True:
-        analysis, coded = at(beta_byte)
-        if not coded.missed.is_outside or beta_byte == LAST:
-            return analysis, coded
-        beta_byte = min(beta_byte + coded.missed.steps_to_reach, LAST)
+class Files:
+    """The files of one picture, each made when it is first needed."""
+
+    def __init__(
+        self,
+        model: Model,
+        rgb: Pixels,
+        *,
+        grey: bool = False,
+        chunks: tuple[Chunk, ...] = (),
+        report: Report = unheard,
+    ) -> None:
+        self.model, self.rgb, self.grey, self.chunks, self.report = model, rgb, grey, chunks, report
+        self._made: dict[int, tuple[Analysis, Coded]] = {}
+        self._errors: dict[int, float] = {}
+
+    def analysis(self, step: int) -> Analysis:
+        """At a rate step."""
+        return self._at(step)[0]
+
+    def coded(self, step: int) -> Coded:
+        """The file at exactly a rate step."""
+        return self._at(step)[1]
+
+    def error(self, step: int) -> float:
+        """Mean squared error of that file's picture."""
+        if step not in self._errors:
+            self._errors[step] = distortion(*self._at(step))
+        return self._errors[step]
+
+    def _at(self, step: int) -> tuple[Analysis, Coded]:
+        if step not in self._made:
+            analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks, report=self.report)
+            weight = own_rate_weight(self.model, step)
+            self._made[step] = analysis, code(analysis, step, weight, self.report)
+        return self._made[step]
+
+    def choose(self, beta_byte: int) -> int:
+        """The rate step of the file to write where one is asked for."""
+        if is_plain(self.rgb):
+            return self._best(ladder(self.rgb, beta_byte))
+        step = beta_byte
+        while self.coded(step).missed.is_outside and step < LAST:
+            coarser = min(step + self.coded(step).missed.steps_to_reach, LAST)
+            del self._made[step]  # it may be large
+            step = coarser
+        return step
+
+    def _best(self, steps: list[int]) -> int:
+        """The step of the best picture, of those from fine to coarse; of equals the coarsest."""
+        best = steps[0]
+        for step in steps[1:]:
+            if self.error(step) <= self.error(best):
+                best = step
+            elif self.error(step) > HOPELESS * self.error(best):
+                break
+        return best
 
 
 def ladder(rgb: Pixels, beta_byte: int) -> list[int]:
     """The rate steps from one on that are tried on a plain picture."""
     return [step for step in LADDER if step >= beta_byte][: max(2, WORK // (rgb.shape[0] * rgb.shape[1]))]
-
-
-def _best(tried: Iterable[tuple[Analysis, Coded]]) -> tuple[Analysis, Coded]:
-    """The file that shows the picture best, of those from fine to coarse; of equals the coarsest."""
-    best, least = None, math.inf
-    for analysis, coded in tried:
-        error = distortion(analysis, coded)
-        if error <= least:
-            best, least = (analysis, coded), error
-        if error > HOPELESS * least:
-            break
-    if best is None:
-        raise ValueError("nothing to choose from")
-    return best
 
 
 def is_plain(rgb: Pixels) -> bool:
