@@ -69,7 +69,7 @@ class Wanted:
     def check(self) -> None:
         """Raises what is wrong with the options, before any picture is read."""
         from shcodec.effort import effort_of
-        from shcodec.search import goal_of
+        from shcodec.goals import goal_of
 
         if sum(value is not None for value in (self.beta, self.size, self.bpp, self.psnr)) > 1:
             raise UsageError("--beta, --size, --bpp and --psnr exclude each other")
