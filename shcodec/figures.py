@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,28 @@ from shcodec.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@functools.cache
+def load_matplotlib() -> None:
+    """Imports what matplotlib needs for any plot, and leaves no trace.
+
+    It would keep a list of fonts in the user's home, make folders for its settings there, and let fontconfig do
+    likewise. Where MPLCONFIGDIR in the environment names a place for that, the place is used.
+    """
+    if os.environ.get("MPLCONFIGDIR"):
+        return
+    before = {name: os.environ.pop(name, None) for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME")}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ.update(dict.fromkeys(before, folder))
+            import matplotlib.font_manager  # noqa: F401
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def save_png(figure: Figure, path: Path, dpi: int) -> None:

@@ -17,7 +17,7 @@ from shcodec.bench.report import Report
 from shcodec.bench.results import STORED
 from shcodec.bench.summary import CodecCurve, Point
 from shcodec.bench.tables import count_of_pictures, label
-from shcodec.figures import save_png
+from shcodec.figures import load_matplotlib, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,6 +210,7 @@ def _are_near(one: tuple[float, float], other: tuple[float, float], places: Iter
 
 def _figure(width: float, height: float) -> Figure:
     # The Figure alone, without pyplot: no window system, no global state.
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from shcodec.figures import save_png
+from shcodec.figures import load_matplotlib, save_png
 
 PANELS = (("loss", True), ("bpp", False), ("psnr", False), ("sigma", True), ("gap", False), ("usage", False))
 
 
 def plot_log(run: Path) -> Path:
     """Draws loss, rate, PSNR, sigma, gap and codebook usage of `run`/log.csv into `run`/log.png."""
+    load_matplotlib()
     import matplotlib
 
     matplotlib.use("Agg")
