@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from shcodec.atomic import replacing
+from shcodec.quiet import Quiet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,8 @@ def load_matplotlib() -> None:
 def save_png(figure: Figure, path: Path, dpi: int) -> None:
     """Write a figure as a PNG file with a palette of 256 colours, which takes a quarter of the bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with Quiet():  # signs that the font lacks
+        figure.savefig(buffer, format="png", dpi=dpi)
     with Image.open(buffer) as picture, replacing(path) as file:
         # An octree keeps the colours of thin lines, which the median cut gives to its neighbours.
         flat = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -19,7 +19,16 @@ import click
 from click.exceptions import Exit
 
 from shcodec import __version__
-from shcodec.cli.console import one_line, report_error, say
+from shcodec.cli.console import (
+    StandardOutputError,
+    give_up_stdout,
+    is_terminal,
+    one_line,
+    prepare_streams,
+    report_error,
+    say,
+    shown,
+)
 from shcodec.errors import ShcError, UsageError
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -59,7 +68,7 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             # A terminal shows ^C at the start of the line.
-            say(("\n" if sys.stderr.isatty() else "") + "shc: interrupted", err=True)
+            say(("\n" if is_terminal(sys.stderr) else "") + "shc: interrupted", err=True)
             raise Exit(130) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -115,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the program's name; those of the process by default.
     """
+    prepare_streams()
     try:
         _clean_up_when_terminated()
         result = cli.main(args=None if argv is None else list(argv), prog_name="shc", standalone_mode=False)
@@ -127,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the outermost boundary: whatever happened, the user gets one line
         if os.environ.get("SHC_TRACEBACK"):
             raise
+        if isinstance(error, StandardOutputError):
+            give_up_stdout()
         report_error(_message(error))
         return 2 if isinstance(error, (click.UsageError, UsageError)) else 1
 
@@ -145,9 +157,9 @@ def _message(error: Exception) -> str:
     """One line for the user; an error that nobody foresaw is named as such."""
     if isinstance(error, click.UsageError):
         hint = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
-        return error.format_message().rstrip(".") + hint
+        return shown(" ".join(error.format_message().split())).rstrip(".") + hint
     if isinstance(error, click.ClickException):
-        return error.format_message()
+        return shown(" ".join(error.format_message().split()))
     if isinstance(error, (ShcError, OSError)):
         return one_line(error)
     if isinstance(error, MemoryError):

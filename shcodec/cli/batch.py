@@ -18,7 +18,16 @@ import click
 from click.exceptions import Exit
 
 from shcodec.cli import workers
-from shcodec.cli.console import note, one_line, progress, report_error, require_extra, shown
+from shcodec.cli.console import (
+    StandardOutputError,
+    is_terminal,
+    note,
+    one_line,
+    progress,
+    report_error,
+    require_extra,
+    shown,
+)
 from shcodec.cli.files import Job, Plan
 from shcodec.cli.inputs import STDIO
 from shcodec.cli.workers import Outcome, Result
@@ -100,7 +109,7 @@ def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
     if any(job.target == STDIO for job in plan.jobs):
         if sys.stdout is None:
             raise UsageError("standard output is closed; name an output")
-        if sys.stdout.isatty():
+        if is_terminal(sys.stdout):
             raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
     if force:
         return plan
@@ -145,7 +154,7 @@ def run(
         for job, outcome in outcomes:
             try:
                 finish(job, outcome())
-            except (UsageError, BrokenPipeError):
+            except (UsageError, StandardOutputError):
                 raise  # no other job would fare better
             except Exception as error:  # whatever it is, the other files are still done
                 _report(job, error)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.exceptions import Exit
 
-from shcodec.cli.console import print_json, say, shown
+from shcodec.cli.console import is_terminal, print_json, say, shown
 from shcodec.errors import UsageError
 
 
@@ -86,8 +86,8 @@ def command(
         codecs=_names(codecs),
         betas=DEFAULT_BETAS if betas is None else _numbers(betas),
         anchors=_names(anchor),
-        command=shlex.join(["shc", *sys.argv[1:]]),
-        progress=sys.stderr.isatty(),
+        command=shown(shlex.join(["shc", *sys.argv[1:]])),
+        progress=is_terminal(sys.stderr),
         notify=_note,
         **switches,
     )

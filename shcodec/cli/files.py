@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shcodec.atomic import replacing
-from shcodec.cli.console import shown
+from shcodec.cli.console import StandardOutputError, shown
 from shcodec.cli.inputs import STDIO, Input, gather, is_several
 from shcodec.container import MAX_CHUNKS_SIZE, MAX_HEADER_SIZE, MAX_SIDE, unpack_header
 from shcodec.errors import ShcError, UsageError
@@ -175,7 +175,9 @@ def write_output(job: Job, data: bytes | memoryview) -> None:
             with replacing(job.target) as file:
                 file.write(data)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output" if job.target == STDIO else job.target) from error
+        if job.target == STDIO:
+            raise StandardOutputError(error.errno, error.strerror, "standard output") from error
+        raise OSError(error.errno, error.strerror, job.target) from error
 
 
 def _is_pair(first: str, second: str, is_output: Callable[[str], bool]) -> bool:
