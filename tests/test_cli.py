@@ -124,7 +124,7 @@ def test_the_suffix_chooses_the_format(encode: Shc, shc: Shc) -> None:
     "arguments",
     [
         ("photo.png", "out.shc", "-o", "folder"),
-        ("photo.png", "copy/photo.jpg", "-o", "out"),
+        ("photo.png", "copy/photo.png", "-o", "out"),
         ("photo.png", "-", "photo.png"),
         ("-", "-o", "folder"),
         ("photo.png", "folder.shc"),
@@ -137,6 +137,14 @@ def test_ambiguous_outputs_are_wrong_usage(encode: Shc, arguments: tuple[str, ..
     assert outcome.err.startswith("shc: error: ")
     assert outcome.err.count("\n") == 1
     assert sorted(os.listdir(".")) == ["folder.shc", "photo.png"]
+
+
+def test_a_file_is_no_command(encode: Shc, shc: Shc) -> None:
+    assert encode("photo.png").code == 0
+    for name, command in (("photo.png", "encode"), ("photo.shc", "decode")):
+        outcome = shc(name)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert f"{name} is no command; did you mean 'shc {command} {name}'" in outcome.err
 
 
 # Streams
@@ -161,6 +169,37 @@ def test_one_end_may_be_a_file(tiny_model: str, photo_path: Path) -> None:
     decoded = run_process("decode", "-", "back.png", stdin=encoded.stdout, cwd=folder)
     assert re.match(rb"- [\d,]+ B .* -> back\.png 83x61 ", decoded.stdout)
     assert (folder / "back.png").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no names of descriptors here")
+def test_descriptors_are_written_where_they_stand(encode: Shc, photo_path: Path) -> None:
+    """What others wrote before stays, and what they write later comes behind; nothing is renamed over it."""
+    assert encode("photo.png").code == 0
+    whole = Path("photo.shc").read_bytes()
+    for target, fd in (("/dev/stdout", 1), ("/dev/fd/3", 3)):
+        for arguments in (f"photo.png {target}", f"photo.png -o {target}"):
+            Path("stream").write_bytes(b"before")
+            identity = os.stat("stream").st_ino
+            script = f"exec {fd}>>stream; {sys.executable} -m shcodec encode -m model {arguments}; printf after >&{fd}"
+            done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
+            assert Path("stream").read_bytes() == b"before" + whole + b"after", (arguments, done)
+            assert os.stat("stream").st_ino == identity
+            assert b"photo.png 83x61 ->" in (done.stderr if fd == 1 else done.stdout)
+
+
+def test_a_terminal_is_refused_before_any_work(encode: Shc, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert encode("photo.png").code == 0
+
+    def worked(*arguments: object, **others: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("shcodec.cli.batch.is_terminal", lambda stream: True)
+    for place in ("pictures.read_picture", "zoo.load", "codec.decode_parts"):
+        monkeypatch.setattr(f"shcodec.{place}", worked)
+    for arguments in (("encode", "-"), ("encode", "photo.png", "/dev/stdout"), ("decode", "photo.shc", "-o", "-")):
+        outcome = shc(*arguments)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err == "shc: error: not writing a picture to a terminal; name an output or redirect stdout\n"
 
 
 def test_permissions_follow_the_umask(encode: Shc) -> None:

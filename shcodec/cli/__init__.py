@@ -62,6 +62,18 @@ class LazyGroup(click.Group):
             return None
         return cast(click.Command, importlib.import_module(f"shcodec.cli.{cmd_name}").command)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command; who has begun with a file is told which it may be."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if not os.path.lexists(args[0]):
+                raise
+            likely = "decode" if args[0].lower().endswith(".shc") else "encode"
+            raise click.UsageError(f"{args[0]} is no command; did you mean 'shc {likely} {args[0]}'", ctx) from None
+
     def invoke(self, ctx: click.Context) -> object:
         """Runs a command; Ctrl-C ends it with one line."""
         try:

@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -92,7 +92,12 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--skip-existing", is_flag=True, help="Leave out what has its output already: go on with a batch."
         ),
         click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
-        click.option("-o", "folder", metavar="DIR", help="Put the outputs into DIR; the tree of a folder is kept."),
+        click.option(
+            "-o",
+            "folder",
+            metavar="DIR|FILE",
+            help="Put the outputs into DIR, where the tree of a folder is kept; or the only output into FILE.",
+        ),
     ):
         command = option(command)
     return command
@@ -113,12 +118,12 @@ def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
             raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
     if force:
         return plan
-    there = {job for job in plan.jobs if os.path.isfile(job.target) and not job.onto_itself}
+    there = {job for job in plan.jobs if job.is_done}
     left = tuple(job for job in plan.jobs if job not in there)
     if not skip_existing:
         refused = (f"{shown(job.target)}: exists already (-f overwrites it)" for job in plan.jobs if job in there)
-        return Plan(left, (*plan.problems, *refused))
-    return Plan(left, plan.problems, len(there))
+        return replace(plan, jobs=left, problems=(*plan.problems, *refused))
+    return replace(plan, jobs=left, left_out=len(there))
 
 
 def run(
@@ -144,6 +149,8 @@ def run(
     Raises:
         UsageError: at once; wrong usage is the same for every job.
     """
+    for text in () if quiet else plan.notes:
+        note(text)
     for problem in plan.problems:
         report_error(problem)
     well = not plan.problems

@@ -126,11 +126,11 @@ def command(
     if format_name is None and planned.jobs and planned.jobs[0].target != STDIO:
         kind = format_for(planned.jobs[0].target)
     planned = pending(planned, force=force, skip_existing=skip_existing)
-    make_folder(folder)
+    make_folder(planned)
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, picture = done
-        write_output(job, picture)
+        write_output(job, picture, new=not force)
         if not quiet:
             # Where the picture itself goes to stdout, words go to stderr.
             err = job.target == STDIO

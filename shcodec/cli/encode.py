@@ -165,13 +165,13 @@ def command(
     wanted = Wanted(beta, size, bpp, psnr, effort, strict, zoo.DEFAULT_MODEL if model is None else model, strip)
     wanted.check()
     planned = plan(paths, folder, ".shc", is_shc, is_picture)
-    zoo.load(wanted.model)
     planned = pending(planned, force=force, skip_existing=skip_existing)
-    make_folder(folder)
+    zoo.load(wanted.model)
+    make_folder(planned)
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, data = done
-        write_output(job, data)
+        write_output(job, data, new=not force)
         if not quiet:
             # Where the file itself goes to stdout, words go to stderr.
             err = job.target == STDIO

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,17 @@ def is_several(path: str) -> bool:
     return os.path.isdir(path) or _is_pattern(path)
 
 
+def refuse_numbers(paths: Sequence[str]) -> None:
+    """Makes sure that no input is a number, which is meant as the value of an option.
+
+    Raises:
+        UsageError: one is, and there is no such file.
+    """
+    for path in paths:
+        if re.fullmatch(r"[+-]?\d+([.,]\d+)?(%|dB|[kM]?B?)", path, re.IGNORECASE) and not os.path.lexists(path):
+            raise UsageError(f"there is no file {path}; a number goes right after its option, as in --beta 80")
+
+
 def gather(paths: Sequence[str], fits: Callable[[str], bool]) -> tuple[list[Input], list[str]]:
     """Finds the files that names stand for.
 
@@ -84,8 +96,9 @@ def gather_shc(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
     """The .shc files that names stand for; see `gather`.
 
     Raises:
-        UsageError: "-" among several.
+        UsageError: "-" among several, or a number.
     """
+    refuse_numbers(paths)
     if STDIO in paths and len(paths) > 1:
         raise UsageError("- (standard input) goes alone")
     return gather(paths, is_shc)
