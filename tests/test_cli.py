@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from conftest import GOLDEN, Shc, make_photo, run_process
 from PIL import Image
 
 import shcodec
-from shcodec import __version__, tiles
+from shcodec import __version__, codec, tiles
 from shcodec.cli import COMMANDS
 from shcodec.container import pack, unpack
 
@@ -233,7 +234,8 @@ def test_verbose_tells_parts_and_times(encode: Shc, shc: Shc) -> None:
     steps = r"; reading \d+\.\d\d s, {} \d+\.\d\d s, {} \d+\.\d\d s"
     line, more = encode("-v", "photo.png").out.splitlines()
     assert ENCODED.fullmatch(f"{line}\n")
-    assert re.fullmatch(parts + steps.format("encoding", "checking"), more)
+    assert re.fullmatch(parts + steps.format("encoding", "checking") + r"; beta 50\.5 for 50", more)
+    assert encode("-v", "-f", "--psnr", "21", "photo.png").out.count(" for ") == 0
     line, more = shc("decode", "-v", "photo.shc", "back.png").out.splitlines()
     assert DECODED.fullmatch(f"{line}\n")
     assert re.fullmatch(parts + steps.format("decoding", "writing"), more)
@@ -250,6 +252,38 @@ def test_strip_leaves_out_metadata(encode: Shc, shc: Shc, photo: np.ndarray) -> 
     assert encode("--strip", "-f", "turned.jpg").code == 0
     told = json.loads(shc("info", "--json", "turned.shc").out)
     assert (told["metadata"], told["width"], told["height"]) == ([], 61, 83)
+
+
+def test_seconds_are_those_of_the_whole_work(encode: Shc, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = codec.decode_parts
+
+    def slow(*arguments: object, **options: object) -> object:
+        time.sleep(0.3)
+        return decode(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codec, "decode_parts", slow)
+    told = json.loads(encode("--json", "photo.png").out)
+    assert told["seconds"] == pytest.approx(told["times"]["encoding"] + told["times"]["checking"])
+    assert told["seconds"] >= 0.3
+    told = json.loads(shc("decode", "--json", "photo.shc", "back.png").out)
+    assert told["seconds"] == pytest.approx(told["times"]["decoding"] + told["times"]["writing"])
+
+
+def test_the_wanted_beta_beside_the_coded_one(encode: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, wanted in (((), 50), (("--beta", "300"), 300), (("--size", "1k"), None)):
+        outcome = encode("--json", "-f", "photo.png", *arguments)
+        told = json.loads(outcome.out)
+        assert told["beta_wanted"] == wanted
+        assert wanted is None or told["beta"] == pytest.approx(wanted, rel=0.02)
+        assert "instead of" not in outcome.err
+    found = codec.encode_found
+
+    def coarser(rgb: np.ndarray, beta: float, **options: object) -> object:
+        return found(rgb, 2 * beta, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codec, "encode_found", coarser)
+    outcome = encode("-f", "photo.png", "--beta", "5")
+    assert re.fullmatch(r"shc: note: photo\.png: beta (9|10)\.\d instead of 5\n", outcome.err)
 
 
 # Looking at files and models

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shcodec.cli.batch import Spread, exit_unless, run
-from shcodec.cli.console import note, print_json, print_table, shown
+from shcodec.cli.console import print_json, print_table, shown
 from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
 from shcodec.cli.inputs import STDIO
 from shcodec.container import MAGIC
@@ -26,7 +25,7 @@ SUFFIXES = (".png", ".html")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is told of one file; MS-SSIM is None where it is not defined (sides under 161) or cannot be computed."""
+    """What is told of one file; MS-SSIM is None where it is not defined: sides under 161."""
 
     file: str
     bytes: int
@@ -63,7 +62,7 @@ def command(original: str, files: tuple[str, ...], out: str | None, force: bool,
     """Compare coded pictures with their original: bytes, bits per pixel, PSNR and MS-SSIM.
 
     Takes .shc files and any picture that Pillow reads. What is compared are the samples as they are stored, not turned
-    by EXIF, without alpha, 8 bits each. MS-SSIM needs the extra 'bench'.
+    by EXIF, without alpha, 8 bits each.
     """
     from shcodec.cli import sheet
 
@@ -75,7 +74,6 @@ def command(original: str, files: tuple[str, ...], out: str | None, force: bool,
         _, reference = load(Job(original))
     except ShcError as error:
         raise type(error)(f"{shown(original)}: {error}") from error
-    similarity = ms_ssim_db()
     kept: list[sheet.Version] = []
     found: list[Comparison] = []
 
@@ -88,13 +86,11 @@ def command(original: str, files: tuple[str, ...], out: str | None, force: bool,
             caption = f"{told.bytes:,} B, {told.bpp:.3f} bpp, {told.psnr:.2f} dB"
             kept.append(sheet.Version(shown(job.source), caption, rgb))
 
-    work = partial(compare_one, reference=reference, similarity=similarity)
+    work = partial(compare_one, reference=reference)
     well = run(Plan(tuple(map(Job, files))), work, finish, Spread(), quiet=as_json)
     if found and not as_json:
         rows = [told.row for told in found]
         print_table(("file", "bytes", "bpp", "PSNR dB", "MS-SSIM dB"), rows, left=(0,))
-    if similarity is None:
-        note("no MS-SSIM: it needs the extra 'bench': pip install 'shcodec[bench]'")
     if kept and out is not None:
         versions = (sheet.Version(shown(original), "original", reference), *kept)
         write_output(Job(original, out), sheet.render(versions, out))
@@ -132,31 +128,12 @@ def load(job: Job) -> tuple[int, RGBArray]:
         return os.fstat(file.fileno()).st_size, rgb
 
 
-def ms_ssim_db() -> Callable[[RGBArray, RGBArray], float | None] | None:
-    """The measure MS-SSIM in dB; None where what it needs is not installed."""
-    if any(importlib.util.find_spec(module) is None for module in ("torch", "pytorch_msssim")):
-        return None
-    from shcodec.bench import metrics
-
-    def measure(original: RGBArray, decoded: RGBArray) -> float | None:
-        similarity = metrics.ms_ssim(original, decoded)
-        return None if similarity is None else metrics.to_db(similarity)
-
-    return measure
-
-
-def compare_one(
-    job: Job,
-    *,
-    reference: RGBArray,
-    similarity: Callable[[RGBArray, RGBArray], float | None] | None,
-) -> tuple[Comparison, RGBArray]:
+def compare_one(job: Job, *, reference: RGBArray) -> tuple[Comparison, RGBArray]:
     """Reads one file and compares it.
 
     Args:
         job: names the file.
         reference: the original, (H, W, 3) uint8.
-        similarity: the measure MS-SSIM in dB, if there is one.
 
     Returns:
         The figures, and the samples of the file.
@@ -165,6 +142,7 @@ def compare_one(
         ShcError: the file cannot be read, or is of another size.
     """
     from shcodec.pictures import psnr
+    from shcodec.similarity import ms_ssim_db
 
     size, rgb = load(job)
     if rgb.shape != reference.shape:
@@ -175,6 +153,6 @@ def compare_one(
         bytes=size,
         bpp=8 * size / (rgb.shape[0] * rgb.shape[1]),
         psnr=psnr(reference, rgb),
-        ms_ssim_db=None if similarity is None else similarity(reference, rgb),
+        ms_ssim_db=ms_ssim_db(reference, rgb),
     )
     return told, rgb

@@ -24,7 +24,7 @@ from shcodec.reports import Report, unheard
 class Result:
     """What `--json` tells of one file; sizes in pixels and bytes, times in seconds.
 
-    `seconds` are those of decoding, loading the model included; `times` and `sizes` go by step and by part of the file.
+    `seconds` are those of decoding, loading the model included, and of making the picture's file; `times` and `sizes` go by step and by part of the file.
     `damaged` are left, top, width and height of tiles that `--keep-going` painted grey.
     """
 
@@ -196,7 +196,7 @@ def decode_one(
         height=image.height,
         bytes=len(data),
         bpp=8 * len(data) / (parts.file.width * parts.file.height),
-        seconds=marks[2] - marks[1],
+        seconds=marks[3] - marks[1],
         sizes={} if parts.damaged else container.part_sizes(data),
         times=dict(zip(("reading", "decoding", "writing"), (b - a for a, b in pairwise(marks)), strict=True)),
         notes=notes,
