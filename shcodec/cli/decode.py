@@ -24,7 +24,8 @@ from shcodec.reports import Report, unheard
 class Result:
     """What `--json` tells of one file; sizes in pixels and bytes, times in seconds.
 
-    `seconds` are those of decoding, loading the model included, and of making the picture's file; `times` and `sizes` go by step and by part of the file.
+    `seconds` are those of decoding, loading the model included, and of making the picture's file; `times` and `sizes`
+    go by step and by part of the file.
     `damaged` are left, top, width and height of tiles that `--keep-going` painted grey.
     """
 
