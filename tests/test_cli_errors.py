@@ -211,6 +211,42 @@ def test_unwritable_outputs(folder: Path, shc: Shc) -> None:
     assert_fails(shc("decode", "good.shc", "-o", "photo.png/deep"), "photo.png/deep: Not a directory")
 
 
+def test_what_will_fail_costs_no_work(folder: Path, shc: Shc, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worked(*arguments: object, **options: object) -> None:
+        raise AssertionError
+
+    Path("closed").mkdir()
+    for name in ("encode_found", "decode_parts"):
+        monkeypatch.setattr(codec, name, worked)
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("closed"))
+    encode, decode = ("encode", "-m", tiny_model, "photo.png"), ("decode", "good.shc")
+    for command, name in ((encode, "photo.shc"), (decode, "good.png")):
+        assert_fails(shc(*command, f"absent/{name}"), f"absent/{name}: No such file or directory")
+        assert_fails(shc(*command, f"photo.png/{name}"), f"photo.png/{name}: Not a directory")
+        assert_fails(shc(*command, f"closed/{name}"), f"closed/{name}: Permission denied")
+        assert_fails(shc(*command, "-o", "closed", "-f"), f"closed/{name}: Permission denied")
+    shutil.copy("photo.png", "closed")
+    outcome = shc("encode", "-m", tiny_model, "closed", "nosuch.png", "bad.png")
+    assert outcome.code == 1
+    assert "closed/photo.shc: Permission denied\n" in outcome.err
+    assert "nosuch.png: No such file or directory\n" in outcome.err
+    assert not Path("absent").exists()
+
+
+def test_empty_names(folder: Path, shc: Shc) -> None:
+    """As those of variables that are not set."""
+    for arguments in (("encode", ""), ("encode", "photo.png", ""), ("encode", "photo.png", "-o", ""), ("decode", "")):
+        assert_fails(shc(*arguments), "an empty name is none of a file", code=2)
+    for command in ("info", "verify"):
+        assert_fails(shc(command, "", "good.shc"), "an empty name is none of a file", code=2)
+
+
+def test_nobody_types_a_picture(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shcodec.cli.files.is_terminal", lambda stream: True)
+    for arguments in (("encode", "-", "out.shc"), ("decode", "-", "out.png"), ("info", "-"), ("verify", "-")):
+        assert_fails(shc(*arguments), "not reading a file from a terminal; name an input or redirect stdin", code=2)
+
+
 def test_a_full_disk(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: str, target: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,25 @@ def test_what_has_no_figure(folder: Path, shc: Shc) -> None:
     told = json.loads(shc("compare", "--json", "small.png", "small.png").out)
     assert told["ms_ssim_db"] is None
     assert told["psnr"] is None  # infinite
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["photo.png", "photo.shc"])
+def test_pipes_are_read_once(folder: Path, shc: Shc, name: str) -> None:
+    """As those of `shc compare photo.png <(command)`."""
+    expected = shc("compare", name, "photo.jpg", "photo.png")
+    assert expected.code == 0
+    for pipe in ("first", "second"):
+        os.mkfifo(pipe)
+    threads = [
+        threading.Thread(target=Path(pipe).write_bytes, args=(Path(file).read_bytes(),), daemon=True)
+        for pipe, file in (("first", name), ("second", "photo.png"))
+    ]
+    for thread in threads:
+        thread.start()
+    piped = shc("compare", "first", "photo.jpg", "second")
+    assert piped.code == 0, piped.err
+    assert piped.out.replace("second   ", "photo.png") == expected.out
 
 
 def test_comparing_never_imports_torch(folder: Path) -> None:

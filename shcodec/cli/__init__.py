@@ -1,7 +1,7 @@
 """The command `shc`: one module per command, imported only when its command is called.
 
 `main` is the only place where errors become exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143
-terminated.
+terminated, 129 hung up.
 """
 
 from __future__ import annotations
@@ -156,13 +156,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _clean_up_when_terminated() -> None:
-    """Lets SIGTERM end the program as an error would: without it a temporary file could stay behind."""
+    """Lets SIGTERM end the program as an error would, and SIGHUP: else a temporary file could stay behind."""
 
     def terminate(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminate)
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # the second is unknown to Windows
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, terminate)
 
 
 def _message(error: Exception) -> str:

@@ -7,6 +7,7 @@ written and printed here, in the process of the command. So a worker can be kill
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -106,6 +107,8 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
     """Leaves out the jobs whose outputs exist: as failures, or as done with `skip_existing`; none with `force`.
 
+    Those whose outputs cannot be written, whatever exists, are failures before any work.
+
     Raises:
         UsageError: both are given, or a picture would go to a terminal.
     """
@@ -116,6 +119,7 @@ def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
             raise UsageError("standard output is closed; name an output")
         if is_terminal(sys.stdout):
             raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
+    plan = _possible(plan)
     if force:
         return plan
     there = {job for job in plan.jobs if job.is_done}
@@ -124,6 +128,20 @@ def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
         refused = (f"{shown(job.target)}: exists already (-f overwrites it)" for job in plan.jobs if job in there)
         return replace(plan, jobs=left, problems=(*plan.problems, *refused))
     return replace(plan, jobs=left, left_out=len(there))
+
+
+def _possible(plan: Plan) -> Plan:
+    """Turns jobs into failures that are seen to end as such, unless the input's own fault is to be told."""
+    why: dict[Job, str] = {}
+    for job in plan.jobs:
+        if job.source == STDIO or os.path.exists(job.source):
+            why[job] = job.hindrance
+            missing = job.target != STDIO and not os.path.lexists(os.path.dirname(job.target) or ".")
+            if missing and not job.listed and plan.folder is None:
+                why[job] = os.strerror(errno.ENOENT)
+    lines = (f"{shown(job.target)}: {reason}" for job, reason in why.items() if reason)
+    jobs = tuple(job for job in plan.jobs if not why.get(job))
+    return replace(plan, jobs=jobs, problems=(*plan.problems, *lines))
 
 
 def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -119,13 +119,15 @@ def load(job: Job) -> tuple[int, RGBArray]:
     from shcodec.pictures import read_picture
 
     with open_input(job) as file:
-        begins_as_shc = file.read(len(MAGIC)) == MAGIC
-    if begins_as_shc:
+        head = file.read(len(MAGIC))
+        if not file.seekable():  # a pipe, which can be opened once
+            job = replace(job, content=head + file.read())
+        size = os.fstat(file.fileno()).st_size if job.content is None else len(job.content)
+    if head == MAGIC:
         data = read_shc(job)
         return len(data), codec.decode_array(data)
     with open_input(job) as file:
-        rgb = read_picture(file).rgb
-        return os.fstat(file.fileno()).st_size, rgb
+        return size, read_picture(file).rgb
 
 
 def compare_one(job: Job, *, reference: RGBArray) -> tuple[Comparison, RGBArray]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shcodec.atomic import replacing
-from shcodec.cli.console import StandardOutputError, shown
-from shcodec.cli.inputs import STDIO, Input, gather, is_picture, is_several, is_shc, refuse_numbers
+from shcodec.cli.console import StandardOutputError, is_terminal, shown
+from shcodec.cli.inputs import STDIO, Input, check_names, gather, is_picture, is_several, is_shc
 from shcodec.container import MAX_CHUNKS_SIZE, MAX_HEADER_SIZE, MAX_SIDE, unpack_header
 from shcodec.errors import ShcError, UsageError
 
@@ -43,6 +43,27 @@ class Job:
     def is_done(self) -> bool:
         """Whether the output is a file that exists."""
         return os.path.isfile(self.target) and descriptor_of(self.target) is None and not self.onto_itself
+
+    @property
+    def hindrance(self) -> str:
+        """Why the output cannot be written, as far as that shows beforehand; "" if nothing does.
+
+        A folder that is not there does not count: it may be made.
+        """
+        if self.target == STDIO or _is_stream(self.target):
+            return ""
+        folder = os.path.dirname(_real(self.target))
+        try:
+            if not stat.S_ISDIR(os.stat(folder).st_mode):
+                return os.strerror(errno.ENOTDIR)
+            if os.access(folder, os.W_OK):
+                return ""
+            read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return error.strerror or str(error)
+        return os.strerror(errno.EROFS if read_only else errno.EACCES)
 
     @property
     def onto_itself(self) -> bool:
@@ -108,7 +129,7 @@ def plan(
             that is a folder or another input, two inputs with the same output, or a word that is neither an input nor
             an output. Where files were found in folders, a clash of outputs is a problem of those files alone.
     """
-    refuse_numbers(paths)
+    check_names(paths if folder is None else (*paths, folder))
     paths = [STDIO if descriptor_of(path) == 0 else path for path in paths]
     if len(paths) == 2 and _is_pair(paths[0], paths[1], is_output):
         if folder is not None:
@@ -155,6 +176,8 @@ def open_input(job: Job) -> Iterator[BinaryIO]:
     elif job.source == STDIO:
         if sys.stdin is None:  # closed by whoever started the command
             raise OSError(errno.EBADF, "standard input is closed")
+        if is_terminal(sys.stdin):
+            raise UsageError("not reading a file from a terminal; name an input or redirect stdin")
         yield sys.stdin.buffer
     else:
         with open(job.source, "rb") as file:
@@ -303,7 +326,7 @@ def _output(file: Input, folder: str | None, suffix: str, *, whole: bool) -> str
     """The output's name: that of the input with another suffix, or one more, beside it or in `folder`."""
     path = Path(file.path)
     if not path.name:
-        raise UsageError("an empty name is none of a file")
+        raise UsageError(f"{shown(file.path)} is no name of a file")
     name = path.with_name(path.name + suffix) if whole else path.with_suffix(suffix)
     if folder is None:
         return str(name)

@@ -51,13 +51,15 @@ def is_several(path: str) -> bool:
     return os.path.isdir(path) or _is_pattern(path)
 
 
-def refuse_numbers(paths: Sequence[str]) -> None:
-    """Makes sure that no input is a number, which is meant as the value of an option.
+def check_names(paths: Sequence[str]) -> None:
+    """Makes sure that every name can be that of a file, and none is a number that was meant as an option's value.
 
     Raises:
-        UsageError: one is, and there is no such file.
+        UsageError: a name is empty, as that of an unset variable is; or a number, and there is no such file.
     """
     for path in paths:
+        if not path:
+            raise UsageError("an empty name is none of a file")
         if re.fullmatch(r"[+-]?\d+([.,]\d+)?(%|dB|[kM]?B?)", path, re.IGNORECASE) and not os.path.lexists(path):
             raise UsageError(f"there is no file {path}; a number goes right after its option, as in --beta 80")
 
@@ -98,7 +100,7 @@ def gather_shc(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
     Raises:
         UsageError: "-" among several, or a number.
     """
-    refuse_numbers(paths)
+    check_names(paths)
     if STDIO in paths and len(paths) > 1:
         raise UsageError("- (standard input) goes alone")
     return gather(paths, is_shc)
