@@ -78,6 +78,7 @@ def test_absolute_patterns(tree: Path) -> None:
 
 
 def test_what_is_found_twice_is_meant_once(tree: Path) -> None:
+    assert names("pics", "./pics", "pics/") == ALL
     assert names("pics/*.png", "pics") == ["pics/b.png", "pics/a.JPG", "pics/sub/c.webp", "pics/sub/deep/d.tif"]
     assert names("pics", "pics/b.png") == ["pics/a.JPG", "pics/sub/c.webp", "pics/sub/deep/d.tif", "pics/b.png"]
 

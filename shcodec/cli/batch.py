@@ -10,8 +10,9 @@ import contextlib
 import errno
 import functools
 import os
+import stat
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -172,13 +173,17 @@ def run(
     for problem in plan.problems:
         report_error(problem)
     well = not plan.problems
+    written: dict[tuple[int, int], Job] = {}
     with (
         progress(len(plan.jobs), quiet=quiet) as advance,
         contextlib.closing(_outcomes(work, plan.jobs, spread)) as outcomes,
     ):
         for job, outcome in outcomes:
             try:
-                finish(job, outcome())
+                result = outcome()
+                _spare(job, written)
+                finish(job, result)
+                written |= dict.fromkeys(_identity(job), job)
             except (UsageError, StandardOutputError):
                 raise  # no other job would fare better
             except Exception as error:  # whatever it is, the other files are still done
@@ -188,6 +193,26 @@ def run(
     if plan.left_out and not quiet:
         note(f"{plan.left_out} left out, as their outputs are there already")
     return well
+
+
+def _identity(job: Job) -> tuple[tuple[int, int], ...]:
+    """What tells the output's file from all others, by whatever name; nothing if there is none."""
+    if job.target == STDIO:
+        return ()
+    try:
+        status = os.stat(job.target)
+    except OSError:
+        return ()
+    return ((status.st_dev, status.st_ino),) if stat.S_ISREG(status.st_mode) else ()
+
+
+def _spare(job: Job, written: Mapping[tuple[int, int], Job]) -> None:
+    """Refuses to replace what another job has written: a.shc and A.shc may be one file, it depends on the disk."""
+    for identity in _identity(job):
+        if identity in written:
+            other = written[identity]
+            names = f"{shown(other.target)} and {shown(job.target)}"
+            raise ShcError(f"has the output of {shown(other.source)}: {names} are one file")
 
 
 def exit_unless(well: bool) -> None:

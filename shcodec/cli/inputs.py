@@ -89,9 +89,15 @@ def gather(paths: Sequence[str], fits: Callable[[str], bool]) -> tuple[list[Inpu
         else:
             found.append(Input(path))
     # What a folder and a pattern both find is meant once; what is named twice is a mistake that is told elsewhere.
-    named = {file.path for file in found if not file.listed}
-    once = {file.path: file for file in found if file.listed and file.path not in named}
-    return [file for file in found if not file.listed or once.pop(file.path, None) is not None], problems
+    named = {os.path.abspath(file.path) for file in found if not file.listed}
+    once = {os.path.abspath(file.path) for file in found if file.listed} - named
+    kept = []
+    for file in found:
+        place = os.path.abspath(file.path)
+        if not file.listed or place in once:
+            kept.append(file)
+            once.discard(place)
+    return kept, problems
 
 
 def gather_shc(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
