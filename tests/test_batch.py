@@ -183,6 +183,9 @@ def test_a_batch_goes_on(folder: Path, shc: Shc, tiny_model: str) -> None:
     assert outcome.out.startswith("pics/b.png ")
     assert Path("out/c.shc").read_bytes() == b"precious"
     assert encode("--skip-existing", "-q") == type(outcome)(0, "", "")
+    late = Path("out/a.shc").stat().st_mtime + 10
+    os.utime("pics/a.png", (late, late))
+    assert "shc: note: outputs older than their inputs: 1 (-f" in encode("--skip-existing").err
     outcome = encode("--skip-existing", "-f")
     assert (outcome.code, outcome.err) == (2, "shc: error: -f and --skip-existing exclude each other\n")
     assert shc("decode", "-q", "--skip-existing", "out/a.shc", "pics/a.png").code == 0

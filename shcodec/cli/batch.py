@@ -128,7 +128,9 @@ def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
     if not skip_existing:
         refused = (f"{shown(job.target)}: exists already (-f overwrites it)" for job in plan.jobs if job in there)
         return replace(plan, jobs=left, problems=(*plan.problems, *refused))
-    return replace(plan, jobs=left, left_out=len(there))
+    stale = sum(job.is_stale for job in there)
+    notes = (f"outputs older than their inputs: {stale} (-f makes them anew)",) if stale else ()
+    return replace(plan, jobs=left, notes=(*plan.notes, *notes), left_out=len(there))
 
 
 def _possible(plan: Plan) -> Plan:

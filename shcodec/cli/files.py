@@ -45,6 +45,14 @@ class Job:
         return os.path.isfile(self.target) and descriptor_of(self.target) is None and not self.onto_itself
 
     @property
+    def is_stale(self) -> bool:
+        """Whether the output is older than the input that it was made from."""
+        try:
+            return os.stat(self.target).st_mtime_ns < os.stat(self.source).st_mtime_ns
+        except OSError:
+            return False
+
+    @property
     def hindrance(self) -> str:
         """Why the output cannot be written, as far as that shows beforehand; "" if nothing does.
 
