@@ -108,7 +108,7 @@ def test_a_bench_of_any_names(folder: Path, shc: Shc) -> None:
         os.link("one.png", data / name)
     os.link(b"one.png", os.path.join(os.fsencode(data), b"\xff.png"))
     (data / "[i]bad.png").write_text("no picture")
-    arguments = ("bench", "--dataset", data, "--codecs", "jpeg420", "--crops", "1", "--out", "out")
+    arguments = ("bench", "--dataset", data, "--codecs", "jpeg420", "--crops", "3", "--out", "out")
     outcome = shc(*arguments)
     assert outcome.code == 1  # of the bad picture
     assert outcome.err == ""

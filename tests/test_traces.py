@@ -31,7 +31,7 @@ CODING = (
 )
 MEASURING = (
     "import sys; from shcodec.cli import main; "
-    "sys.exit(main(['bench', '--dataset', 'pics', '--codecs', 'shc-model', '--betas', '50,400', '--out', 'out']))"
+    "sys.exit(main(['bench', '--dataset', 'pics', '--codecs', 'shc-model', '--crops', '0', '--out', 'out']))"
 )
 
 
@@ -45,10 +45,10 @@ def traces(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         (folder / name).mkdir()
     Image.fromarray(make_photo(180, 170)).save(folder / "pics" / "a.png")
     calls, strace = folder / "calls.txt", shutil.which("strace")
-    if strace is None or subprocess.run([strace, "-qq", "-o", os.devnull, "true"], check=False).returncode:
+    tracer = (strace or "", "--seccomp-bpf", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", str(calls))
+    if strace is None or subprocess.run([*tracer, "true"], check=False).returncode:
         run(folder, "-c", request.param)
         return Traces(left_in(folder), None)
-    tracer = (strace, "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", str(calls))
     run(folder, "-c", request.param, before=tracer)
     return Traces(left_in(folder), [line for line in calls.read_text(encoding="utf-8").splitlines() if "(" in line])
 
