@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.exceptions import Exit
 
-from shcodec.cli.console import is_terminal, print_json, say, shown
+from shcodec.cli.console import is_terminal, note, print_json, shown
 from shcodec.errors import UsageError
 
 
@@ -88,7 +88,7 @@ def command(
         anchors=_names(anchor),
         command=shown(shlex.join(["shc", *sys.argv[1:]])),
         progress=is_terminal(sys.stderr),
-        notify=_note,
+        notify=note,
         **switches,
     )
     if update_cards and (dataset not in BENCHMARKS or options.limit is not None):
@@ -104,14 +104,9 @@ def command(
         from shcodec.bench.card import update_cards as write_cards
 
         for path in write_cards(found):
-            _note(f"{shown(path)}: updated")
+            note(f"{shown(path)}: updated")
     if found.failures:
         raise Exit(1)
-
-
-def _note(text: str) -> None:
-    """Says something on stderr that is no error."""
-    say(f"shc: note: {text}", err=True)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -83,8 +83,8 @@ def one_line(error: BaseException) -> str:
 
 
 def report_error(message: str) -> None:
-    """Writes one line of error to stderr."""
-    say(f"shc: error: {message}", err=True)
+    """Writes one line of error to stderr, whatever the message says."""
+    say(f"shc: error: {shown(message)}", err=True)
 
 
 def run_script(main: Callable[[], object]) -> None:
@@ -102,7 +102,7 @@ def run_script(main: Callable[[], object]) -> None:
 
 def note(text: str) -> None:
     """Writes something to stderr that is no error."""
-    say(f"shc: note: {text}", err=True)
+    say(f"shc: note: {shown(text)}", err=True)
 
 
 def report_notes(path: str, notes: Sequence[str]) -> None:

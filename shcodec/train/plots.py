@@ -18,7 +18,7 @@ def plot_log(run: Path) -> Path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    with (run / "log.csv").open(newline="") as stream:
+    with (run / "log.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     figure, axes = plt.subplots(2, 3, figsize=(13, 6.5), constrained_layout=True)
     steps = [int(row["step"]) for row in rows]
