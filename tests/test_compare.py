@@ -134,6 +134,7 @@ def test_what_cannot_be_compared(folder: Path, shc: Shc) -> None:
     Path("bad.shc").write_bytes(Path("photo.shc").read_bytes()[:-1])
     outcome = shc("compare", "photo.png", "other.png", "bad.shc", "absent.shc", "photo.jpg")
     assert outcome.code == 1
+    assert shc("compare", "photo.png", "80", "photo.jpg").code == 2
     first, second, third = outcome.err.splitlines()
     assert first == "shc: error: other.png: 299x180 pixels, but the original has 300x180"
     assert second.startswith("shc: error: bad.shc: ")

@@ -13,7 +13,7 @@ import click
 from shcodec.cli.batch import Spread, exit_unless, run
 from shcodec.cli.console import print_json, print_table, shown
 from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
-from shcodec.cli.inputs import STDIO
+from shcodec.cli.inputs import STDIO, check_names
 from shcodec.container import MAGIC
 from shcodec.errors import ShcError, UsageError
 
@@ -66,6 +66,7 @@ def command(original: str, files: tuple[str, ...], out: str | None, force: bool,
     """
     from shcodec.cli import sheet
 
+    check_names((original, *files))
     if STDIO in (original, *files):
         raise UsageError("- (standard input) cannot be compared; name files")
     if out is not None:

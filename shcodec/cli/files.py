@@ -296,8 +296,8 @@ def _refuse_riddles(paths: Sequence[str], suffix: str) -> None:
     if os.path.isdir(last) and not any(map(os.path.isdir, paths[:-1])):
         raise UsageError(f"{shown(last)} is a folder: -o {shown(last)} puts outputs there; as an input, name it first")
     if len(paths) == 2 and not os.path.lexists(last) and not is_several(last):
-        outputs = "ends in .shc" if suffix == ".shc" else "is called like a picture"
-        raise UsageError(f"{shown(last)} is no input, as there is no such file, and no output, which {outputs}")
+        work, outputs = ("encode", "ends in .shc") if suffix == ".shc" else ("decode", "is called like a picture")
+        raise UsageError(f"there is no file {shown(last)} to {work}; an output {outputs}")
 
 
 def _without_outputs(inputs: list[Input], is_output: Callable[[str], bool]) -> tuple[list[Input], list[str]]:
