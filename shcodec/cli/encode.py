@@ -236,7 +236,7 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     marks.append(time.perf_counter())
     data, beta, probes, missed = found.coded.data, byte_to_beta(found.coded.beta_byte), found.probes, found.missed
     beta_wanted = wanted.beta_wanted
-    moved = beta_wanted is not None and beta_to_byte(beta_wanted) != found.coded.beta_byte
+    moved = beta_wanted is not None and beta_to_byte(beta_wanted) != found.coded.beta_byte and not missed
     del found  # its latent, which is large where the picture is
     quality = psnr(picture.rgb, codec.decode_parts(data, max_pixels=MAX_SIDE**2, report=report).rgb)
     marks.append(time.perf_counter())
