@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_what_is_found_twice_is_meant_once(tree: Path) -> None:
     assert names("pics", "./pics", "pics/") == ALL
     assert names("pics/*.png", "pics") == ["pics/b.png", "pics/a.JPG", "pics/sub/c.webp", "pics/sub/deep/d.tif"]
     assert names("pics", "pics/b.png") == ["pics/a.JPG", "pics/sub/c.webp", "pics/sub/deep/d.tif", "pics/b.png"]
+
+
+def test_folders_in_folders_without_end(tree: Path) -> None:
+    """Python's own walk calls itself a thousand times at most."""
+    bottom = os.open("empty", os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=bottom)
+        bottom, above = os.open("d", os.O_RDONLY, dir_fd=bottom), bottom
+        os.close(above)
+    os.close(os.open("a.png", os.O_CREAT | os.O_WRONLY, dir_fd=bottom))
+    os.close(bottom)
+    assert names("empty") == ["empty/" + 1200 * "d/" + "a.png"]
+    subprocess.run(["rm", "-r", "empty"], check=True)  # pytest would call itself as often
 
 
 def test_folders_without_inputs_are_problems(tree: Path) -> None:

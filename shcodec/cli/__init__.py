@@ -179,4 +179,6 @@ def _message(error: Exception) -> str:
         return one_line(error)
     if isinstance(error, MemoryError):
         return "out of memory"
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply"
     return f"internal error: {type(error).__name__}: {one_line(error)} (SHC_TRACEBACK=1 shows where)"

@@ -252,6 +252,8 @@ def _report(job: Job, error: Exception) -> None:
         report_error(f"{where}: {one_line(error)}")
     elif isinstance(error, MemoryError):
         report_error(f"{where}: out of memory")
+    elif isinstance(error, RecursionError):
+        report_error(f"{where}: something is nested too deeply")
     else:
         what = f"{type(error).__name__}: {one_line(error)}"
         report_error(f"{where}: internal error: {what} (SHC_TRACEBACK=1 shows where)")

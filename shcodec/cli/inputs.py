@@ -116,13 +116,20 @@ def _below(folder: str, fits: Callable[[str], bool], problems: list[str]) -> lis
     """The files below a folder; adds to `problems`."""
     found: list[Input] = []
     unreadable: list[OSError] = []
-    for place, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = os.path.join(place, name)
+    places = [folder]  # not os.walk, which calls itself for every folder inside a folder: there is an end to that
+    while places:
+        place = places.pop()
+        try:
+            with os.scandir(place) as opened:
+                entries = sorted((entry for entry in opened if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            unreadable.append(error)
+            continue
+        places += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+        for entry in entries:
             # Neither devices nor pipes, which might never end; a link that leads nowhere is worth an error.
-            if not name.startswith(".") and fits(name) and (os.path.isfile(path) or not os.path.exists(path)):
-                found.append(Input(path, root=folder, listed=True))
+            if fits(entry.name) and (os.path.isfile(entry.path) or not os.path.exists(entry.path)):
+                found.append(Input(entry.path, root=folder, listed=True))
     problems += map(one_line, unreadable)
     if not found and not unreadable:
         what = ".shc files" if fits is is_shc else "pictures"
