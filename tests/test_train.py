@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -506,6 +507,19 @@ def test_folders_and_packs_as_data(tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(loaded, again, strict=True))
     alone, left_out = load_pictures(folder / "deeper" / "pack.tar", least=64)
     assert (len(alone), left_out) == (2, 1)
+
+
+def test_neither_hidden_files_nor_pipes(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "data")
+    count = len(load_pictures(folder, least=64)[0])
+    (folder / "._a.png").write_bytes(b"what a Mac leaves beside a.png")
+    (folder / "folder.png").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe.png")
+    with tarfile.open(folder / "pack.tar", "w") as pack:
+        pack.addfile(tarfile.TarInfo("deep/._b.png"), io.BytesIO())
+    loaded, left_out = load_pictures(folder, least=64)
+    assert (len(loaded), left_out) == (count, 0)
 
 
 def test_a_damaged_pack_is_not_fatal(tmp_path: Path) -> None:

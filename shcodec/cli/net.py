@@ -14,7 +14,7 @@ import click
 from shcodec.cli.batch import Spread, exit_unless, pending, run
 from shcodec.cli.console import note, print_json, print_table, say, shown, work_bar
 from shcodec.cli.encode import parse_size
-from shcodec.cli.files import Job, Plan, open_input, write_output
+from shcodec.cli.files import Job, Plan, descriptor_of, open_input, write_output
 from shcodec.cli.inputs import STDIO
 from shcodec.errors import UsageError
 
@@ -105,7 +105,7 @@ def pack(
 
     def finish(job: Job, done: tuple[bytes, PackReport, float]) -> None:
         data, found, seconds = done
-        write_output(job, data)
+        write_output(job, data, new=not force)
         if quiet:
             return
         err = job.target == STDIO
@@ -151,7 +151,7 @@ def unpack(source: str, target: str | None, max_weights: int | None, force: bool
 
     def finish(job: Job, done: tuple[bytes, float]) -> None:
         data, seconds = done
-        write_output(job, data)
+        write_output(job, data, new=not force)
         err = job.target == STDIO
         if as_json:
             print_json({"input": job.source, "output": job.target, "bytes": len(data), "seconds": seconds}, err=err)
@@ -195,6 +195,8 @@ def convert(
     """Does the one job of a command; its output lies beside the input unless it is named."""
     if target is None:
         target = STDIO if source == STDIO else str(Path(source).with_suffix(suffix))
+    elif descriptor_of(target) == 1:
+        target = STDIO
     plan = pending(Plan((Job(source, target),)), force=force, skip_existing=False)
     exit_unless(run(plan, work, finish, Spread(), quiet=True))
 

@@ -23,10 +23,10 @@ def begin(path: Path, step: int | None) -> None:
     """
     kept: list[list[str]] = []
     if step is not None and path.exists():
-        with path.open(newline="") as stream:
+        with path.open(newline="", encoding="utf-8") as stream:
             rows = [row for row in csv.reader(stream) if len(row) == len(FIELDS)]
         kept = [row for row in rows if row[0].isdigit() and int(row[0]) <= step]
-    with path.open("w", newline="") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([FIELDS, *kept])
 
 
@@ -59,5 +59,5 @@ def add(path: Path, run: RunState, outcome: Outcome, rate: float) -> None:
         "reseeded": run.reseeded,
         "left_out": int(run.guard.left_out),
     }
-    with path.open("a", newline="") as stream:
+    with path.open("a", newline="", encoding="utf-8") as stream:
         csv.DictWriter(stream, FIELDS).writerow(values)

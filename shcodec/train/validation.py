@@ -56,7 +56,7 @@ class Validation:
         losses = self.losses(run).mean(0)
         mean, path = float(losses.mean()), out / FILE
         fresh = not path.exists()
-        with path.open("a", newline="") as stream:
+        with path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             if fresh:
                 writer.writerow(["step", "gpx", "seconds", "loss", *(f"loss_at_{byte}" for byte in BETA_BYTES)])
