@@ -1,0 +1,131 @@
+"""EXIF blocks: the resolution that other formats keep elsewhere, and the thumbnail that a crop must not carry along.
+
+All else in a block keeps its place and its bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from typing import Final
+
+from shcodec import ifd
+from shcodec.ifd import Directory
+
+_X, _Y, _UNIT = 282, 283, 296
+_INCH, _CENTIMETRE = 2, 3
+_THUMBNAIL: Final = ((513, 514), (273, 279))  # offsets and lengths
+_EMPTY: Final = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
+_UNKNOWN_DPI: Final = 72.0  # the default of EXIF, and what programs write that know nothing
+_MOST_DPI: Final = 65_535
+
+Resolution = tuple[float, float]
+
+
+def resolution_of(exif: bytes) -> Resolution | None:
+    """Pixels per inch across and down, as an EXIF block tells; None where it does not."""
+    directory = _first(exif)
+    if directory is None:
+        return None
+    unit = directory.number(_UNIT, _INCH)
+    across, down = _rational(directory, _X), _rational(directory, _Y)
+    if unit not in (_INCH, _CENTIMETRE) or not (0 < across <= _MOST_DPI and 0 < down <= _MOST_DPI):
+        return None
+    scale = 2.54 if unit == _CENTIMETRE else 1.0
+    return across * scale, down * scale
+
+
+def with_resolution(exif: bytes, dpi: object) -> bytes:
+    """An EXIF block that tells a resolution; the block as it is where it has one, or where there is none to tell.
+
+    Args:
+        exif: a block, beginning with its TIFF header; empty where the picture has none.
+        dpi: what Pillow's `info` holds. 72 is what EXIF takes an unknown resolution for, so it is not worth a block.
+    """
+    known = _sensible(dpi)
+    directory = _first(exif or _EMPTY)
+    if known is None or directory is None or directory.entries.keys() & {_X, _Y}:
+        return exif
+    if all(abs(value - _UNKNOWN_DPI) < 0.05 for value in known):
+        return exif
+    across, down = (_fraction(value) for value in known)
+    try:
+        return ifd.changed(
+            directory if exif else Directory(_EMPTY[:8], {}, 0, 0),
+            {
+                _X: (ifd.RATIONAL, (across.numerator, across.denominator)),
+                _Y: (ifd.RATIONAL, (down.numerator, down.denominator)),
+                _UNIT: (ifd.SHORT, (_INCH,)),
+            },
+        )
+    except ValueError:
+        return exif
+
+
+def tells_resolution_alone(exif: bytes) -> bool:
+    """Whether a block has nothing that a format with a resolution of its own would miss."""
+    directory = _first(exif)
+    return directory is not None and not directory.following and directory.entries.keys() == {_X, _Y, _UNIT}
+
+
+def without_thumbnail(exif: bytes) -> bytes:
+    """The block without its second directory and the small picture that this describes: their bytes are gone, too."""
+    directory = _first(exif)
+    if directory is None or not directory.following:
+        return exif
+    data = bytearray(exif)
+    gone: list[tuple[int, int]] = []
+    try:
+        second = ifd.at(exif, directory.following)
+        gone.append((directory.following, second.link + 4))
+        for entry in second.entries.values():
+            size = ifd.SIZES.get(entry.kind, 1) * entry.count
+            if size > 4:
+                start = struct.unpack(second.order + "I", entry.field)[0]
+                gone.append((start, start + size))
+        for places, lengths in _THUMBNAIL:
+            pairs = zip(second.numbers(places), second.numbers(lengths), strict=False)
+            gone += [(place, place + length) for place, length in pairs]
+    except ValueError:
+        gone.append((directory.following, len(data)))  # a directory that cannot be read: all of the rest
+    struct.pack_into(directory.order + "I", data, directory.link, 0)
+    kept = directory.link + 4  # the first directory stays, whatever the second says
+    for start, end in sorted(gone, reverse=True):
+        start, end = max(start, kept), min(end, len(data))
+        if start >= end:
+            continue
+        data[start:end] = bytes(end - start)
+        if end >= len(data) - 1:
+            del data[start:]
+    return bytes(data)
+
+
+def _first(exif: bytes) -> Directory | None:
+    try:
+        directory = ifd.first(exif)
+    except ValueError:
+        return None
+    return None if directory.big else directory
+
+
+def _rational(directory: Directory, tag: int) -> float:
+    content = directory.content(tag)
+    entry = directory.entries.get(tag)
+    if entry is None or entry.kind != ifd.RATIONAL or len(content) < 8:
+        return 0.0
+    numerator, denominator = struct.unpack_from(directory.order + "2I", content)
+    return numerator / denominator if denominator else 0.0
+
+
+def _sensible(dpi: object) -> Resolution | None:
+    """Two numbers above 0, or None."""
+    try:
+        across, down = (float(value) for value in dpi)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return (across, down) if 0 < across <= _MOST_DPI and 0 < down <= _MOST_DPI else None
+
+
+def _fraction(value: float) -> Fraction:
+    """A whole number where that is meant: PNG counts pixels per metre, which is less exact than 0.0127 per inch."""
+    return Fraction(round(value)) if abs(value - round(value)) < 0.013 else Fraction(value).limit_denominator(10_000)

@@ -1,0 +1,197 @@
+"""What files of several formats say and Pillow does not: bits of a sample, colours, and metadata that has no place here."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+from PIL import Image
+
+_HEAD: Final = 1 << 20  # bytes in which headers lie
+_IPTC: Final = 0x0404  # among Photoshop's resources, and
+_IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # among TIFF's tags
+_MARKER_JPEG: Final = b"\xff\xd8\xff"
+_METADATA: Final = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0")
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What else a file says.
+
+    Attributes:
+        bits: of a sample, where there are more than 8 and Pillow does not tell.
+        grey: whether the file has one channel of light, which Pillow makes three of.
+        cicp: code points of primaries and transfer curve, after ITU-T H.273.
+        icc: a profile that Pillow does not hand on.
+    """
+
+    bits: int = 0
+    grey: bool = False
+    cicp: tuple[int, int] | None = None
+    icc: bytes = b""
+
+
+def read_facts(file: BinaryIO, format: str | None) -> FileFacts:
+    """Looks into the header of a file; what is damaged is not there."""
+    if format not in ("AVIF", "JPEG2000", "PPM"):
+        return FileFacts()
+    file.seek(0)
+    head = file.read(_HEAD)
+    try:
+        return {"AVIF": _of_avif, "JPEG2000": _of_jpeg_2000, "PPM": _of_ppm}[format](head)
+    except (struct.error, IndexError, ValueError):
+        return FileFacts()
+
+
+def lost(image: Image.Image, texts: int = 0) -> str:
+    """A note about metadata that .shc has no place for; `texts` are those of a PNG file."""
+    info: dict[Any, Any] = image.info
+    photoshop = info.get("photoshop")
+    tags: Any = getattr(image, "tag_v2", {})
+    segments: Any = getattr(image, "applist", ())
+    number = texts or len([key for key in getattr(image, "text", {}) if key != "XML:com.adobe.xmp"])
+    found = {
+        "comment": bool(info.get("comment")) and image.format != "JPEG2000",  # where it names the encoder
+        "IPTC": (isinstance(photoshop, dict) and bool(photoshop.get(_IPTC)))
+        or _IPTC_TAG in tags
+        or b"8BIM\x04\x04" in _bytes(tags.get(_PHOTOSHOP_TAG)),
+        f"{number} text{'s' * (number > 1)}": number > 0,
+        "extended XMP": any(data.startswith(b"http://ns.adobe.com/xmp/extension/") for _, data in segments),
+        "content credentials": any(name == "APP11" and data.startswith(b"JP") for name, data in segments),
+    }
+    names = [name for name, is_there in found.items() if is_there]
+    return f"{', '.join(names)} dropped" if names else ""
+
+
+def mended_jpeg(file: BinaryIO) -> io.BytesIO | None:
+    """A JPEG file without the segments that Pillow may stumble over; None if it is no JPEG file.
+
+    Pillow gives up a picture for a Photoshop segment or a JFIF header that is too short. EXIF, XMP and the profile stay.
+    """
+    file.seek(0)
+    data = file.read()
+    if not data.startswith(_MARKER_JPEG):
+        return None
+    kept = [data[:2]]
+    for marker, start, end in _segments(data):
+        body = data[start + 4 : end]
+        jfif = marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12
+        known = marker in (0xE1, 0xE2) and body.startswith(_METADATA) and len(body) > 14
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or jfif or known or (marker == 0xEE and len(body) >= 12):
+            kept.append(data[start:end])
+    return io.BytesIO(b"".join(kept))
+
+
+def jpeg_kind(file: BinaryIO) -> str:
+    """What is unusual about a JPEG file that cannot be read; empty if nothing is."""
+    file.seek(0)
+    data = file.read(_HEAD)
+    if not data.startswith(_MARKER_JPEG):
+        return ""
+    for marker, start, _ in _segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(data) > start + 4:
+            bits = data[start + 4]
+            lossless = "lossless " if marker in (0xC3, 0xC7, 0xCB, 0xCF) else ""
+            return f"a {lossless}JPEG of {bits} bits a sample" if lossless or bits != 8 else ""
+    return ""
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of a JPEG file's segments; the last is that of the scan and all that follows."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # a fill byte
+            place += 1
+            continue
+        end = len(data) if marker == 0xDA else place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        yield marker, place, min(end, len(data))
+        place = end
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of the boxes that a file or a box consists of."""
+    place = 0
+    while place + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, place)
+        head = 8
+        if size == 1:
+            size, head = struct.unpack_from(">Q", data, place + 8)[0], 16
+        end = len(data) if size == 0 else place + size
+        if size and size < head:
+            return
+        yield kind, data[place + head : end]
+        place = end
+
+
+def _of_avif(data: bytes) -> FileFacts:
+    found = _properties(next((meta[4:] for kind, meta in _boxes(data) if kind == b"meta"), b""))
+    depths = found.get(b"pixi", b"")[4:]
+    bits, grey = max(depths[1:], default=8), depths[:1] == b"\1"
+    if len(found.get(b"av1C", b"")) >= 4:
+        flags = found[b"av1C"][2]
+        bits, grey = (12 if flags & 0x20 else 10) if flags & 0x40 else 8, bool(flags & 0x10)
+    codes = found.get(b"colrnclx", b"")
+    cicp = struct.unpack_from(">HH", codes, 4) if len(codes) >= 8 else None
+    return FileFacts(bits=bits if bits > 8 else 0, grey=grey, cicp=cicp)
+
+
+def _properties(meta: bytes) -> dict[bytes, bytes]:
+    """The properties of an AVIF file's picture itself, not those of its alpha or thumbnails."""
+    boxes = dict(_boxes(meta))
+    inner = dict(_boxes(boxes.get(b"iprp", b"")))
+    properties = list(_boxes(inner.get(b"ipco", b"")))
+    primary, table = boxes.get(b"pitm", b""), inner.get(b"ipma", b"")
+    wanted = int.from_bytes(primary[4:], "big")
+    found: dict[bytes, bytes] = {}
+    name, wide = (">I" if table[0] else ">H"), 2 if table[3] & 1 else 1
+    place = 8
+    for _ in range(struct.unpack_from(">I", table, 4)[0]):
+        item = struct.unpack_from(name, table, place)[0]
+        place += struct.calcsize(name)
+        count = table[place]
+        place += 1
+        for number in range(count if item == wanted else 0):
+            index = int.from_bytes(table[place + number * wide : place + (number + 1) * wide], "big")
+            index &= (1 << (8 * wide - 1)) - 1
+            tag, content = properties[index - 1]
+            found.setdefault(tag + content[:4] if tag == b"colr" else tag, content)
+        place += count * wide
+    return found
+
+
+def _of_jpeg_2000(data: bytes) -> FileFacts:
+    if data.startswith(b"\xff\x4f\xff\x51"):
+        return FileFacts(bits=_deep(data[42:]))
+    bits, icc = 0, b""
+    for kind, header in _boxes(data):
+        for name, content in _boxes(header) if kind == b"jp2h" else ():
+            if name == b"ihdr" and content[10] != 255:
+                bits = _deep(content[10:11])
+            elif name == b"bpcc":
+                bits = _deep(content)
+            elif name == b"colr" and content[0] in (2, 3) and not icc:
+                icc = content[3:]
+    return FileFacts(bits=bits, icc=icc)
+
+
+def _deep(sizes: bytes) -> int:
+    """Bits of a sample if there are more than 8, from a JPEG 2000 component's size."""
+    bits = (sizes[0] & 0x7F) + 1
+    return bits if bits > 8 else 0
+
+
+def _of_ppm(data: bytes) -> FileFacts:
+    words = re.sub(rb"#[^\r\n]*", b"", data[:4096]).split(maxsplit=4)
+    if words[0] not in (b"P2", b"P3", b"P5", b"P6"):
+        return FileFacts()
+    largest = int(words[3])
+    return FileFacts(bits=largest.bit_length() if largest > 255 else 0)
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
