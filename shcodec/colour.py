@@ -1,4 +1,4 @@
-"""What the numbers of a picture mean as colours: profiles, transfer curves and primaries, and the way from them to sRGB.
+"""What the numbers of a picture mean as colours: profiles, transfer curves and primaries, and the way to sRGB.
 
 Two descriptions are the same if they do the same to a grid of colours, whatever they are called: profiles whose name
 says sRGB may be in linear light, and those of sRGB have many names.

@@ -85,7 +85,10 @@ def _exif_of(image: Image.Image) -> bytes:
     block = image.info.get("exif")
     if isinstance(block, bytes) and block:
         return block.removeprefix(EXIF_PREFIX)
-    exif = described(image.getexif().tobytes())
+    whole = image.getexif()
+    big, whole.bigtiff = whole.bigtiff, False  # a file may be BigTIFF, EXIF never is
+    exif = described(whole.tobytes())
+    whole.bigtiff = big
     if exif.get(ExifTags.Base.Orientation) == _orientation_in_xmp(image):
         del exif[ExifTags.Base.Orientation]  # Pillow has put it there
     return exif.tobytes().removeprefix(EXIF_PREFIX) if len(exif) else b""
@@ -104,7 +107,6 @@ def described(block: bytes) -> Image.Exif:
     """EXIF without the tags that are about a file's layout, which another file must not take over."""
     exif = Image.Exif()
     exif.load(block)
-    exif.bigtiff = False  # as the file may be, and EXIF never is
     for tag in [tag for tag in exif if tag not in _DESCRIPTIVE]:
         del exif[tag]
     if ExifTags.Base.ExifOffset in exif:

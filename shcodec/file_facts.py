@@ -1,4 +1,4 @@
-"""What files of several formats say and Pillow does not: bits of a sample, colours, and metadata that has no place here."""
+"""What files of several formats say and Pillow does not: bits of a sample, colours, metadata without a place here."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def lost(image: Image.Image, texts: int = 0) -> str:
 def mended_jpeg(file: BinaryIO) -> io.BytesIO | None:
     """A JPEG file without the segments that Pillow may stumble over; None if it is no JPEG file.
 
-    Pillow gives up a picture for a Photoshop segment or a JFIF header that is too short. EXIF, XMP and the profile stay.
+    Pillow gives up a picture for a Photoshop segment or a JFIF header that is too short. EXIF, XMP and profile stay.
     """
     file.seek(0)
     data = file.read()

@@ -128,7 +128,7 @@ def at(data: Bytes, start: int) -> Directory:
         place = start + (8 if big else 2)
         if count > _MOST or start == 0:
             raise ValueError("no directory")
-        entries = {}
+        entries: dict[int, Entry] = {}
         length = 20 if big else 12
         table = data[place : place + count * length]
         for line in range(0, count * length, length):

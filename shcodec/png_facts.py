@@ -315,9 +315,10 @@ def _deep(image: Image.Image, facts: PngFacts) -> Samples:
         return np.asarray(image).astype(np.uint16)[..., None]
     if facts.kind == 4:
         halves = np.asarray(_read_as(facts, "RGBA", "RGBA"))
-        return halves[..., 0::2].astype(np.uint16) << 8 | halves[..., 1::2]
+        grey: Samples = halves[..., 0::2].astype(np.uint16) << 8 | halves[..., 1::2]
+        return grey
     mode = "RGB" if facts.kind == 2 else "RGBA"
-    deep = np.asarray(_read_as(facts, mode, f"{mode};16B")).astype(np.uint16)
+    deep: Samples = np.asarray(_read_as(facts, mode, f"{mode};16B")).astype(np.uint16)
     deep <<= 8
     deep |= np.asarray(_read_as(facts, mode, f"{mode};16L"))
     return deep

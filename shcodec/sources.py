@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Final
 
 import numpy as np
-from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from shcodec import file_facts, png_facts, tiff_facts
 from shcodec.colour import Meaning, of_cicp, of_gamma
@@ -226,13 +226,13 @@ def _opened(file: BinaryIO, head: bytes) -> Source:
         if tiff is not None:
             try:
                 return Source(tiff.open() or Image.open(file), tiff=tiff)
-            except Image.UnidentifiedImageError as error:
+            except UnidentifiedImageError as error:
                 raise tiff.refusal() from error
     file.seek(0)
     notes = []
     try:
         image = Image.open(file)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         mended = file_facts.mended_jpeg(file)
         if mended is None:
             raise

@@ -1,4 +1,4 @@
-"""TIFF beyond what Pillow shows: the tags that say how samples lie are read here, and Pillow is handed what it reads well.
+"""TIFF beyond what Pillow shows: tags that say how samples lie are read here, and Pillow gets what it reads well.
 
 Separate planes become one grey picture each; samples whose 0 is white, at depths where Pillow overlooks that, are
 turned round here. A layout whose values have no defined meaning is refused: a wrong picture would be worse.
@@ -195,7 +195,9 @@ def _main_page(pages: list[Directory]) -> int:
         if not page.number(_SUBFILE, 0) & 1:
             return number
     if pages[0].numbers(_SUB_IFDS):
-        raise PictureError("the file shows but a small version of its picture, like a camera's raw file; convert it first")
+        raise PictureError(
+            "the file shows a small version of its picture only, like a camera's raw file; convert it first"
+        )
     return 0
 
 
@@ -226,9 +228,11 @@ def _mend_tiles(image: Image.Image, facts: TiffFacts) -> None:
         return
     if packed and image.mode == "I":  # libtiff gives samples in this machine's byte order
         native = "I;32S" if sys.byteorder == "little" else "I;32BS"
-        swapped = {"I;32S", "I;32BS"}
         image.tile = [
-            tile._replace(args=(native, *tile.args[1:])) if tile.args[0] in swapped else tile for tile in image.tile
+            tile._replace(args=(native, *tile.args[1:]))
+            if isinstance(tile.args, tuple) and tile.args[0] in ("I;32S", "I;32BS")
+            else tile
+            for tile in image.tile
         ]
 
 

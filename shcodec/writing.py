@@ -117,7 +117,7 @@ def _held(image: Image.Image, format: str) -> frozenset[str]:
 
 
 def _taken(key: str, data: bytes, format: str, mode: str) -> bool:
-    """Whether the format's writer takes these bytes, tried on a single pixel: one that is bad must not cost the others."""
+    """Whether the format's writer takes these bytes, tried on a pixel: one that is bad must not cost the others."""
     mode = mode if format in _WITH_ALPHA else mode.removesuffix("A")
     try:
         _save(Image.new(mode, (1, 1)), io.BytesIO(), {key: data}, format)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shcodec.cli.batch import Spread, exit_unless, run
+from shcodec.cli.batch import Spread, exit_unless, pixels_option, run
 from shcodec.cli.console import note, print_json, print_table, shown
 from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
 from shcodec.cli.inputs import STDIO
-from shcodec.container import MAGIC
+from shcodec.container import MAGIC, MAX_PIXELS
 from shcodec.errors import ShcError, UsageError
 
 if TYPE_CHECKING:
@@ -57,9 +57,12 @@ Examples:
     metavar="FILE",
     help="Show the parts that differ most side by side: as a picture (.png) or as a page to switch (.html).",
 )
+@pixels_option
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
-def command(original: str, files: tuple[str, ...], out: str | None, force: bool, as_json: bool) -> None:
+def command(
+    original: str, files: tuple[str, ...], out: str | None, max_pixels: int, force: bool, as_json: bool
+) -> None:
     """Compare coded pictures with their original: bytes, bits per pixel, PSNR and MS-SSIM.
 
     Takes .shc files and any picture that Pillow reads. What is compared are the samples as they are stored, not turned
@@ -72,7 +75,7 @@ def command(original: str, files: tuple[str, ...], out: str | None, force: bool,
     if out is not None:
         check_output(out, (original, *files), force=force)
     try:
-        _, reference = load(Job(original))
+        _, reference = load(Job(original), max_pixels)
     except ShcError as error:
         raise type(error)(f"{shown(original)}: {error}") from error
     similarity = ms_ssim_db()
@@ -88,7 +91,7 @@ def command(original: str, files: tuple[str, ...], out: str | None, force: bool,
             caption = f"{told.bytes:,} B, {told.bpp:.3f} bpp, {told.psnr:.2f} dB"
             kept.append(sheet.Version(shown(job.source), caption, rgb))
 
-    work = partial(compare_one, reference=reference, similarity=similarity)
+    work = partial(compare_one, reference=reference, similarity=similarity, max_pixels=max_pixels)
     well = run(Plan(tuple(map(Job, files))), work, finish, Spread(), quiet=as_json)
     if found and not as_json:
         rows = [told.row for told in found]
@@ -113,8 +116,8 @@ def check_output(out: str, inputs: Iterable[str], *, force: bool) -> None:
         raise ShcError(f"{shown(out)}: exists already (-f overwrites it)")
 
 
-def load(job: Job) -> tuple[int, RGBArray]:
-    """Reads a picture, of this format or another.
+def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, RGBArray]:
+    """Reads a picture, of this format or another, of at most `max_pixels`.
 
     Returns:
         Bytes of the file, and its samples, (H, W, 3) uint8.
@@ -125,10 +128,10 @@ def load(job: Job) -> tuple[int, RGBArray]:
     with open_input(job) as file:
         begins_as_shc = file.read(len(MAGIC)) == MAGIC
     if begins_as_shc:
-        data = read_shc(job)
-        return len(data), codec.decode_array(data)
+        data = read_shc(job, max_pixels=max_pixels)
+        return len(data), codec.decode_array(data, max_pixels=max_pixels)
     with open_input(job) as file:
-        rgb = read_picture(file).rgb
+        rgb = read_picture(file, max_pixels=max_pixels).rgb
         return os.fstat(file.fileno()).st_size, rgb
 
 
@@ -150,6 +153,7 @@ def compare_one(
     *,
     reference: RGBArray,
     similarity: Callable[[RGBArray, RGBArray], float | None] | None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[Comparison, RGBArray]:
     """Reads one file and compares it.
 
@@ -157,6 +161,7 @@ def compare_one(
         job: names the file.
         reference: the original, (H, W, 3) uint8.
         similarity: the measure MS-SSIM in dB, if there is one.
+        max_pixels: larger pictures are refused.
 
     Returns:
         The figures, and the samples of the file.
@@ -166,7 +171,7 @@ def compare_one(
     """
     from shcodec.pictures import psnr
 
-    size, rgb = load(job)
+    size, rgb = load(job, max_pixels)
     if rgb.shape != reference.shape:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (rgb, reference)]
         raise ShcError(f"{sizes[0]} pixels, but the original has {sizes[1]}")
