@@ -24,7 +24,7 @@ from shcodec.metadata import EXIF_PREFIX, LIMIT
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-_KNOWN: Final = frozenset({b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"eXIf", b"pHYs", b"acTL"})
+_KNOWN: Final = frozenset({b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"eXIf", b"pHYs", b"acTL", b"fcTL"})
 _TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _XMP: Final = b"XML:com.adobe.xmp\0"
 _XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
@@ -51,6 +51,7 @@ class PngFacts:
         found: the content of the ancillary chunks that have a meaning here, by tag; the first of each.
         xmp: an XMP packet.
         texts: how many other texts there are.
+        still: whether the samples are no frame of the animation, but shown instead of it.
         notes: what was wrong with chunks that are left out.
     """
 
@@ -60,13 +61,14 @@ class PngFacts:
     found: dict[bytes, bytes] = field(default_factory=dict)
     xmp: bytes = b""
     texts: int = 0
+    still: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
     def frames(self) -> int:
         """Number of frames of an animation; 1 if it is none."""
         data = self.found.get(b"acTL", b"")
-        return max(1, int.from_bytes(data[:4], "big")) if len(data) >= 8 else 1
+        return max(1, int.from_bytes(data[:4], "big") + self.still) if len(data) >= 8 else 1
 
     def info(self) -> dict[str | tuple[int, int], bytes | tuple[float, float]]:
         """Entries of a Pillow image's `info`; the profile is that which the specification lets count."""
@@ -135,6 +137,7 @@ def read_facts(file: BinaryIO) -> PngFacts:
                 if not well or len(data) != 13 or data[9] not in _CHANNELS:
                     raise PictureError("damaged picture: the header of a PNG file is broken")
                 facts.depth, facts.kind = data[8], data[9]
+            facts.still |= tag == b"IDAT" and b"fcTL" not in facts.found
             facts.samples.write(struct.pack(">I", len(data)) + tag)
             facts.samples.write(data)
             facts.samples.write(zlib.crc32(data, zlib.crc32(tag)).to_bytes(4, "big") if well else b"\0\0\0\0")
