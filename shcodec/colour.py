@@ -55,6 +55,7 @@ class Primaries(NamedTuple):
 SRGB_CURVE: Final = Curve(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 _D65: Final = (0.3127, 0.329)
 SRGB_PRIMARIES: Final = Primaries(_D65, (0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
+_ADOBE: Final = (Primaries(_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), Curve(563 / 256))
 
 # Code points of ITU-T H.273. The curves 1, 6, 14 and 15 of television are shown as sRGB's, as browsers do.
 _C, _E = (0.31, 0.316), (1 / 3, 1 / 3)
@@ -151,6 +152,11 @@ def of_gamma(gamma: float | None, chromaticities: tuple[float, ...] | None) -> t
         except (ValueError, ZeroDivisionError, struct.error, np.linalg.LinAlgError):
             note = "unusable cHRM ignored"
     return Meaning(curve, gamut), note
+
+
+def adobe_rgb() -> bytes:
+    """A profile of the colours that cameras mark in EXIF as R03."""
+    return made_profile(*_ADOBE)
 
 
 def profile_space(icc: bytes) -> bytes:

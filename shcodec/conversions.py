@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from shcodec.colour import profile_space
 from shcodec.exif_block import with_resolution
-from shcodec.metadata import EXIF_PREFIX, LIMIT, Metadata
+from shcodec.metadata import EXIF_PREFIX, LIMIT, Metadata, fits
 
 # Tags of a picture's first IFD that describe the picture. The others of a TIFF file describe the file.
 _DESCRIPTIVE: Final = frozenset(
@@ -59,8 +59,8 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
     xmp, note = _utf8(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
     notes += [note] if note else []
     found = {"icc": icc, "exif": exif, "xmp": xmp}
-    kept = {name: data for name, data in found.items() if isinstance(data, bytes) and len(data) <= LIMIT}
-    if any(isinstance(data, bytes) and len(data) > LIMIT for data in found.values()):
+    kept = {name: data for name, data in found.items() if isinstance(data, bytes) and fits(data)}
+    if any(isinstance(data, bytes) and name not in kept for name, data in found.items()):
         notes.append(f"metadata of more than {LIMIT >> 20} MiB dropped")
     return Metadata(**kept), tuple(notes)
 

@@ -28,11 +28,11 @@ def resolution_of(exif: bytes) -> Resolution | None:
     if directory is None:
         return None
     unit = directory.number(_UNIT, _INCH)
-    across, down = _rational(directory, _X), _rational(directory, _Y)
-    if unit not in (_INCH, _CENTIMETRE) or not (0 < across <= _MOST_DPI and 0 < down <= _MOST_DPI):
+    values = directory.fractions(_X)[:1] + directory.fractions(_Y)[:1]
+    if unit not in (_INCH, _CENTIMETRE) or len(values) < 2 or not all(0 < value <= _MOST_DPI for value in values):
         return None
     scale = 2.54 if unit == _CENTIMETRE else 1.0
-    return across * scale, down * scale
+    return values[0] * scale, values[1] * scale
 
 
 def with_resolution(exif: bytes, dpi: object) -> bytes:
@@ -106,15 +106,6 @@ def _first(exif: bytes) -> Directory | None:
     except ValueError:
         return None
     return None if directory.big else directory
-
-
-def _rational(directory: Directory, tag: int) -> float:
-    content = directory.content(tag)
-    entry = directory.entries.get(tag)
-    if entry is None or entry.kind != ifd.RATIONAL or len(content) < 8:
-        return 0.0
-    numerator, denominator = struct.unpack_from(directory.order + "2I", content)
-    return numerator / denominator if denominator else 0.0
 
 
 def _sensible(dpi: object) -> Resolution | None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 from PIL import Image
 
 _HEAD: Final = 1 << 20  # bytes in which headers lie
+_MOST_PROFILE: Final = (16 << 20) + 1
 _IPTC: Final = 0x0404  # among Photoshop's resources, and
 _IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # among TIFF's tags
 _MARKER_JPEG: Final = b"\xff\xd8\xff"
@@ -37,9 +38,11 @@ class FileFacts:
 
 def read_facts(file: BinaryIO, format: str | None) -> FileFacts:
     """Looks into the header of a file; what is damaged is not there."""
-    if format not in ("AVIF", "JPEG2000", "PPM"):
+    if format not in ("AVIF", "BMP", "JPEG2000", "PPM"):
         return FileFacts()
     file.seek(0)
+    if format == "BMP":
+        return FileFacts(icc=_profile_of_bmp(file))
     head = file.read(_HEAD)
     try:
         return {"AVIF": _of_avif, "JPEG2000": _of_jpeg_2000, "PPM": _of_ppm}[format](head)
@@ -126,6 +129,16 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield kind, data[place + head : end]
         place = end
+
+
+def _profile_of_bmp(file: BinaryIO) -> bytes:
+    """The profile that a header of version 5 points to, behind the samples."""
+    head = file.read(14 + 124)
+    if len(head) < 138 or head[14:18] != struct.pack("<I", 124) or head[70:74] != b"DEBM":  # "MBED", the other way
+        return b""
+    start, size = struct.unpack_from("<2I", head, 14 + 112)
+    file.seek(14 + start)
+    return file.read(min(size, _MOST_PROFILE))
 
 
 def _of_avif(data: bytes) -> FileFacts:

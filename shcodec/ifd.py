@@ -94,6 +94,14 @@ class Directory:
         code = _CODES[entry.kind]
         return struct.unpack(f"{self.order}{len(content) // SIZES[entry.kind]}{code}", content)
 
+    def fractions(self, tag: int) -> tuple[float, ...]:
+        """The values of a tag of fractions; none where it is absent, damaged or of another type."""
+        content, entry = self.content(tag), self.entries.get(tag)
+        if entry is None or entry.kind != RATIONAL:
+            return ()
+        parts = struct.unpack(f"{self.order}{len(content) // 8 * 2}I", content)
+        return tuple(a / b for a, b in zip(parts[::2], parts[1::2], strict=True)) if all(parts[1::2]) else ()
+
     def number(self, tag: int, default: int) -> int:
         """The first value of a tag."""
         return next(iter(self.numbers(tag)), default)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from shcodec.container import ALPHA, Chunk
+from shcodec.container import ALPHA, MAX_CHUNK_SIZE, Chunk
 from shcodec.deflate import deflated, inflated
 from shcodec.errors import CorruptFileError
 from shcodec.exif_block import resolution_of, without_thumbnail
@@ -53,6 +53,13 @@ class Metadata:
     def of_a_crop(self) -> Metadata:
         """The same without thumbnails, which show the whole picture."""
         return replace(self, exif=without_thumbnail(self.exif), xmp=_XMP_THUMBNAILS.sub(b"", self.xmp))
+
+
+def fits(data: bytes) -> bool:
+    """Whether a file can hold these bytes; some that no DEFLATE makes smaller it cannot, close to `LIMIT`."""
+    if len(data) <= LIMIT - (LIMIT >> 10):
+        return True
+    return len(data) <= LIMIT and len(deflated(data)) <= MAX_CHUNK_SIZE
 
 
 def chunks_of(picture: Picture) -> tuple[Chunk, ...]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Final
 
 import numpy as np
-from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from shcodec import file_facts, png_facts, tiff_facts
-from shcodec.colour import Meaning, of_cicp, of_gamma
+from shcodec.colour import Meaning, adobe_rgb, of_cicp, of_gamma
 from shcodec.container import MAGIC, MAX_PIXELS
 from shcodec.errors import LimitError, PictureError
 from shcodec.file_facts import FileFacts
@@ -94,18 +94,34 @@ class Source:
 
     def _in_srgb(self, picture: Image.Image) -> Image.Image:
         """The picture with sRGB's curve, where the file's header names another and no profile is there."""
-        meaning, note = _meaning(self.image, self.file)
+        if self.image.info.get("icc_profile"):
+            return picture
+        meaning, note = self._meaning()
         if note:
             self.notes.append(note)
-        if meaning is None or self.image.info.get("icc_profile"):
+        if meaning is None:
+            if picture.mode == "RGB" and _is_adobe_rgb(self.image):
+                self.image.info["icc_profile"] = adobe_rgb()
             return picture
         if meaning.bends and picture.mode in ("L", "LA", "P", "RGB", "RGBA"):
             picture = png_facts.bent(picture, meaning)
             self.notes.append(f"{'CICP' if self.file.cicp else 'gAMA'} converted to sRGB's curve")
-        icc = b"" if picture.mode in ("L", "LA") else meaning.profile()
+        icc = meaning.profile() if picture.mode in ("P", "RGB", "RGBA") else b""
         if icc:
             self.image.info["icc_profile"] = icc
         return picture
+
+    def _meaning(self) -> tuple[Meaning | None, str]:
+        """What a header says of colours, and a note."""
+        info = self.image.info
+        if self.file.cicp is not None:
+            meaning, note = of_cicp(*self.file.cicp)
+            return meaning, note and f"CICP: {note}"
+        if self.tiff is not None and self.tiff.chromaticities:
+            return of_gamma(None, self.tiff.chromaticities)
+        if isinstance(self.image, ImageFile.ImageFile) and self.image.format == "PNG" and "srgb" not in info:
+            return of_gamma(info.get("gamma"), info.get("chromaticity"))
+        return None, ""
 
     def _without_empty_alpha(self, picture: Image.Image) -> Image.Image:
         if self.image.format not in _FORGETFUL or picture.mode not in ("LA", "RGBA"):
@@ -245,14 +261,14 @@ def _opened(file: BinaryIO, head: bytes) -> Source:
     return Source(image, file=facts, notes=notes)
 
 
-def _meaning(image: Image.Image, facts: FileFacts) -> tuple[Meaning | None, str]:
-    """What a header says of colours without a profile."""
-    if facts.cicp is not None:
-        meaning, note = of_cicp(*facts.cicp)
-        return meaning, note and f"CICP: {note}"
-    if isinstance(image, ImageFile.ImageFile) and image.format == "PNG" and "srgb" not in image.info:
-        return of_gamma(image.info.get("gamma"), image.info.get("chromaticity"))
-    return None, ""
+def _is_adobe_rgb(image: Image.Image) -> bool:
+    """Whether a camera's EXIF names its optional colour space, in which case it often adds no profile."""
+    if not isinstance(image.info.get("exif"), bytes):
+        return False
+    try:
+        return image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
+    except Exception:  # Pillow raises nearly anything on damaged EXIF
+        return False
 
 
 def _raw_modes(image: Image.Image) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from shcodec.ifd import Directory
 HEADERS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _ROWS_PER_STRIP = 254, 258, 259, 262, 277, 278
+_WHITE_POINT, _PRIMARIES = 318, 319
 _PLANAR, _COLOUR_MAP, _SUB_IFDS, _INK_SET, _EXTRA, _FORMAT, _SUBSAMPLING = 284, 320, 330, 332, 338, 339, 530
 _PLACES: Final = (273, 279, 324, 325)  # offsets and lengths of strips and tiles
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -80,6 +81,12 @@ class TiffFacts:
             raise PictureError(f"damaged picture: {error}") from error
         except OSError as error:
             raise self.refusal() from error
+
+    @property
+    def chromaticities(self) -> tuple[float, ...] | None:
+        """x and y of white, red, green and blue, where both of their tags are there."""
+        points = self.directory.fractions(_WHITE_POINT) + self.directory.fractions(_PRIMARIES)
+        return points if len(points) == 8 else None
 
     def refusal(self) -> PictureError:
         """The error for a layout that cannot be read."""

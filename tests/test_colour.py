@@ -10,7 +10,7 @@ import pytest
 from conftest import make_photo
 from made_up_files import jpeg
 from made_up_metadata import grey_profile, srgb
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from shcodec.colour import (
     CICP_CURVES,
@@ -22,6 +22,7 @@ from shcodec.colour import (
     Primaries,
     made_profile,
     of_cicp,
+    profile_space,
     shows_srgb,
     to_srgb,
 )
@@ -171,3 +172,40 @@ def test_primaries_that_span_nothing() -> None:
     point = (0.3, 0.3)
     with pytest.raises(ValueError, match="span no colours"):
         made_profile(Primaries(point, point, point, point), SRGB_CURVE)
+
+
+def test_cameras_mark_their_other_colours_in_exif() -> None:
+    """As R03, without a profile: Adobe RGB."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.ExifOffset] = {ExifTags.Base.ColorSpace: 65_535, 40_965: {1: "R03"}}
+    exif_of_srgb = Image.Exif()
+    exif_of_srgb[ExifTags.Base.ExifOffset] = {ExifTags.Base.ColorSpace: 1, 40_965: {1: "R98"}}
+    image = Image.new("RGB", (16, 16), (60, 180, 60))
+    marked = jpeg(image, exif=exif, subsampling=0)
+    assert read_picture(jpeg(image, exif=exif_of_srgb)).metadata.icc == b""
+    assert profile_space(read_picture(marked).metadata.icc) == b"RGB "
+    green = read_picture(marked, strip=True).rgb[8, 8]
+    assert green[0] < 5  # beyond what sRGB has
+    assert green[1] > 178
+
+
+def test_tiff_has_primaries_among_its_tags() -> None:
+    photo = make_photo(12, 16)
+    file = io.BytesIO()
+    for primaries, icc in ((CICP_PRIMARIES[12], P3), (SRGB_PRIMARIES, b"")):
+        x = [float(value) for point in primaries for value in point]
+        Image.fromarray(photo).save(file, "TIFF", tiffinfo={318: tuple(x[:2]), 319: tuple(x[2:])})
+        assert read_picture(file).metadata.icc == icc
+        file.seek(0)
+        file.truncate()
+
+
+def test_bmp_of_version_5_has_a_profile() -> None:
+    photo = make_photo(12, 16)
+    pixels = photo[::-1, :, ::-1].tobytes()
+    header = struct.pack("<IiiHHIIiiII", 124, 16, 12, 1, 24, 0, len(pixels), 0, 0, 0, 0) + bytes(16)
+    header += b"DEBM" + bytes(48) + struct.pack("<4I", 0, 124 + len(pixels), len(P3), 0)
+    data = b"BM" + struct.pack("<IHHI", 138 + len(pixels) + len(P3), 0, 0, 138) + header + pixels + P3
+    picture = read_picture(io.BytesIO(data))
+    assert np.array_equal(picture.rgb, photo)
+    assert picture.metadata.icc == P3

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, ImageOps
 from shcodec import codec
 from shcodec.container import MAX_PIXELS
 from shcodec.errors import LimitError, PictureError
-from shcodec.metadata import Metadata
+from shcodec.metadata import LIMIT, Metadata
 from shcodec.pictures import FORMATS, read_picture, write_picture
 from shcodec.runtime import Model
 
@@ -83,7 +83,7 @@ def test_more_bits_than_8_are_told(file: io.BytesIO, bits: int) -> None:
 
 
 def test_the_bits_of_avif_and_jpeg_2000_are_read_from_their_headers() -> None:
-    """Nobody here writes them with more than 8 bits and three channels, so headers are changed: the note goes by them."""
+    """Pillow writes neither with more than 8 bits and three channels; the headers are changed."""
     avif = bytearray(saved(PHOTO, "AVIF").getvalue())
     at = avif.index(b"av1C") + 6
     for flags, bits in ((0x40, 10), (0x60, 12)):
@@ -245,3 +245,13 @@ def test_extreme_sides(model: Model, tiny_model: str, size: tuple[int, int]) -> 
     picture = read_picture(saved(image, "PNG"))
     assert (picture.rgb == (90, 120, 40)).all()
     assert codec.decode(codec.encode(picture, 20, model=model)).size == size
+
+
+def test_metadata_close_to_the_limit_that_nothing_makes_smaller(model: Model) -> None:
+    exif = b"II*\0\x08\0\0\0\0\0\0\0\0\0" + np.random.default_rng(1).bytes(LIMIT - 14)
+    image = Image.new("RGB", (8, 8))
+    image.info["exif"] = exif
+    picture = read_picture(image)
+    assert (picture.metadata.exif, picture.notes) == (b"", ("metadata of more than 16 MiB dropped",))
+    image.info["exif"] = exif[: LIMIT - (LIMIT >> 10)]
+    assert len(codec.encode(image, model=model)) > LIMIT * 0.99
