@@ -36,6 +36,8 @@ _DESCRIPTIVE: Final = frozenset(
         ExifTags.Base.GPSInfo,
     }
 )
+# TIFF has it in its tags, and is read with them; None is a picture in memory.
+_WITH_RESOLUTION: Final = frozenset({"PNG", "JPEG", "MPO", "JPEG2000", "BMP", None})
 _TIFF_HEADERS: Final = (b"II*\0", b"MM\0*")
 
 
@@ -51,8 +53,8 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
         exif, notes = b"", ["unusable EXIF dropped"]
     if exif and not exif.startswith(_TIFF_HEADERS):
         exif, notes = b"", ["unusable EXIF dropped"]
-    if image.format != "TIFF":  # whose resolution is in its tags
-        exif = with_resolution(exif, image.info.get("dpi"))
+    if image.format in _WITH_RESOLUTION:
+        exif = with_resolution(exif, image.info.get("dpi"), default=96 if image.format == "BMP" else 72)
     icc = image.info.get("icc_profile")
     if "icc_profile" in image.info and not icc and image.format == "JPEG":
         notes.append("colour profile with missing parts dropped")

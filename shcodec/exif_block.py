@@ -16,7 +16,6 @@ _X, _Y, _UNIT = 282, 283, 296
 _INCH, _CENTIMETRE = 2, 3
 _THUMBNAIL: Final = ((513, 514), (273, 279))  # offsets and lengths
 _EMPTY: Final = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
-_UNKNOWN_DPI: Final = 72.0  # the default of EXIF, and what programs write that know nothing
 _MOST_DPI: Final = 65_535
 
 Resolution = tuple[float, float]
@@ -35,18 +34,19 @@ def resolution_of(exif: bytes) -> Resolution | None:
     return values[0] * scale, values[1] * scale
 
 
-def with_resolution(exif: bytes, dpi: object) -> bytes:
+def with_resolution(exif: bytes, dpi: object, default: float = 72) -> bytes:
     """An EXIF block that tells a resolution; the block as it is where it has one, or where there is none to tell.
 
     Args:
         exif: a block, beginning with its TIFF header; empty where the picture has none.
-        dpi: what Pillow's `info` holds. 72 is what EXIF takes an unknown resolution for, so it is not worth a block.
+        dpi: what Pillow's `info` holds.
+        default: what programs write that know of none, so that it is worth no block; 72 is EXIF's own.
     """
     known = _sensible(dpi)
     directory = _first(exif or _EMPTY)
     if known is None or directory is None or directory.entries.keys() & {_X, _Y}:
         return exif
-    if all(abs(value - _UNKNOWN_DPI) < 0.05 for value in known):
+    if all(abs(value - default) < 0.05 for value in known):
         return exif
     across, down = (_fraction(value) for value in known)
     try:

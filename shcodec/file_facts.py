@@ -76,9 +76,9 @@ def mended_jpeg(file: BinaryIO) -> io.BytesIO | None:
     Pillow gives up a picture for a Photoshop segment or a JFIF header that is too short. EXIF, XMP and profile stay.
     """
     file.seek(0)
-    data = file.read()
-    if not data.startswith(_MARKER_JPEG):
+    if file.read(3) != _MARKER_JPEG:
         return None
+    data = _MARKER_JPEG + file.read()
     kept = [data[:2]]
     for marker, start, end in _segments(data):
         body = data[start + 4 : end]

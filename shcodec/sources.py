@@ -141,7 +141,7 @@ def open_file(file: BinaryIO) -> Source:
     except (PictureError, LimitError):
         raise
     except Image.DecompressionBombError as error:
-        raise LimitError("too many pixels for a picture file") from error
+        raise LimitError("too many pixels for a picture file; a larger --max-pixels admits them") from error
     except OSError as error:
         if error.errno is not None:
             raise

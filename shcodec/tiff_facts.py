@@ -25,6 +25,7 @@ _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _ROWS_PER_STRIP = 254, 25
 _WHITE_POINT, _PRIMARIES = 318, 319
 _PLANAR, _COLOUR_MAP, _SUB_IFDS, _INK_SET, _EXTRA, _FORMAT, _SUBSAMPLING = 284, 320, 330, 332, 338, 339, 530
 _PLACES: Final = (273, 279, 324, 325)  # offsets and lengths of strips and tiles
+_MOST_PAGES: Final = 64
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK, _YCBCR, _LAB = 0, 1, 2, 5, 6, 8
 _MODES: Final = {_MIN_IS_WHITE: "L", _MIN_IS_BLACK: "L", _RGB: "RGB", _CMYK: "CMYK", _YCBCR: "YCbCr", _LAB: "LAB"}
@@ -179,9 +180,9 @@ def loaded(image: Image.Image, facts: TiffFacts) -> tuple[Image.Image, list[str]
 
 
 def _pages(directory: Directory) -> list[Directory]:
-    """The directories of a file, as far as they can be read."""
+    """The directories of a file, as far as they can be read; the first alone where that is the picture."""
     pages, seen = [directory], {0}
-    while pages[-1].following not in seen and len(pages) < 10_000:
+    while pages[0].number(_SUBFILE, 0) & 1 and pages[-1].following not in seen and len(pages) < _MOST_PAGES:
         seen.add(pages[-1].following)
         try:
             pages.append(ifd.at(directory.data, pages[-1].following))

@@ -50,7 +50,7 @@ def with_thumbnail(order: str = "<", *, first: bool = False) -> bytes:
 
 
 @pytest.mark.parametrize("format", WITH_DPI)
-@pytest.mark.parametrize("dpi", [(300, 300), (96, 96), (300, 150), (118.11, 118.11)])
+@pytest.mark.parametrize("dpi", [(300, 300), (100, 100), (300, 150), (118.11, 118.11)])
 def test_it_comes_back(model: Model, tiny_model: str, format: str, dpi: tuple[float, float]) -> None:
     file = io.BytesIO()
     PHOTO.save(file, format, dpi=dpi)
@@ -72,16 +72,18 @@ def test_it_comes_back(model: Model, tiny_model: str, format: str, dpi: tuple[fl
 
 
 def test_plain_pictures_do_not_grow() -> None:
-    for format, options in (
-        ("JPEG", {}),
-        ("PNG", {}),
-        ("JPEG", {"dpi": (72, 72)}),
-        ("PNG", {"dpi": (72, 72)}),
-        ("TIFF", {}),
-    ):
+    cases = [(format, None) for format in ("JPEG", "PNG", "TIFF", "BMP", "PCX", "GIF", "WEBP", "PPM")]
+    for format, dpi in (*cases, ("JPEG", 72), ("PNG", 72), ("BMP", 72), ("BMP", 96)):
         file = io.BytesIO()
-        PHOTO.save(file, format, **options)
-        assert read_picture(file).metadata == Metadata()
+        PHOTO.save(file, format, **({"dpi": (dpi, dpi)} if dpi else {}))
+        if (format, dpi) == ("BMP", 72):
+            assert resolution_of(read_picture(file).metadata.exif) == (72, 72)  # said on purpose
+        else:
+            assert read_picture(file).metadata == Metadata()
+    for format in ("JPEG", "PNG"):
+        file = io.BytesIO()
+        PHOTO.save(file, format, dpi=(96, 96))
+        assert resolution_of(read_picture(file).metadata.exif) == (96, 96)
     file = io.BytesIO()
     PHOTO.save(file, "JPEG", dpi=(300, 300))
     assert read_picture(file, strip=True).metadata == Metadata()
