@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import Shc, make_photo
+from conftest import ROOT, Shc, make_photo
 from made_up_files import chunk, jpeg, png, segment, tiff
 from made_up_metadata import XMP, exif_block, srgb
 from PIL import ExifTags, Image, ImageOps
@@ -80,6 +80,16 @@ def test_more_bits_than_8_are_told(file: io.BytesIO, bits: int) -> None:
     picture = read_picture(file)
     assert picture.notes == (f"{bits} bits reduced to 8",)
     assert (picture.rgb >= 254).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "grey"), [("10_bits.avif", 10, False), ("12_bits_grey.avif", 12, True), ("12_bits.jp2", 12, False)]
+)
+def test_files_of_other_programs_with_more_bits(name: str, bits: int, grey: bool) -> None:
+    picture = read_picture(ROOT / "tests" / "files" / name)
+    assert (picture.notes, picture.grey) == ((f"{bits} bits reduced to 8",), grey)
+    expected = make_photo(24, 32)
+    assert np.abs(picture.rgb.astype(int) - (expected[..., :1] if grey else expected)).mean() < 3
 
 
 def test_the_bits_of_avif_and_jpeg_2000_are_read_from_their_headers() -> None:
