@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 from collections.abc import Iterator
@@ -15,8 +14,6 @@ _HEAD: Final = 1 << 20  # bytes in which headers lie
 _MOST_PROFILE: Final = (16 << 20) + 1
 _IPTC: Final = 0x0404  # among Photoshop's resources, and
 _IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # among TIFF's tags
-_MARKER_JPEG: Final = b"\xff\xd8\xff"
-_METADATA: Final = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0")
 
 
 @dataclass(frozen=True)
@@ -68,52 +65,6 @@ def lost(image: Image.Image, texts: int = 0) -> str:
     }
     names = [name for name, is_there in found.items() if is_there]
     return f"{', '.join(names)} dropped" if names else ""
-
-
-def mended_jpeg(file: BinaryIO) -> io.BytesIO | None:
-    """A JPEG file without the segments that Pillow may stumble over; None if it is no JPEG file.
-
-    Pillow gives up a picture for a Photoshop segment or a JFIF header that is too short. EXIF, XMP and profile stay.
-    """
-    file.seek(0)
-    if file.read(3) != _MARKER_JPEG:
-        return None
-    data = _MARKER_JPEG + file.read()
-    kept = [data[:2]]
-    for marker, start, end in _segments(data):
-        body = data[start + 4 : end]
-        jfif = marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12
-        known = marker in (0xE1, 0xE2) and body.startswith(_METADATA) and len(body) > 14
-        if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or jfif or known or (marker == 0xEE and len(body) >= 12):
-            kept.append(data[start:end])
-    return io.BytesIO(b"".join(kept))
-
-
-def jpeg_kind(file: BinaryIO) -> str:
-    """What is unusual about a JPEG file that cannot be read; empty if nothing is."""
-    file.seek(0)
-    data = file.read(_HEAD)
-    if not data.startswith(_MARKER_JPEG):
-        return ""
-    for marker, start, _ in _segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(data) > start + 4:
-            bits = data[start + 4]
-            lossless = "lossless " if marker in (0xC3, 0xC7, 0xCB, 0xCF) else ""
-            return f"a {lossless}JPEG of {bits} bits a sample" if lossless or bits != 8 else ""
-    return ""
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of a JPEG file's segments; the last is that of the scan and all that follows."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF:  # a fill byte
-            place += 1
-            continue
-        end = len(data) if marker == 0xDA else place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        yield marker, place, min(end, len(data))
-        place = end
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -86,6 +86,11 @@ class Directory:
         start = struct.unpack(self.order + ("Q" if self.big else "I"), entry.field)[0]
         return self.data[start : start + size] if start + size <= len(self.data) else b""
 
+    def is_whole(self, tag: int) -> bool:
+        """Whether a tag's values are in the file."""
+        entry = self.entries[tag]
+        return not entry.count or entry.kind not in SIZES or len(self.content(tag)) > 0
+
     def numbers(self, tag: int) -> tuple[int, ...]:
         """The values of a tag of whole numbers; none where it is absent, damaged or of another type."""
         content, entry = self.content(tag), self.entries.get(tag)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, ClassVar, Final
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from shcodec import file_facts, png_facts, tiff_facts
+from shcodec import file_facts, mending, png_facts, tiff_facts
 from shcodec.colour import Meaning, adobe_rgb, of_cicp, of_gamma
 from shcodec.container import MAGIC, MAX_PIXELS
 from shcodec.errors import LimitError, PictureError
@@ -145,7 +145,7 @@ def open_file(file: BinaryIO) -> Source:
     except OSError as error:
         if error.errno is not None:
             raise
-        kind = file_facts.jpeg_kind(file)
+        kind = mending.jpeg_kind(file)
         what = f"{kind}, which Pillow cannot read; convert it first" if kind else "not a picture that Pillow can read"
         raise PictureError(what) from error
     except Exception as error:  # Pillow's readers raise nearly anything on damaged headers
@@ -241,18 +241,21 @@ def _opened(file: BinaryIO, head: bytes) -> Source:
         file.seek(0)
         if tiff is not None:
             try:
-                return Source(tiff.open() or Image.open(file), tiff=tiff)
+                notes = ["damaged metadata dropped"] if tiff.broken else []
+                return Source(tiff.open() or Image.open(file), tiff=tiff, notes=notes)
             except UnidentifiedImageError as error:
                 raise tiff.refusal() from error
     file.seek(0)
-    notes = []
+    notes: list[str] = []
     try:
         image = Image.open(file)
-    except UnidentifiedImageError:
-        mended = file_facts.mended_jpeg(file)
+    except Image.DecompressionBombError:
+        raise
+    except Exception:  # Pillow's readers raise nearly anything on damaged headers
+        mended = mending.mended(file)
         if mended is None:
             raise
-        image, notes = Image.open(mended, formats=["JPEG"]), ["damaged metadata dropped"]
+        image, notes = Image.open(mended, formats=["JPEG", "WEBP", "AVIF"]), ["damaged metadata dropped"]
     if image.format in _BY_OTHER_PROGRAMS:  # none has run yet: that comes with the samples
         raise PictureError(f"Pillow reads {image.format} with the help of another program only; convert it first")
     place = file.tell()

@@ -31,7 +31,10 @@ _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK, _YCBCR, _LAB = 0, 1, 2, 5, 6, 8
 _MODES: Final = {_MIN_IS_WHITE: "L", _MIN_IS_BLACK: "L", _RGB: "RGB", _CMYK: "CMYK", _YCBCR: "YCbCr", _LAB: "LAB"}
 _COLOURS: Final = {"L": 1, "RGB": 3, "CMYK": 4, "YCbCr": 3, "LAB": 3}
 _ASSOCIATED, _UNASSOCIATED = 1, 2
-_JPEGS: Final = (6, 7)
+_XMP: Final = 700
+_ABOUT_SAMPLES: Final = frozenset(
+    {*range(254, 267), *range(273, 282), *range(284, 294), *range(317, 348), *range(512, 533)}
+)
 _FAXES: Final = (2, 3, 4)
 
 Plane = npt.NDArray[np.uint8]
@@ -50,6 +53,7 @@ class TiffFacts:
         extra: meaning of the samples beyond the colours.
         planes: whether every sample has a plane of its own.
         inverted: whether Pillow has to be told that 0 is black, and the samples turned round here.
+        broken: tags about anything but the samples that lead out of the file, or are of an unfit type.
     """
 
     directory: Directory
@@ -60,6 +64,7 @@ class TiffFacts:
     extra: tuple[int, ...]
     planes: bool
     inverted: bool
+    broken: tuple[int, ...] = ()
 
     @property
     def largest(self) -> int:
@@ -74,6 +79,7 @@ class TiffFacts:
         elif self.inverted or self.directory.number(_PHOTOMETRIC, -1) != self.photometric:
             photometric = _MIN_IS_BLACK if self.inverted else self.photometric
             changes = {_PHOTOMETRIC: (ifd.SHORT, (photometric,))}
+        changes |= dict.fromkeys(self.broken)
         if not changes and not self.page:
             return None
         try:
@@ -143,7 +149,15 @@ def read_facts(file: BinaryIO) -> TiffFacts | None:
     planes = directory.number(_PLANAR, 1) == 2 and samples > 1
     inverted = photometric == _MIN_IS_WHITE and (planes or bits[0] not in (1, 2, 4, 8))
     facts = TiffFacts(
-        directory, page, len(pages), photometric, bits, directory.numbers(_EXTRA), planes, inverted and not planes
+        directory,
+        page,
+        len(pages),
+        photometric,
+        bits,
+        directory.numbers(_EXTRA),
+        planes,
+        inverted and not planes,
+        _broken(directory),
     )
     if planes and (photometric not in _MODES or samples < _COLOURS[_MODES[photometric]] or len(bits) != samples):
         raise facts.refusal()
@@ -220,6 +234,14 @@ def _check(directory: Directory, bits: tuple[int, ...]) -> None:
         raise PictureError("complex samples are no picture")
     if directory.number(_PHOTOMETRIC, 0) == _CMYK and directory.number(_INK_SET, 1) != 1:
         raise PictureError("inks other than CMYK have no defined conversion to RGB")
+
+
+def _broken(directory: Directory) -> tuple[int, ...]:
+    """Tags without which the picture is the same, and which Pillow would give it up for."""
+    words = directory.entries.get(_XMP)
+    odd = {_XMP} if words is not None and words.kind not in (1, 2, 7) else set()
+    others = directory.entries.keys() - _ABOUT_SAMPLES
+    return tuple(sorted(odd | {tag for tag in others if not directory.is_whole(tag)}))
 
 
 def _mend_tiles(image: Image.Image, facts: TiffFacts) -> None:

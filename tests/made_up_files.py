@@ -83,7 +83,7 @@ def tiff(
     starts = np.cumsum([8, *map(len, parts)])[:-1]
     entries[273] = (4, tuple(int(start) for start in starts))
     entries[279] = (4, tuple(map(len, parts)))
-    codes = {1: "B", 3: "H", 4: "I"}
+    codes = {1: "B", 2: "B", 3: "H", 4: "I"}
     extra, table, place = b"", b"", 8 + len(body)
     for tag, entry in sorted(entries.items()):
         if entry is None:

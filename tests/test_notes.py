@@ -265,3 +265,47 @@ def test_metadata_close_to_the_limit_that_nothing_makes_smaller(model: Model) ->
     assert (picture.metadata.exif, picture.notes) == (b"", ("metadata of more than 16 MiB dropped",))
     image.info["exif"] = exif[: LIMIT - (LIMIT >> 10)]
     assert len(codec.encode(image, model=model)) > LIMIT * 0.99
+
+
+@pytest.mark.parametrize("tag", [270, 282, 700, 33723, 34665, 34675])
+def test_a_tiff_tag_that_leads_out_of_the_file(tag: int) -> None:
+    photo = make_photo(6, 8)
+    data = tiff(photo, 2, tags={tag: (4, (1,)), 305: (2, tuple(b"a program\0"))}).getvalue()
+    at = data.rindex(struct.pack("<HHI", tag, 4, 1))
+    for kind in (1, 2, 4, 5, 7):
+        bad = data[:at] + struct.pack("<HHII", tag, kind, 500, 10**7) + data[at + 12 :]
+        picture = read_picture(io.BytesIO(bad))
+        assert np.array_equal(picture.rgb, photo)
+        assert picture.notes == ("damaged metadata dropped",)
+        exif = Image.Exif()
+        exif.load(picture.metadata.exif)
+        assert dict(exif) == {ExifTags.Base.Software: "a program"}
+
+
+@pytest.mark.parametrize("tag", [b"XMP ", b"EXIF"])
+def test_a_webp_chunk_that_leads_out_of_the_file(tag: bytes) -> None:
+    options: dict[str, Any] = {"xmp": XMP} if tag == b"XMP " else {"exif": b"Exif\0\0" + exif_block()}
+    data = saved(PHOTO, "WEBP", lossless=True, icc_profile=srgb(), **options).getvalue()
+    at = data.index(tag) + 4
+    picture = read_picture(io.BytesIO(data[:at] + struct.pack("<I", 1 << 20) + data[at + 4 :]))
+    assert np.array_equal(picture.rgb, make_photo(40, 56))
+    assert (picture.metadata, picture.notes) == (Metadata(icc=srgb()), ("damaged metadata dropped",))
+
+
+def test_avif_with_exif_that_is_none() -> None:
+    data = saved(PHOTO, "AVIF", exif=exif_block(1), xmp=XMP, icc_profile=srgb()).getvalue()
+    at = data.index(exif_block(1)[:8])
+    picture = read_picture(io.BytesIO(data[:at] + b"\xff" * 8 + data[at + 8 :]))
+    assert np.array_equal(picture.rgb, read_picture(io.BytesIO(data)).rgb)
+    assert (picture.metadata, picture.notes) == (Metadata(icc=srgb(), xmp=XMP), ("damaged metadata dropped",))
+
+
+def test_a_damaged_table_of_pictures_in_a_jpeg() -> None:
+    for table in (
+        b"MPF\0" + b"\xff" * 40,
+        b"MPF\0MM\0*\0\0\0\x08\0\1\xb0\1\0\4\0\0\0\1\0\0\0\0",
+        b"MPF\0II*\0\x08\0\0\0",
+    ):
+        picture = read_picture(jpeg(PHOTO, EXIF, segment(0xE2, table)))
+        assert np.array_equal(picture.rgb, read_picture(jpeg(PHOTO)).rgb)
+        assert picture.metadata.exif == exif_block()
