@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from shcodec.colour import to_srgb
+from shcodec.colour import fitting_profile, to_srgb
 from shcodec.conversions import described, on_white, orientation_of, upright
 from shcodec.errors import PictureError, UsageError
 from shcodec.exif_block import Resolution, resolution_of, tells_resolution_alone
@@ -113,6 +113,8 @@ def _held(image: Image.Image, format: str) -> frozenset[str]:
         held -= {key for key, limit in _JPEG_LIMITS.items() if len(present.get(key, b"")) > limit}
     if format == "WEBP" and image.mode in ("L", "LA"):
         held -= {"icc_profile"}  # WebP has no grey, and a profile of grey fits nothing else
+    if "icc_profile" in held and not fitting_profile(present["icc_profile"], grey=image.mode in ("L", "LA"))[0]:
+        held -= {"icc_profile"}
     return frozenset(key for key in held if _taken(key, present[key], format, image.mode))
 
 

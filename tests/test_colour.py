@@ -110,6 +110,20 @@ def test_what_is_written_of_a_grey_picture_can_be_read_with_its_profile(suffix: 
     assert (picture.rgb == picture.rgb[..., :1]).all()
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif"])
+def test_a_profile_that_does_not_fit_is_not_written(suffix: str) -> None:
+    """As files of other encoders may have it."""
+    grey = Image.new("L", (16, 16), 55)
+    for image, icc, expected in ((grey, LINEAR, 128), (grey.convert("RGB"), grey_profile(), 55), (grey, b"junk", 55)):
+        image.info["icc_profile"] = icc
+        file = io.BytesIO()
+        (note,) = write_picture(image, file, FORMATS[suffix])
+        assert note in ("colour profile converted to sRGB", "unusable colour profile ignored")
+        picture = read_picture(file)
+        assert picture.metadata.icc == b""
+        assert abs(int(picture.rgb[8, 8, 0]) - expected) <= 1
+
+
 def test_avif_of_one_channel_is_grey() -> None:
     grey = Image.fromarray(make_photo(24, 32)).convert("L")
     file = io.BytesIO()
