@@ -152,11 +152,16 @@ def is_grey(image: Image.Image, metadata: Metadata) -> bool:
 
 def without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None, str]:
     """The colours alone and the alpha channel (mode L); no channel where all is opaque."""
-    deep_key = image.info.get("transparency")
-    if image.mode == "RGB" and isinstance(deep_key, tuple) and max(deep_key) > 255:
+    note = ""
+    key = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
         # The key has the 16 bits of the file's samples, of which Pillow keeps the upper 8.
         image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in deep_key)
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+        note = "transparent colour of 16 bits compared with 8"
+    elif image.mode == "L" and isinstance(key, int):
+        image = image.copy()
+        image.info["transparency"] = _spread_key(image, key)
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")  # a copy would be much for a large picture
@@ -164,7 +169,19 @@ def without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None, 
     colours = rgba.convert("RGB")
     if alpha.getextrema() == (255, 255):
         return colours, None, "alpha dropped (all opaque)"
-    return colours, alpha, ""
+    return colours, alpha, note
+
+
+def _spread_key(image: Image.Image, key: int) -> int:
+    """The transparent grey of an image in memory: that of a file of 2 or 4 bits is in the file's terms.
+
+    The samples are spread to 8 bits then, and the key as it stands is none of them.
+    """
+    there = {value for value, count in enumerate(image.histogram()) if count}
+    for step in (17, 85):
+        if key not in there and key * step in there and not any(value % step for value in there):
+            return key * step
+    return key
 
 
 def on_white(image: Image.Image) -> tuple[Image.Image, str]:

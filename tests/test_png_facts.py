@@ -109,6 +109,16 @@ def test_an_image_that_is_still_open_is_read_like_its_file(tmp_path: Path) -> No
         assert image.size == (2, 1)
 
 
+@pytest.mark.parametrize(("depth", "key"), [(2, 1), (2, 3), (4, 1), (4, 15), (4, 5), (8, 15), (8, 17)])
+def test_an_image_that_is_loaded_has_its_key_in_the_files_terms(depth: int, key: int) -> None:
+    samples = np.array([[0, key, 3, 2, key]])
+    image = Image.open(png(samples, depth, chunk(b"tRNS", struct.pack(">H", key))))
+    image.load()
+    alpha = read_picture(image).alpha
+    assert alpha is not None
+    assert alpha.tolist() == [[0 if value == key else 255 for value in samples[0]]]
+
+
 # Colours
 
 
