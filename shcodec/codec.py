@@ -168,7 +168,7 @@ def image_of(file: container.Container, rgb: Pixels, region: tuple[int, int, int
 
     told = metadata.read(file.chunks)
     if rgb.shape[:2] != (file.height, file.width):
-        told = told.of_a_crop
+        told = told.of_a_crop(rgb.shape[1], rgb.shape[0])
     image = Image.fromarray(rgb)
     if file.grey:
         image = image.convert("L")

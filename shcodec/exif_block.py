@@ -13,6 +13,7 @@ from shcodec import ifd
 from shcodec.ifd import Directory
 
 _X, _Y, _UNIT = 282, 283, 296
+_EXIF, _WIDTH, _HEIGHT = 34665, 40962, 40963
 _INCH, _CENTIMETRE = 2, 3
 _THUMBNAIL: Final = ((513, 514), (273, 279))  # offsets and lengths
 _EMPTY: Final = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
@@ -97,6 +98,27 @@ def without_thumbnail(exif: bytes) -> bytes:
         data[start:end] = bytes(end - start)
         if end >= len(data) - 1:
             del data[start:]
+    return bytes(data)
+
+
+def with_size(exif: bytes, width: int, height: int) -> bytes:
+    """The block with other sides of the picture, where it tells them; nothing moves."""
+    directory = _first(exif)
+    start = 0 if directory is None else directory.number(_EXIF, 0)
+    if not start:
+        return exif
+    try:
+        inner = ifd.at(exif, start)
+    except ValueError:
+        return exif
+    if inner.link != start + 2 + 12 * len(inner.entries):  # tags that are there twice
+        return exif
+    data = bytearray(exif)
+    for number, tag in enumerate(inner.entries):
+        code = {ifd.SHORT: "H", ifd.LONG: "I"}.get(inner.entries[tag].kind)
+        if tag in (_WIDTH, _HEIGHT) and code and inner.entries[tag].count == 1:
+            value = width if tag == _WIDTH else height
+            struct.pack_into(inner.order + code, data, start + 2 + 12 * number + 8, value)
     return bytes(data)
 
 

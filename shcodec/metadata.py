@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shcodec.container import ALPHA, MAX_CHUNK_SIZE, Chunk
 from shcodec.deflate import deflated, inflated
 from shcodec.errors import CorruptFileError
-from shcodec.exif_block import resolution_of, without_thumbnail
+from shcodec.exif_block import resolution_of, with_size, without_thumbnail
 
 if TYPE_CHECKING:
     from shcodec.pictures import Picture
@@ -49,10 +49,10 @@ class Metadata:
         entries = {"icc_profile": self.icc, "exif": exif, "xmp": self.xmp, "dpi": resolution_of(self.exif)}
         return {key: data for key, data in entries.items() if data}
 
-    @property
-    def of_a_crop(self) -> Metadata:
-        """The same without thumbnails, which show the whole picture."""
-        return replace(self, exif=without_thumbnail(self.exif), xmp=_XMP_THUMBNAILS.sub(b"", self.xmp))
+    def of_a_crop(self, width: int, height: int) -> Metadata:
+        """The same for a part of the picture: its size, and no thumbnail, which would show the whole."""
+        exif = with_size(without_thumbnail(self.exif), width, height)
+        return replace(self, exif=exif, xmp=_XMP_THUMBNAILS.sub(b"", self.xmp))
 
 
 def fits(data: bytes) -> bool:

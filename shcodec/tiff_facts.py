@@ -139,7 +139,7 @@ def read_facts(file: BinaryIO) -> TiffFacts | None:
     samples = directory.number(_SAMPLES, 1)
     bits = (directory.numbers(_BITS) or (1,))[:samples]
     if not 1 <= samples <= 64 or not bits or 0 in bits:
-        return None
+        raise PictureError("damaged picture: a TIFF file whose samples have no sensible number or size")
     bits = bits * samples if len(bits) == 1 else bits
     _check(directory, bits)
     compression = directory.number(_COMPRESSION, 1)

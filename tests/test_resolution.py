@@ -145,6 +145,17 @@ def test_blocks_without_one_stay_as_they_are() -> None:
         assert without_thumbnail(block) == block
 
 
+def test_a_crop_tells_its_own_size() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.ExifOffset] = {ExifTags.Base.ExifImageWidth: 4000, ExifTags.Base.ExifImageHeight: 70_000}
+    cropped = Metadata(exif=exif.tobytes()[6:]).of_a_crop(40, 30)
+    again = Image.Exif()
+    again.load(cropped.exif)
+    sides = again.get_ifd(ExifTags.IFD.Exif)
+    assert (sides[ExifTags.Base.ExifImageWidth], sides[ExifTags.Base.ExifImageHeight]) == (40, 30)
+    assert len(cropped.exif) == len(exif.tobytes()) - 6
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_damaged_blocks(seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -153,7 +164,7 @@ def test_damaged_blocks(seed: int) -> None:
         for place in generator.integers(len(block), size=3):
             block[place] = generator.integers(256)
         data = bytes(block[: generator.integers(len(block))])
-        assert len(without_thumbnail(data)) <= len(data)
+        assert len(Metadata(exif=data).of_a_crop(4, 3).exif) <= len(data)
         resolution_of(with_resolution(data, (300, 300)))
 
 
