@@ -165,12 +165,12 @@ def of_image(image: Image.Image) -> Source:
         file.seek(place)
     if again.image.size != image.size:  # the file does not begin where the picture does
         return Source(image)
-    if again.png is not None:
-        profile = again.png.profile()[0]
-        given = {key: image.info[key] for key in _METADATA if image.info.get(key)}
-        if given.get("icc_profile") == profile:  # or else it was put there
-            given.pop("icc_profile", None)
-        again.image.info.update(given)
+    if again.image.fp is file:  # Pillow reads it as it is
+        return Source(image, tiff=again.tiff)
+    given = {key: image.info[key] for key in _METADATA if image.info.get(key)}
+    if again.png is not None and given.get("icc_profile") == again.png.profile()[0]:  # or else it was put there
+        given.pop("icc_profile", None)
+    again.image.info.update(given)
     return again
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import make_photo
 from made_up_files import tiff
+from made_up_metadata import XMP
 from PIL import ExifTags, Image, ImageCms
 
 from shcodec.errors import PictureError
@@ -192,6 +193,17 @@ def test_metadata_and_orientation_survive_another_way_of_reading(order: str) -> 
         exif = Image.Exif()
         exif.load(picture.metadata.exif)
         assert (exif[ExifTags.Base.XResolution], exif.get(ExifTags.Base.Orientation)) == (300, None)
+
+
+def test_an_image_that_is_still_open_is_read_like_its_file() -> None:
+    for file in (tiff(wide(PHOTO, 16), RGB, planes=True), tiff(PHOTO, RGB)):
+        with Image.open(file) as image:
+            image.info["xmp"] = XMP
+            image.getexif()[ExifTags.Base.Artist] = "somebody"
+            picture = read_picture(image)
+            assert np.array_equal(picture.rgb, PHOTO)
+            assert picture.metadata.xmp == XMP
+    assert b"somebody" in picture.metadata.exif
 
 
 def test_a_big_tiff_keeps_its_description() -> None:
