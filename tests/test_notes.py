@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from conftest import ROOT, Shc, make_photo
-from made_up_files import chunk, jpeg, png, segment, tiff
+from made_up_files import chunk, jpeg, long_profile, png, segment, tiff
 from made_up_metadata import XMP, exif_block, srgb
 from PIL import ExifTags, Image, ImageOps
 
@@ -62,6 +62,20 @@ def test_one_note(file: io.BytesIO, note: str) -> None:
     notes = [text for text in read_picture(file).notes if "palette" not in text]
     assert notes == ([note] if note else [])
     assert not [text for text in read_picture(file, strip=True).notes if "palette" not in text]
+
+
+def test_the_commands_say_it_on_stderr(
+    shc: Shc, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(png(make_photo(12, 16), 8, chunk(b"tEXt", b"Title\0x", well=False)).getvalue())
+    Path("b.jpg").write_bytes(jpeg(PHOTO, segment(0xFE, b"x"), icc_profile=long_profile(1_500_000)).getvalue())
+    outcome = shc("encode", "-m", tiny_model, "a.png", "b.jpg")
+    assert outcome.code == 0
+    assert outcome.err == "shc: note: a.png: damaged tEXt dropped\nshc: note: b.jpg: comment dropped\n"
+    assert shc("decode", "b.shc", "c.png").err == ""
+    assert shc("encode", "-m", tiny_model, "c.png").err == ""  # a profile longer than Pillow reads
+    assert len(codec.decode("c.shc").info["icc_profile"]) == 1_500_000
 
 
 @pytest.mark.parametrize(
