@@ -10,8 +10,12 @@ from typing import Any, BinaryIO, Final
 
 from PIL import Image
 
+from shcodec.metadata import EXIF_PREFIX
+
 _HEAD: Final = 1 << 20  # bytes in which headers lie
 _MOST_PROFILE: Final = (16 << 20) + 1
+_JP2_EXIF: Final = b"JpgTiffExif->JP2"  # sixteen bytes, as a UUID has
+_JP2_XMP: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _IPTC: Final = 0x0404  # among Photoshop's resources, and
 _IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # among TIFF's tags
 
@@ -24,13 +28,21 @@ class FileFacts:
         bits: of a sample, where there are more than 8 and Pillow does not tell.
         grey: whether the file has one channel of light, which Pillow makes three of.
         cicp: code points of primaries and transfer curve, after ITU-T H.273.
-        icc: a profile that Pillow does not hand on.
+        icc, exif, xmp: metadata that Pillow does not hand on.
     """
 
     bits: int = 0
     grey: bool = False
     cicp: tuple[int, int] | None = None
     icc: bytes = b""
+    exif: bytes = b""
+    xmp: bytes = b""
+
+    def info(self) -> dict[str, bytes]:
+        """Metadata as entries of a Pillow image's `info`."""
+        exif = EXIF_PREFIX + self.exif if self.exif else b""
+        entries = {"icc_profile": self.icc, "exif": exif, "xmp": self.xmp}
+        return {key: data for key, data in entries.items() if data}
 
 
 def read_facts(file: BinaryIO, format: str | None) -> FileFacts:
@@ -131,8 +143,10 @@ def _properties(meta: bytes) -> dict[bytes, bytes]:
 def _of_jpeg_2000(data: bytes) -> FileFacts:
     if data.startswith(b"\xff\x4f\xff\x51"):
         return FileFacts(bits=_deep(data[42:]))
-    bits, icc = 0, b""
+    bits, icc, told = 0, b"", dict[bytes, bytes]()
     for kind, header in _boxes(data):
+        if kind == b"uuid":
+            told.setdefault(header[:16], header[16:])
         for name, content in _boxes(header) if kind == b"jp2h" else ():
             if name == b"ihdr" and content[10] != 255:
                 bits = _deep(content[10:11])
@@ -140,7 +154,7 @@ def _of_jpeg_2000(data: bytes) -> FileFacts:
                 bits = _deep(content)
             elif name == b"colr" and content[0] in (2, 3) and not icc:
                 icc = content[3:]
-    return FileFacts(bits=bits, icc=icc)
+    return FileFacts(bits=bits, icc=icc, exif=told.get(_JP2_EXIF, b""), xmp=told.get(_JP2_XMP, b""))
 
 
 def _deep(sizes: bytes) -> int:

@@ -78,8 +78,8 @@ class Source:
         else:
             self.image.load()
             picture = self.image
-        if self.file.icc:
-            self.image.info.setdefault("icc_profile", self.file.icc)
+        for key, data in self.file.info().items():
+            self.image.info.setdefault(key, data)
         if self.file.grey and picture.mode in ("RGB", "RGBA"):
             alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
             picture = picture.convert("L")

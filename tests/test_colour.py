@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import make_photo
 from made_up_files import jpeg
-from made_up_metadata import grey_profile, srgb
+from made_up_metadata import XMP, exif_block, grey_profile, srgb
 from PIL import ExifTags, Image, ImageCms
 
 from shcodec.colour import (
@@ -26,6 +26,7 @@ from shcodec.colour import (
     shows_srgb,
     to_srgb,
 )
+from shcodec.metadata import Metadata
 from shcodec.pictures import FORMATS, read_picture, write_picture
 
 LINEAR = made_profile(SRGB_PRIMARIES, Curve(1.0))
@@ -166,6 +167,20 @@ def test_jpeg_2000_has_a_profile_of_its_own() -> None:
     data = data[:head] + struct.pack(">I", longer) + data[head + 4 : at] + colr + data[at + size :]
     assert read_picture(io.BytesIO(data)).metadata.icc == LINEAR
     assert read_picture(io.BytesIO(data), strip=True).rgb[5, 5].tolist() == [223, 128, 128]
+
+
+def test_jpeg_2000_has_metadata_in_boxes_of_their_own() -> None:
+    file = io.BytesIO()
+    Image.fromarray(make_photo(16, 24)).save(file, "JPEG2000")
+    data = file.getvalue()
+    at = data.index(b"jp2c") - 4
+    xmp = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + XMP
+    boxes = b"".join(
+        struct.pack(">I", 8 + len(box)) + b"uuid" + box for box in (xmp, b"JpgTiffExif->JP2" + exif_block())
+    )
+    changed = io.BytesIO(data[:at] + boxes + data[at:])
+    assert read_picture(changed).metadata == Metadata(exif=exif_block(), xmp=XMP)
+    assert read_picture(changed, strip=True).rgb.shape == (24, 16, 3)
 
 
 def test_a_jpeg_whose_profile_lacks_a_part_says_so() -> None:
