@@ -56,7 +56,7 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
     if image.format in _WITH_RESOLUTION:
         exif = with_resolution(exif, image.info.get("dpi"), default=96 if image.format == "BMP" else 72)
     icc = image.info.get("icc_profile")
-    if "icc_profile" in image.info and not icc and image.format == "JPEG":
+    if "icc_profile" in image.info and not icc and image.format in ("JPEG", "MPO"):
         notes.append("colour profile with missing parts dropped")
     xmp, note = _utf8(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
     notes += [note] if note else []
