@@ -73,6 +73,7 @@ def encode(
     effort: int | None = None,
     strict: bool = False,
     strip: bool = False,
+    max_pixels: int = container.MAX_PIXELS,
 ) -> bytes:
     """Compresses a picture.
 
@@ -89,6 +90,7 @@ def encode(
         effort: 0 to 9, how hard to try; None is 3. From 7 on torch is needed (extra `train`).
         strict: fail where the model cannot meet a size or a PSNR for this picture, instead of taking what is nearest.
         strip: leave out all metadata, after turning the picture as its EXIF says and converting it to sRGB.
+        max_pixels: larger pictures are refused before their samples are read.
 
     Returns:
         The bytes of an .shc file.
@@ -99,14 +101,14 @@ def encode(
         UnknownModelError: there is no such model.
         TargetError: what was wanted cannot be met, and `strict`.
         MissingExtraError: the effort needs torch, which is not installed.
-        LimitError: the picture is too large for the effort.
+        LimitError: the picture is too large, in itself or for the effort.
     """
     from shcodec.pictures import Picture, read_picture
 
     if isinstance(image, np.ndarray):
         picture = Picture(image)
     else:
-        picture = image if isinstance(image, Picture) else read_picture(image, strip=strip)
+        picture = image if isinstance(image, Picture) else read_picture(image, strip=strip, max_pixels=max_pixels)
     found = encode_found(
         picture.rgb,
         beta,
@@ -133,8 +135,8 @@ def decode(
 
     Returns:
         A picture of mode RGB or, where the file says that it is grey, L; with alpha RGBA or LA. What the file holds of
-        `icc_profile`, `exif` and `xmp` is in its `info`, as Pillow's own readers set it; the EXIF's orientation is not
-        applied (`PIL.ImageOps.exif_transpose` does that).
+        `icc_profile`, `exif`, `xmp` and resolution is in its `info`, as Pillow's own readers set it; the EXIF's
+        orientation is not applied (`PIL.ImageOps.exif_transpose` does that).
 
     Raises:
         CorruptFileError: not an intact .shc file.
@@ -167,6 +169,8 @@ def image_of(file: container.Container, rgb: Pixels, region: tuple[int, int, int
     from PIL import Image
 
     told = metadata.read(file.chunks)
+    if rgb.shape[:2] != (file.height, file.width):
+        told = told.of_a_crop(rgb.shape[1], rgb.shape[0])
     image = Image.fromarray(rgb)
     if file.grey:
         image = image.convert("L")
@@ -365,12 +369,16 @@ def info(data: bytes) -> FileInfo:
     )
 
 
-def verify(data: bytes) -> None:
+def verify(data: bytes, *, max_pixels: int = container.MAX_PIXELS) -> None:
     """Checks the checksum, alpha and metadata, and that all symbols decode; runs no network.
+
+    Args:
+        data: the bytes of an .shc file.
+        max_pixels: larger pictures are refused.
 
     Raises:
         ShcError: what is wrong.
     """
-    file = container.unpack(data)
+    file = container.unpack(data, max_pixels=max_pixels)
     _check_chunks(file)
     decoder.read(file, zoo.load_by_id(file.model_id))

@@ -1,18 +1,18 @@
-"""Steps from one Pillow image to another: orientation, bit depth, alpha, colour. Each says in a note what it changed.
+"""Steps from one Pillow image to another: metadata, orientation, alpha. Each says in a note what it changed.
 
 A note is a short phrase for the user, and empty where nothing was changed.
 """
 
 from __future__ import annotations
 
-import io
+import re
 from typing import Final
 
-import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from shcodec.errors import PictureError
-from shcodec.metadata import EXIF_PREFIX, LIMIT, Metadata
+from shcodec.colour import profile_space
+from shcodec.exif_block import with_resolution
+from shcodec.metadata import EXIF_PREFIX, LIMIT, Metadata, fits
 
 # Tags of a picture's first IFD that describe the picture. The others of a TIFF file describe the file.
 _DESCRIPTIVE: Final = frozenset(
@@ -36,12 +36,16 @@ _DESCRIPTIVE: Final = frozenset(
         ExifTags.Base.GPSInfo,
     }
 )
+# TIFF has it in its tags, and is read with them; None is a picture in memory.
+_WITH_RESOLUTION: Final = frozenset({"PNG", "JPEG", "MPO", "JPEG2000", "BMP", None})
 _TIFF_HEADERS: Final = (b"II*\0", b"MM\0*")
-_ICC_HEADER: Final = 128  # bytes
 
 
 def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
-    """What an image carries along, as its file had it; what is beyond use is left out, with a note each."""
+    """What an image carries along, as its file had it; what is beyond use is left out, with a note each.
+
+    A resolution that the file keeps elsewhere goes into the EXIF block.
+    """
     notes = []
     try:
         exif = _exif_of(image)
@@ -49,15 +53,33 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
         exif, notes = b"", ["unusable EXIF dropped"]
     if exif and not exif.startswith(_TIFF_HEADERS):
         exif, notes = b"", ["unusable EXIF dropped"]
+    if image.format in _WITH_RESOLUTION:
+        exif = with_resolution(exif, image.info.get("dpi"), default=96 if image.format == "BMP" else 72)
     icc = image.info.get("icc_profile")
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    if isinstance(xmp, str):
-        xmp = xmp.encode("utf-8", "surrogateescape")
+    if "icc_profile" in image.info and not icc and image.format in ("JPEG", "MPO"):
+        notes.append("colour profile with missing parts dropped")
+    xmp, note = _utf8(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
+    notes += [note] if note else []
     found = {"icc": icc, "exif": exif, "xmp": xmp}
-    kept = {name: data for name, data in found.items() if isinstance(data, bytes) and len(data) <= LIMIT}
-    if any(isinstance(data, bytes) and len(data) > LIMIT for data in found.values()):
+    kept = {name: data for name, data in found.items() if isinstance(data, bytes) and fits(data)}
+    if any(isinstance(data, bytes) and name not in kept for name, data in found.items()):
         notes.append(f"metadata of more than {LIMIT >> 20} MiB dropped")
     return Metadata(**kept), tuple(notes)
+
+
+def _utf8(xmp: object) -> tuple[bytes, str]:
+    """An XMP packet in the encoding that a file has it in, and a note where it is in none."""
+    if isinstance(xmp, str):
+        xmp = xmp.encode("utf-8", "surrogateescape")
+    if not isinstance(xmp, bytes):
+        return b"", ""
+    try:
+        if xmp.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return xmp.decode("utf-16").encode("utf-8"), ""
+        xmp.decode("utf-8")
+    except UnicodeError:
+        return b"", "XMP that is not UTF-8 dropped"
+    return xmp, ""
 
 
 def _exif_of(image: Image.Image) -> bytes:
@@ -65,8 +87,22 @@ def _exif_of(image: Image.Image) -> bytes:
     block = image.info.get("exif")
     if isinstance(block, bytes) and block:
         return block.removeprefix(EXIF_PREFIX)
-    exif = described(image.getexif().tobytes())
+    whole = image.getexif()
+    big, whole.bigtiff = whole.bigtiff, False  # a file may be BigTIFF, EXIF never is
+    exif = described(whole.tobytes())
+    whole.bigtiff = big
+    if exif.get(ExifTags.Base.Orientation) == _orientation_in_xmp(image):
+        del exif[ExifTags.Base.Orientation]  # Pillow has put it there
     return exif.tobytes().removeprefix(EXIF_PREFIX) if len(exif) else b""
+
+
+def _orientation_in_xmp(image: Image.Image) -> int:
+    """The orientation that an XMP packet tells and no tag of a TIFF file; 0 where there is none."""
+    if ExifTags.Base.Orientation in getattr(image, "tag_v2", {}):
+        return 0
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    match = re.search(r'tiff:Orientation(?:="|>)([0-9])', xmp if isinstance(xmp, str) else xmp.decode("latin-1"))
+    return int(match[1]) if match else 0
 
 
 def described(block: bytes) -> Image.Exif:
@@ -80,6 +116,17 @@ def described(block: bytes) -> Image.Exif:
     return exif
 
 
+def orientation_of(exif: bytes) -> int:
+    """The orientation that an EXIF block tells; 0 where there is none."""
+    block = Image.Exif()
+    try:
+        block.load(exif)
+        orientation = block.get(ExifTags.Base.Orientation, 0)
+    except Exception:  # Pillow raises nearly anything on damaged EXIF
+        return 0
+    return orientation if orientation in range(1, 9) else 0
+
+
 def upright(image: Image.Image) -> tuple[Image.Image, str]:
     """The picture turned as its EXIF says; without orientation."""
     try:
@@ -89,24 +136,6 @@ def upright(image: Image.Image) -> tuple[Image.Image, str]:
         return ImageOps.exif_transpose(image), "EXIF orientation applied"
     except Exception:  # Pillow raises nearly anything on damaged EXIF
         return image, "unusable EXIF ignored"
-
-
-def from_16_bits(image: Image.Image, largest: int) -> Image.Image:
-    """Grey samples of 0..`largest` (modes I;16 and I) scaled to 8 bits, rounded; Pillow itself would clip them.
-
-    A sample value that stands for transparency gives mode LA.
-
-    Raises:
-        PictureError: samples are beyond the range.
-    """
-    samples = np.asarray(image)
-    if samples.min() < 0 or samples.max() > largest:
-        raise PictureError("32-bit samples beyond 16 bits have no defined range; convert to 8 or 16 bits first")
-    grey = Image.fromarray(((samples.astype(np.uint32) * 255 + largest // 2) // largest).astype(np.uint8))
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        grey.putalpha(Image.fromarray(np.where(samples == key, 0, 255).astype(np.uint8)))
-    return grey
 
 
 def is_grey(image: Image.Image, metadata: Metadata) -> bool:
@@ -123,11 +152,16 @@ def is_grey(image: Image.Image, metadata: Metadata) -> bool:
 
 def without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None, str]:
     """The colours alone and the alpha channel (mode L); no channel where all is opaque."""
-    deep_key = image.info.get("transparency")
-    if image.mode == "RGB" and isinstance(deep_key, tuple) and max(deep_key) > 255:
+    note = ""
+    key = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
         # The key has the 16 bits of the file's samples, of which Pillow keeps the upper 8.
         image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in deep_key)
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+        note = "transparent colour of 16 bits compared with 8"
+    elif image.mode == "L" and isinstance(key, int):
+        image = image.copy()
+        image.info["transparency"] = _spread_key(image, key)
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")  # a copy would be much for a large picture
@@ -135,7 +169,19 @@ def without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None, 
     colours = rgba.convert("RGB")
     if alpha.getextrema() == (255, 255):
         return colours, None, "alpha dropped (all opaque)"
-    return colours, alpha, ""
+    return colours, alpha, note
+
+
+def _spread_key(image: Image.Image, key: int) -> int:
+    """The transparent grey of an image in memory: that of a file of 2 or 4 bits is in the file's terms.
+
+    The samples are spread to 8 bits then, and the key as it stands is none of them.
+    """
+    there = {value for value, count in enumerate(image.histogram()) if count}
+    for step in (17, 85):
+        if key not in there and key * step in there and not any(value % step for value in there):
+            return key * step
+    return key
 
 
 def on_white(image: Image.Image) -> tuple[Image.Image, str]:
@@ -143,42 +189,3 @@ def on_white(image: Image.Image) -> tuple[Image.Image, str]:
     white = Image.new("RGBA", image.size, "white")
     flat = Image.alpha_composite(white, image.convert("RGBA"))
     return flat.convert(image.mode.removesuffix("A")), "alpha dropped (laid on white)"
-
-
-def profile_space(icc: bytes) -> bytes:
-    """The colour space that a profile's header names: b"RGB ", b"GRAY", b"CMYK"; empty if it is no profile."""
-    return icc[16:20] if len(icc) >= _ICC_HEADER and icc[36:40] == b"acsp" else b""
-
-
-def fitting_profile(icc: bytes, *, grey: bool) -> tuple[bytes, str]:
-    """A profile as it is if it can belong to a coded picture, else none."""
-    space = profile_space(icc)
-    if not icc or space == (b"GRAY" if grey else b"RGB "):
-        return icc, ""
-    return (
-        b"",
-        "colour profile of another kind of picture dropped" if space else "unusable colour profile dropped",
-    )
-
-
-def to_srgb(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
-    """Follows a colour profile to sRGB; grey pictures stay grey, alpha stays, others become RGB.
-
-    A profile that cannot be followed changes nothing.
-    """
-    if image.mode in ("LA", "RGBA"):
-        colours, note = to_srgb(image.convert(image.mode.removesuffix("A")), icc)
-        colours.putalpha(image.getchannel("A"))
-        return colours, note
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if "sRGB" in ImageCms.getProfileDescription(source) and image.mode != "CMYK":
-            return image, ""
-        if image.mode not in ("L", "RGB", "CMYK"):
-            image = image.convert("RGB")
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image, "unusable colour profile ignored"
-    if converted is None:
-        return image, ""
-    return converted.convert("L") if image.mode == "L" else converted, "colour profile converted to sRGB"

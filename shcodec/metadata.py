@@ -5,13 +5,15 @@ This module needs neither numpy nor Pillow, so that the header of a file can be 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
-from shcodec.container import ALPHA, Chunk
+from shcodec.container import ALPHA, MAX_CHUNK_SIZE, Chunk
 from shcodec.deflate import deflated, inflated
 from shcodec.errors import CorruptFileError
+from shcodec.exif_block import resolution_of, with_size, without_thumbnail
 
 if TYPE_CHECKING:
     from shcodec.pictures import Picture
@@ -22,6 +24,7 @@ EXIF_PREFIX: Final = b"Exif\0\0"
 """What stands before an EXIF block in JPEG, and in Pillow's `info`; our chunk is without it, as PNG's."""
 
 _ICC, _EXIF, _XMP = b"iccp", b"exif", b"xmlp"
+_XMP_THUMBNAILS: Final = re.compile(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
 _NAMES: Final = {_ICC: "ICC", _EXIF: "EXIF", _XMP: "XMP"}
 
 
@@ -40,11 +43,23 @@ class Metadata:
     xmp: bytes = b""
 
     @property
-    def pillow_info(self) -> dict[str, bytes]:
-        """The same as entries of a Pillow image's `info`, as Pillow's own readers set them."""
+    def pillow_info(self) -> dict[str, Any]:
+        """The same as entries of a Pillow image's `info`, as Pillow's own readers set them; `dpi` if EXIF tells it."""
         exif = EXIF_PREFIX + self.exif if self.exif else b""
-        entries = {"icc_profile": self.icc, "exif": exif, "xmp": self.xmp}
+        entries = {"icc_profile": self.icc, "exif": exif, "xmp": self.xmp, "dpi": resolution_of(self.exif)}
         return {key: data for key, data in entries.items() if data}
+
+    def of_a_crop(self, width: int, height: int) -> Metadata:
+        """The same for a part of the picture: its size, and no thumbnail, which would show the whole."""
+        exif = with_size(without_thumbnail(self.exif), width, height)
+        return replace(self, exif=exif, xmp=_XMP_THUMBNAILS.sub(b"", self.xmp))
+
+
+def fits(data: bytes) -> bool:
+    """Whether a file can hold these bytes; some that no DEFLATE makes smaller it cannot, close to `LIMIT`."""
+    if len(data) <= LIMIT - (LIMIT >> 10):
+        return True
+    return len(data) <= LIMIT and len(deflated(data)) <= MAX_CHUNK_SIZE
 
 
 def chunks_of(picture: Picture) -> tuple[Chunk, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 
 from PIL import ExifTags, Image, ImageCms
@@ -21,6 +22,7 @@ def exif_block(orientation: int = 6) -> bytes:
     return exif.tobytes().removeprefix(b"Exif\0\0")
 
 
+@functools.cache  # a profile tells the second in which it was made
 def srgb(swapped: bool = False) -> bytes:
     """The sRGB profile, or one whose red is sRGB's green."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

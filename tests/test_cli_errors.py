@@ -318,7 +318,7 @@ def test_no_arguments_show_the_help(shc: Shc) -> None:
 
 
 def test_even_a_bug_is_one_line(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(data: bytes) -> None:
+    def broken(data: bytes, **options: object) -> None:
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(codec, "verify", broken)

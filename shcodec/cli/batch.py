@@ -33,6 +33,7 @@ from shcodec.cli.console import (
 from shcodec.cli.files import Job, Plan
 from shcodec.cli.inputs import STDIO
 from shcodec.cli.workers import Outcome, Result
+from shcodec.container import MAX_PIXELS
 from shcodec.errors import ShcError, UsageError
 
 ENGINES = ("local", "dask")
@@ -103,6 +104,18 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --max-pixels to a command: `max_pixels`."""
+    option = click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        default=MAX_PIXELS,
+        show_default=True,
+        help="Refuse larger pictures.",
+    )
+    return option(command)
 
 
 def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shcodec.cli.batch import Spread, exit_unless, run
+from shcodec.cli.batch import Spread, exit_unless, pixels_option, run
 from shcodec.cli.console import print_json, print_table, shown
 from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
 from shcodec.cli.inputs import STDIO, check_names
-from shcodec.container import MAGIC
+from shcodec.container import MAGIC, MAX_PIXELS
 from shcodec.errors import ShcError, UsageError
 
 if TYPE_CHECKING:
@@ -56,9 +56,12 @@ Examples:
     metavar="FILE",
     help="Show the parts that differ most side by side: as a picture (.png) or as a page to switch (.html).",
 )
+@pixels_option
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
-def command(original: str, files: tuple[str, ...], out: str | None, force: bool, as_json: bool) -> None:
+def command(
+    original: str, files: tuple[str, ...], out: str | None, max_pixels: int, force: bool, as_json: bool
+) -> None:
     """Compare coded pictures with their original: bytes, bits per pixel, PSNR and MS-SSIM.
 
     Takes .shc files and any picture that Pillow reads. What is compared are the samples as they are stored, not turned
@@ -72,7 +75,7 @@ def command(original: str, files: tuple[str, ...], out: str | None, force: bool,
     if out is not None:
         check_output(out, (original, *files), force=force)
     try:
-        _, reference = load(Job(original))
+        _, reference = load(Job(original), max_pixels)
     except ShcError as error:
         raise type(error)(f"{shown(original)}: {error}") from error
     kept: list[sheet.Version] = []
@@ -87,7 +90,7 @@ def command(original: str, files: tuple[str, ...], out: str | None, force: bool,
             caption = f"{told.bytes:,} B, {told.bpp:.3f} bpp, {told.psnr:.2f} dB"
             kept.append(sheet.Version(shown(job.source), caption, rgb))
 
-    work = partial(compare_one, reference=reference)
+    work = partial(compare_one, reference=reference, max_pixels=max_pixels)
     well = run(Plan(tuple(map(Job, files))), work, finish, Spread(), quiet=as_json)
     if found and not as_json:
         rows = [told.row for told in found]
@@ -110,8 +113,8 @@ def check_output(out: str, inputs: Iterable[str], *, force: bool) -> None:
         raise ShcError(f"{shown(out)}: exists already (-f overwrites it)")
 
 
-def load(job: Job) -> tuple[int, RGBArray]:
-    """Reads a picture, of this format or another.
+def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, RGBArray]:
+    """Reads a picture, of this format or another, of at most `max_pixels`.
 
     Returns:
         Bytes of the file, and its samples, (H, W, 3) uint8.
@@ -125,18 +128,19 @@ def load(job: Job) -> tuple[int, RGBArray]:
             job = replace(job, content=head + file.read())
         size = os.fstat(file.fileno()).st_size if job.content is None else len(job.content)
     if head == MAGIC:
-        data = read_shc(job)
-        return len(data), codec.decode_array(data)
+        data = read_shc(job, max_pixels=max_pixels)
+        return len(data), codec.decode_array(data, max_pixels=max_pixels)
     with open_input(job) as file:
-        return size, read_picture(file).rgb
+        return size, read_picture(file, max_pixels=max_pixels).rgb
 
 
-def compare_one(job: Job, *, reference: RGBArray) -> tuple[Comparison, RGBArray]:
+def compare_one(job: Job, *, reference: RGBArray, max_pixels: int = MAX_PIXELS) -> tuple[Comparison, RGBArray]:
     """Reads one file and compares it.
 
     Args:
         job: names the file.
         reference: the original, (H, W, 3) uint8.
+        max_pixels: larger pictures are refused.
 
     Returns:
         The figures, and the samples of the file.
@@ -147,7 +151,7 @@ def compare_one(job: Job, *, reference: RGBArray) -> tuple[Comparison, RGBArray]
     from shcodec.pictures import psnr
     from shcodec.similarity import ms_ssim_db
 
-    size, rgb = load(job)
+    size, rgb = load(job, max_pixels)
     if rgb.shape != reference.shape:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (rgb, reference)]
         raise ShcError(f"{sizes[0]} pixels, but the original has {sizes[1]}")

@@ -11,11 +11,10 @@ from itertools import pairwise
 
 import click
 
-from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, run
+from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, pixels_option, run
 from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
 from shcodec.cli.files import Job, make_folder, plan, read_shc, write_output
 from shcodec.cli.inputs import STDIO, is_shc
-from shcodec.container import MAX_PIXELS
 from shcodec.errors import CorruptFileError
 from shcodec.reports import Report, unheard
 
@@ -81,13 +80,7 @@ Examples:
     metavar="SUFFIX",
     help="Kind of picture, such as png, webp, tiff or jpg.  [default: by the suffix of OUT, else png]",
 )
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=MAX_PIXELS,
-    show_default=True,
-    help="Refuse larger pictures.",
-)
+@pixels_option
 @click.option(
     "--region",
     callback=parse_region,

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import click
 
-from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, run
+from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, pixels_option, run
 from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
 from shcodec.cli.files import Job, make_folder, open_input, plan, write_output
 from shcodec.cli.inputs import STDIO, is_picture, is_shc
-from shcodec.container import MAX_SIDE, beta_to_byte, byte_to_beta
+from shcodec.container import MAX_PIXELS, MAX_SIDE, beta_to_byte, byte_to_beta
 from shcodec.errors import UsageError
 from shcodec.reports import Report, unheard
 
@@ -67,6 +67,7 @@ class Wanted:
     strict: bool
     model: str
     strip: bool
+    max_pixels: int = MAX_PIXELS
 
     @property
     def beta_wanted(self) -> float | None:
@@ -140,6 +141,7 @@ Examples:
     "-m", "--model", default=None, shell_complete=complete_model, help="Name of the model; 'shc models' lists them."
 )
 @click.option("--strip", is_flag=True, help="Leave out metadata; turn as it says, and convert to sRGB.")
+@pixels_option
 @output_options
 @batch_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture.")
@@ -155,6 +157,7 @@ def command(
     effort: int | None,
     model: str | None,
     strip: bool,
+    max_pixels: int,
     folder: str | None,
     force: bool,
     skip_existing: bool,
@@ -171,7 +174,9 @@ def command(
     """
     from shcodec import zoo
 
-    wanted = Wanted(beta, size, bpp, psnr, effort, strict, zoo.DEFAULT_MODEL if model is None else model, strip)
+    wanted = Wanted(
+        beta, size, bpp, psnr, effort, strict, zoo.DEFAULT_MODEL if model is None else model, strip, max_pixels
+    )
     wanted.check()
     planned = plan(paths, folder, ".shc", is_shc, is_picture)
     planned = pending(planned, force=force, skip_existing=skip_existing)
@@ -217,7 +222,7 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
 
     marks = [time.perf_counter()]
     with open_input(job) as file:
-        picture = read_picture(file, strip=wanted.strip)
+        picture = read_picture(file, strip=wanted.strip, max_pixels=wanted.max_pixels)
     chunks = chunks_of(picture)
     marks.append(time.perf_counter())
     found = codec.encode_found(

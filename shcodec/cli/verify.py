@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
-from shcodec.cli.batch import Spread, batch_options, exit_unless, run
+from shcodec.cli.batch import Spread, batch_options, exit_unless, pixels_option, run
 from shcodec.cli.console import details, say, shown
 from shcodec.cli.files import Job, Plan, read_shc
 from shcodec.cli.inputs import gather_shc
+from shcodec.container import MAX_PIXELS
 
 
 @click.command(
@@ -19,10 +22,11 @@ Examples:
   shc verify archive -j 0 -q""",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", type=click.Path(readable=False))
+@pixels_option
 @batch_options
 @click.option("-v", "--verbose", is_flag=True, help="Print the sizes of the parts of every file as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(files: tuple[str, ...], spread: Spread, verbose: bool, quiet: bool) -> None:
+def command(files: tuple[str, ...], max_pixels: int, spread: Spread, verbose: bool, quiet: bool) -> None:
     """Check the checksum of .shc files and that their symbols decode to the end. Exit code 0 if all are whole.
 
     A folder stands for all .shc files below it.
@@ -36,11 +40,11 @@ def command(files: tuple[str, ...], spread: Spread, verbose: bool, quiet: bool) 
             if verbose:
                 say(details(sizes, {}))
 
-    exit_unless(run(plan, verify_one, finish, spread, quiet=quiet))
+    exit_unless(run(plan, partial(verify_one, max_pixels=max_pixels), finish, spread, quiet=quiet))
 
 
-def verify_one(job: Job) -> dict[str, int]:
-    """Checks one file.
+def verify_one(job: Job, *, max_pixels: int = MAX_PIXELS) -> dict[str, int]:
+    """Checks one file; pictures of more than `max_pixels` are refused.
 
     Returns:
         The bytes of its parts.
@@ -51,6 +55,6 @@ def verify_one(job: Job) -> dict[str, int]:
     """
     from shcodec import codec, container
 
-    data = read_shc(job)
-    codec.verify(data)
+    data = read_shc(job, max_pixels=max_pixels)
+    codec.verify(data, max_pixels=max_pixels)
     return container.part_sizes(data)
