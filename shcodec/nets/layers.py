@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 import torch
@@ -121,10 +121,16 @@ class Residual(nn.Module):
         return x + branch
 
 
-def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
+def full_precision(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Runs a layer in float32 even inside autocast: bfloat16 cannot tell 256 from 257."""
     with torch.autocast(x.device.type, enabled=False):
-        return layer(x.float())  # type: ignore[no-any-return]
+        return layer(x.float())
+
+
+def scaled(layer: nn.Conv2d, factor: float) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a layer whose output is to be multiplied by a factor."""
+    bias: Tensor = layer.bias  # type: ignore[assignment]  # convolutions without are not used here
+    return factor * layer.weight, factor * bias
 
 
 BLOCK = 16  # samples of a side of a block, which one latent stands for
@@ -142,9 +148,9 @@ def across_borders(x: Tensor, matrix: Tensor) -> Tensor:
     """
     half, (height, width) = BLOCK // 2, x.shape[2:]
     # begun half a block later, the last block holds both ends: it is left out, so that no side is empty where it is one
-    turned = torch.cat([x[..., half:], x[..., :half]], -1).unflatten(-1, (width // BLOCK, BLOCK))
+    turned = torch.cat([x[..., half:], x[..., :half]], -1).unflatten(-1, (width // BLOCK, BLOCK))  # type: ignore[no-untyped-call]
     mixed = (turned @ matrix.T).flatten(-2)[..., : width - BLOCK]
     x = torch.cat([x[..., :half], mixed, x[..., width - half :]], -1)
-    turned = torch.cat([x[..., half:, :], x[..., :half, :]], -2).unflatten(-2, (height // BLOCK, BLOCK))
+    turned = torch.cat([x[..., half:, :], x[..., :half, :]], -2).unflatten(-2, (height // BLOCK, BLOCK))  # type: ignore[no-untyped-call]
     mixed = (matrix @ turned).flatten(-3, -2)[..., : height - BLOCK, :]
     return torch.cat([x[..., :half, :], mixed, x[..., height - half :, :]], -2)

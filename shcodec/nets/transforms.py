@@ -18,6 +18,7 @@ from shcodec.nets.layers import (
     full_precision,
     modulate,
     run_body,
+    scaled,
 )
 
 PIXEL_MEAN = 127.5
@@ -139,11 +140,11 @@ class Synthesis(Conditioned):
             y: (B, M, h, w).
         """
         head, shortcut = self.head, self.shortcut
-        mean = PIXEL_SCALE * head.bias + PIXEL_MEAN  # type: ignore[operator]
-        fine = F.conv2d(x, PIXEL_SCALE * head.weight, mean, padding=1)
+        weight, bias = scaled(head, PIXEL_SCALE)
+        fine = F.conv2d(x, weight, bias + PIXEL_MEAN, padding=1)
         if shortcut is None:
             return F.pixel_shuffle(fine, 4)
-        weight, bias = PIXEL_SCALE * shortcut.weight, PIXEL_SCALE * shortcut.bias  # type: ignore[operator]
+        weight, bias = scaled(shortcut, PIXEL_SCALE)
         if self.lap is None:
             return F.pixel_shuffle(fine + F.pixel_shuffle(F.conv2d(y, weight, bias), 4), 4)
         blocks = F.pixel_shuffle(F.conv2d(y, by_rows(weight), by_rows(bias)), BLOCK)
