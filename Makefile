@@ -6,8 +6,8 @@
 # Each makes the environment that it needs on its first run. PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
-# two processes of one thread each
-PYTEST_ARGS ?= -q -n 2 --dist loadfile --durations=15
+# two processes of one thread each; at the end, why tests were skipped
+PYTEST_ARGS ?= -q -n 2 --dist loadfile --durations=15 -rs
 
 DEMO_VENV := .venv-demo
 VENV := .venv

@@ -33,7 +33,7 @@ from shcodec.bench.datasets import find_dataset
 from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
 from shcodec.pictures import RGBArray, read_picture
-from shcodec.runtime import Model
+from shcodec.runtime import Model, load_onnxruntime
 from shcodec.symbols import Grid
 
 BETAS = (5.0, 50.0, 500.0)
@@ -204,9 +204,9 @@ def count_symbols(data: bytes) -> int:
 def dense_rate(threads: int, repeat: int) -> float:
     """Measure a dense 3x3 convolution in ONNX Runtime: 4 layers, 128 channels, 96x64 positions; in GMAC/s."""
     import onnx
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
+    onnxruntime = load_onnxruntime()
     channels, height, width, layers = 128, 64, 96, 4
     shape = [1, channels, height, width]
     generator = np.random.default_rng(0)

@@ -55,9 +55,9 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file in UTF-8; see `replacing`."""
+    """Writes a text file in UTF-8, where that cannot hold a character with an escape; see `replacing`."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 # -- temporary files ------------------------------------------------------------------------------

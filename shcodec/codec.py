@@ -12,9 +12,11 @@ from shcodec import alpha, container, decoder, metadata, zoo
 from shcodec.effort import effort_of, refine
 from shcodec.encoder import Pixels, analyse, check_pixels, code
 from shcodec.errors import CorruptFileError, UsageError
+from shcodec.goals import goal_of
+from shcodec.rate_choice import start
 from shcodec.reports import Report, unheard
 from shcodec.runtime import Model
-from shcodec.search import Found, goal_of, search
+from shcodec.search import Found, search
 from shcodec.symbols import Grid
 from shcodec.tiles import tiles_of
 
@@ -234,7 +236,8 @@ def encode_found(
     if len(wanted) > 1:
         raise UsageError("beta, a size, bits per pixel and a PSNR exclude each other")
     trying = effort_of(effort)
-    beta_byte = container.beta_to_byte(DEFAULT_BETA if beta is None else beta)
+    asked_beta = DEFAULT_BETA if beta is None else beta
+    beta_byte = container.beta_to_byte(asked_beta)
     check_pixels(rgb)
     goal = None
     if wanted and beta is None:
@@ -242,9 +245,15 @@ def encode_found(
     model = zoo.load(model) if isinstance(model, str) else model
     if goal is not None:
         return search(model, rgb, goal, trying, report, strict=strict, grey=grey, chunks=chunks)
-    analysis = analyse(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
-    *_, coded = refine(analysis, beta_byte, trying, report)
-    return Found(coded, probes=1, analyses=1, missed="")
+    analysis, coded = start(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
+    *_, coded = refine(analysis, coded.beta_byte, trying, report, coded)
+    took = container.byte_to_beta(coded.beta_byte)
+    asked = (
+        ""
+        if coded.beta_byte == beta_byte
+        else f"at beta {asked_beta:g} the picture would come out worse, took {took:.3g}"
+    )
+    return Found(coded, probes=1, analyses=1, missed=asked)
 
 
 def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:

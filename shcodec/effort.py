@@ -86,7 +86,9 @@ def effort_of(level: int | None) -> Effort:
     return LEVELS[level]
 
 
-def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tuple[Analysis, float, Coded]:
+def refine(
+    analysis: Analysis, step: int, effort: Effort, report: Report, first: Coded | None = None
+) -> tuple[Analysis, float, Coded]:
     """Finds the rate weight that suits a picture, from level 6 on, then moves its latent to where the file is better.
 
     Never to where it is worse: of all that was tried the least D + price * R is kept, D the mean squared error of the
@@ -97,6 +99,7 @@ def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tup
         step: rate step of the file to be.
         effort: the level.
         report: progress of the coding, below level 4, or of the gradient descent.
+        first: the file that the analysis gives with the model's own rate weight, where it has been made.
 
     Returns:
         The analysis with its latent moved, the rate weight to code it with, and the file. Below level 4 nothing moves.
@@ -109,8 +112,10 @@ def refine(analysis: Analysis, step: int, effort: Effort, report: Report) -> tup
         most = f"at most {MOST_PIXELS / 1e6:g} megapixels"
         raise LimitError(f"effort {effort.level} takes pictures of {most}, not {width}x{height}; effort 6 takes any")
     weight = own_rate_weight(analysis.model, step)
+    first = first or code(analysis, step, weight, report)
+    analysis = replace(analysis, z=first.latent.z)
     if not effort.refines:
-        return analysis, weight, code(analysis, step, weight, report)
+        return analysis, weight, first
     price = bit_price(analysis, step) if effort.searches else byte_to_beta(step)
     factors = WEIGHTS if effort.searches else WEIGHTS[:1]
     best = last = min((_Tried.of(analysis, step, weight * factor, price) for factor in factors), key=_loss)

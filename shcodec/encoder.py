@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +13,15 @@ from shcodec.errors import PictureError
 from shcodec.latent import Hyper, Latent
 from shcodec.reports import Report, unheard
 from shcodec.runtime import Model, interpolate
+from shcodec.steering import MISS, Prices, steered
 from shcodec.symbols import Floats, Grid, Indices, Order
-from shcodec.tiles import check_number, join, tiles_of
+from shcodec.tiles import Tile, check_number, join, tiles_of
 
 Pixels = npt.NDArray[np.uint8]
+
+MUCH = 0.01  # share of the error beyond the reach of codewords that is much
+STEPS_PER_OCTAVE = 2 * 255 / 11  # rate steps in which the step of the quantiser doubles: it grows with sqrt(beta)
+STEERINGS = (False, True, True)  # rounds of moving z: whether each looks at the second pass, too
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,56 @@ class Analysis:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """How far the chosen codewords are from the residuals of the elements that are coded, in squared steps.
+
+    Attributes:
+        error: of all elements.
+        excess: what of it lies beyond `MISS`: no codeword was near.
+        outside: what of that belongs to residuals beyond the last codeword of all classes.
+        farthest: the largest of these residuals, as a multiple of that codeword.
+        tiles: those that have an excess.
+    """
+
+    error: float = 0.0
+    excess: float = 0.0
+    outside: float = 0.0
+    farthest: float = 1.0
+    tiles: tuple[Tile, ...] = ()
+
+    def and_of(self, tile: Tile, residuals: Floats, codewords: Floats, reach: float) -> Missed:
+        """With the elements of one pass of a tile."""
+        squares = np.square(residuals - codewords)
+        far = np.flatnonzero(squares > MISS**2)
+        error, over = float(squares.sum(dtype=np.float64)), squares[far].astype(np.float64) - MISS**2
+        if not len(far):
+            return replace(self, error=self.error + error)
+        beyond = np.abs(residuals[far]) / reach
+        return Missed(
+            self.error + error,
+            self.excess + float(over.sum()),
+            self.outside + float(over[beyond > 1].sum()),
+            max(self.farthest, float(beyond.max())),
+            self.tiles if tile in self.tiles else (*self.tiles, tile),
+        )
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether so much lies beyond all codewords that no choice of classes helps."""
+        return self.outside > MUCH * (self.error - self.excess + self.outside)
+
+    @property
+    def steps_to_reach(self) -> int:
+        """By how many rate steps the next try must be coarser."""
+        return max(1, math.ceil(math.log2(self.farthest) * STEPS_PER_OCTAVE))
+
+    @property
+    def is_much(self) -> bool:
+        """Whether it shows: by more than 0.04 dB."""
+        return self.excess > MUCH * self.error
+
+
+@dataclass(frozen=True)
 class Coded:
     """A whole file, and the latent that a decoder will make of it.
 
@@ -51,11 +107,13 @@ class Coded:
         data: the bytes of the file.
         beta_byte: rate step in the file.
         latent: the decoded latent.
+        missed: how far its codewords are from what they stand for.
     """
 
     data: bytes
     beta_byte: int
     latent: Latent
+    missed: Missed
 
 
 def check_pixels(rgb: npt.NDArray[np.generic]) -> None:
@@ -98,6 +156,9 @@ def analyse(
 def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report = unheard) -> Coded:
     """Chooses the indices and writes the file.
 
+    Where residuals lie too far from every codeword of their class, the hyper indices are moved to give them classes
+    that reach (`shcodec.steering`), as long as that makes the file better.
+
     Args:
         analysis: of the picture.
         beta_byte: rate step of the file. One that is not the analysis's own costs, on five validation pictures, model
@@ -105,17 +166,37 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
         rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword.
         report: told how many tiles are done, of both passes together.
     """
+    best = last = _code(analysis, beta_byte, rate_weight, report)
+    if analysis.z is None or not last.missed.is_much or last.missed.is_outside:
+        return best
+    units = _units(last)
+    prices, least = Prices.of(analysis.model.tables, rate_weight), _loss(analysis, last, units, rate_weight)
+    for second in STEERINGS:
+        z = steered(last.latent, analysis.y, last.missed.tiles, prices, second=second)
+        last = _code(replace(analysis, z=z), beta_byte, rate_weight, report)
+        loss = _loss(analysis, last, units, rate_weight)
+        if loss < least:
+            best, least = last, loss
+        if not last.missed.is_much:
+            break
+    return best
+
+
+def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report) -> Coded:
+    """The same with the analysis's own hyper indices."""
     tables = analysis.model.tables
     latent = Latent(analysis.model, analysis.z, beta_byte, analysis.grid)
     tiles = tiles_of(analysis.grid)
     passes: list[list[tuple[Order, list[Indices]]]] = [[] for _ in tiles]
     numbers = range(2 if tables.has_hyper else 1)
+    missed = Missed()
     for number in numbers:
         for place, (tile, done) in enumerate(zip(tiles, passes, strict=True), 1):
             order = latent.orders(tile)[number]
             mean, step = latent.means(number, tile.area)
-            residual = (analysis.y[(slice(None), *tile.area)] - mean) / step
-            indices = tables.search(order, residual.ravel(), rate_weight)
+            residual = ((analysis.y[(slice(None), *tile.area)] - mean) / step).ravel()
+            indices = tables.search(order, residual, rate_weight)
+            missed = missed.and_of(tile, residual[order.elements], tables.codewords(order, indices), tables.reach)
             latent.put(tile, order, indices)
             if len(tiles) > 1:  # of a large picture no more is kept than must be: its symbols, in few bytes
                 order = Order(order.elements[:0].copy(), order.numbers)
@@ -129,7 +210,23 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
     height, width = analysis.rgb.shape[:2]
     file = container.Container(analysis.model.id, width, height, beta_byte, b"", analysis.grey, analysis.chunks)
     file = replace(file, payload=join(container.head(file), streams))
-    return Coded(container.pack(file), beta_byte, latent)
+    return Coded(container.pack(file), beta_byte, latent, missed)
+
+
+def _units(coded: Coded) -> Floats:
+    """Step of each channel on the average over the first tile, which stands for all: (M, 1, 1)."""
+    area = tiles_of(coded.latent.grid)[0].area
+    units: Floats = coded.latent.means(0, area)[1].mean((1, 2), keepdims=True)
+    return units
+
+
+def _loss(analysis: Analysis, coded: Coded, units: Floats, rate_weight: float) -> float:
+    """What the choice of indices minimises, in the same units of length for whatever z, so that their files compare."""
+    error = 0.0
+    for tile in tiles_of(analysis.grid):
+        difference = analysis.y[(slice(None), *tile.area)] - coded.latent.values(tile.area)
+        error += float(np.sum(np.square(difference / units), dtype=np.float64))
+    return error + rate_weight * 8 * len(coded.data)
 
 
 def own_rate_weight(model: Model, beta_byte: int) -> float:

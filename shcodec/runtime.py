@@ -19,6 +19,8 @@ from shcodec.reports import Report, unheard
 from shcodec.symbols import Floats, Grid, SymbolTables
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import onnxruntime
 
 CARD, DECODER, ENCODER, TRAINING = "model.toml", "decoder.safetensors", "encoder.safetensors", "training.safetensors"
@@ -27,6 +29,8 @@ WINDOW = 96  # latent rows and columns that the networks see at once (1536 pixel
 HALOS = {"analysis": 16, "hyper": 4, "refine": 2, "synthesis": 8}
 MAX_HALO = 256
 PREFIXES = {"analysis": ("g_a.", "h_a."), "hyper": ("h_s.",), "refine": ("refine.",), "synthesis": ("g_s.",)}
+
+_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 GUARDED = 3  # channels whose second-pass means stay between their neighbours: brightness and two colours
 
@@ -115,6 +119,22 @@ def read_pinned(folder: Path, card: Mapping[str, Any], name: str) -> bytes:
     return data
 
 
+def load_onnxruntime() -> ModuleType:
+    """Imports ONNX Runtime, with its telemetry switched off unless ORT_DISABLE_TELEMETRY in the environment says 0.
+
+    Its official builds report to their maker: from the import on they keep a device id and a queue of events in the
+    user's cache. The environment alone prevents that; the call is for a process that has imported it before.
+    """
+    decided = bool(os.environ.get(_TELEMETRY))
+    if not decided:
+        os.environ[_TELEMETRY] = "1"
+    import onnxruntime
+
+    if not decided:
+        onnxruntime.disable_telemetry_events()
+    return onnxruntime  # type: ignore[no-any-return]
+
+
 def _threads_wanted() -> int:
     """Threads of a network that SHC_THREADS asks for; 0, the default, leaves it to ONNX Runtime."""
     text = os.environ.get("SHC_THREADS", "0")
@@ -164,8 +184,7 @@ class Model:
     def _session(self, graph: str) -> onnxruntime.InferenceSession:
         """The session of a graph, with its weights fed from the safetensors files."""
         if graph not in self._sessions:
-            import onnxruntime
-
+            onnxruntime = load_onnxruntime()
             tensors = self._encoder if graph == "analysis" else self._decoder
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self.threads

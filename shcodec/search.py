@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from shcodec.container import Chunk, chunks_size
+from shcodec.container import Chunk
 from shcodec.effort import Effort, refine
-from shcodec.encoder import Analysis, Coded, Pixels, analyse, code, distortion, own_rate_weight
-from shcodec.errors import ShcError, UsageError
+from shcodec.encoder import Analysis, Coded, Pixels, analyse, code, own_rate_weight
+from shcodec.errors import ShcError
+from shcodec.goals import Goal, QualityGoal, Trial
+from shcodec.rate_choice import LAST, is_plain, ladder
 from shcodec.reports import Report
 from shcodec.runtime import Model
 
@@ -28,10 +29,6 @@ REACH = 24  # rate steps from an analysis within which its files are good enough
 STEPS = (0.0, 249.0)  # rate steps that are tried: beta from 2 to 3500
 TRIM = 0.02  # squared steps per bit: what a whole step adds to the rate weight in its course
 MOST_WEIGHT = 0.6
-LEAST, AIM, SURE = 0.97, 0.988, 0.98  # shares of a wanted size: what will do, what is aimed at, what ends the search
-WORD = 4  # bytes: the entropy coder writes whole words, so that the sizes of tiny files lie this far apart
-CONTAINER = 22  # bytes of a file without chunks that do not grow with the picture
-TOLERANCE, SURE_TOLERANCE = 0.1, 0.06  # dB
 TILES = (128, 64)  # sides of the squares that the sample is made of, the larger ones if the picture holds enough
 SHARE, MOST_TILES = 8, 16  # the sample: an eighth of the picture, at most 16 squares
 SAMPLE_PROBES = 3
@@ -40,102 +37,6 @@ GOLDEN_RATIO = 0.618034  # rows of the squares: multiples of it lie spread evenl
 
 class TargetError(ShcError):
     """With `strict`: no file of this model comes near enough to what was wanted."""
-
-
-class Goal(Protocol):
-    """What a search aims at: a level that falls as the rate step rises."""
-
-    wanted: float
-    slope: float  # of the level per rate step, until the picture's own is known
-    weight_slope: float  # of the level per unit of the rate weight
-    start: float  # rate step to begin with
-
-    def level(self, analysis: Analysis, coded: Coded) -> float:
-        """Where a file lies."""
-
-    def sure(self, level: float) -> bool:
-        """Whether the search may end here."""
-
-    def met(self, level: float) -> bool:
-        """Whether a file of this level will do."""
-
-    def miss(self, level: float) -> float:
-        """How bad a level is; of all files the one with the least is taken."""
-
-    def told(self, level: float) -> str:
-        """What was wanted and what a level is, for the user."""
-
-
-class SizeGoal:
-    """A file of at most `limit` bytes, and nearly that. The level is the logarithm of bits per pixel."""
-
-    slope, weight_slope = -0.026, -1.8
-
-    def __init__(self, limit: int, pixels: int, chunks: tuple[Chunk, ...] = ()) -> None:
-        self.limit, self.pixels = limit, pixels
-        self.fixed = CONTAINER + chunks_size(chunks)
-        self.wanted = self._level(AIM * limit - self.fixed, pixels)
-        self.start = (1.0 - self.wanted) / 0.027 + 16  # an average picture: 2 bits per pixel at step 16
-
-    @staticmethod
-    def _level(symbols: float, pixels: int) -> float:
-        return math.log2(8 * max(symbols, 1.0) / pixels)
-
-    def _size(self, level: float) -> int:
-        return round(2**level * self.pixels / 8) + self.fixed
-
-    def level(self, analysis: Analysis, coded: Coded) -> float:
-        """Bits per pixel without the container, so that a sample, which has no chunks, stands for the whole."""
-        symbols = len(coded.data) - CONTAINER - chunks_size(analysis.chunks)
-        return self._level(symbols, analysis.rgb.shape[0] * analysis.rgb.shape[1])
-
-    def sure(self, level: float) -> bool:
-        """At most the limit, and close to it."""
-        return SURE * self.limit <= self._size(level) <= self.limit
-
-    def met(self, level: float) -> bool:
-        """At most the limit, and at least 97 % of it or all but a word of the entropy coder."""
-        size = self._size(level)
-        return size <= self.limit and (size >= LEAST * self.limit or self.limit - size < WORD)
-
-    def miss(self, level: float) -> float:
-        """The largest file that fits is best, and the smallest if none does."""
-        size = self._size(level)
-        return self.limit - size if size <= self.limit else size
-
-    def told(self, level: float) -> str:
-        """Bytes."""
-        return f"wanted {self.limit:,} bytes, reached {self._size(level):,}"
-
-
-class QualityGoal:
-    """A PSNR of the decoded 8-bit picture, in dB, which is the level."""
-
-    slope, weight_slope = -0.07, -3.0
-
-    def __init__(self, psnr: float) -> None:
-        self.wanted = psnr
-        self.start = 16 + (38.5 - psnr) / 0.07  # an average picture: 38.5 dB at step 16
-
-    def level(self, analysis: Analysis, coded: Coded) -> float:
-        """PSNR over all samples."""
-        return 10 * math.log10(255**2 / max(distortion(analysis, coded), 1e-9))
-
-    def sure(self, level: float) -> bool:
-        """Well within the tolerance."""
-        return abs(level - self.wanted) <= SURE_TOLERANCE
-
-    def met(self, level: float) -> bool:
-        """Within the tolerance."""
-        return abs(level - self.wanted) <= TOLERANCE
-
-    def miss(self, level: float) -> float:
-        """Distance in dB."""
-        return abs(level - self.wanted)
-
-    def told(self, level: float) -> str:
-        """Decibels."""
-        return f"wanted {self.wanted:.2f} dB, reached {level:.2f}"
 
 
 @dataclass(frozen=True)
@@ -153,36 +54,6 @@ class Found:
     probes: int
     analyses: int
     missed: str
-
-
-def goal_of(
-    pixels: int,
-    *,
-    size: int | None = None,
-    bpp: float | None = None,
-    psnr: float | None = None,
-    chunks: tuple[Chunk, ...] = (),
-) -> Goal:
-    """The goal that exactly one of size, bpp and psnr describes.
-
-    Args:
-        pixels: of the picture.
-        size: largest number of bytes of the file.
-        bpp: the same in bits per pixel.
-        psnr: PSNR in dB.
-        chunks: of the file to be, which count towards its size.
-
-    Raises:
-        UsageError: none or several are given, or one that is not positive and finite.
-    """
-    given = [value for value in (size, bpp, psnr) if value is not None]
-    if len(given) != 1:
-        raise UsageError("give one of a size, bits per pixel and a PSNR")
-    if not (math.isfinite(given[0]) and given[0] > 0):
-        raise UsageError(f"what is wanted must be a positive number, not {given[0]:g}")
-    if psnr is not None:
-        return QualityGoal(psnr)
-    return SizeGoal(int(given[0]) if size is not None else int(given[0] * pixels / 8), pixels, chunks)
 
 
 def search(
@@ -213,15 +84,19 @@ def search(
     """
     trials = _Trials(model, rgb, goal, effort, grey, chunks)
     trials.by_step(guess(model, rgb, goal), FIRST_PROBES if effort.refines else PROBES)
-    level, coded = trials.best()
     if effort.refines:
         trials.refined(report, PROBES - trials.probes)
-        if goal.met(trials.best()[0]) or goal.miss(trials.best()[0]) < goal.miss(level):
-            level, coded = trials.best()
-    missed = "" if goal.met(level) else goal.told(level)
+    if trials.falls_short and is_plain(rgb):
+        trials.by_ladder()
+    best = goal.best(trials.tried)
+    missed = "" if goal.met(best.level) else goal.told(best.level)
+    if missed and trials.falls_short:
+        missed += f", the most that model '{model.name}' can show of this picture"
+    elif missed and strict:
+        missed += f", which is as near as model '{model.name}' comes"
     if strict and missed:
-        raise TargetError(f"{missed}, which is as near as model '{model.name}' comes")
-    return Found(coded, trials.probes, trials.analyses, missed)
+        raise TargetError(missed)
+    return Found(best.coded, trials.probes, trials.analyses, missed)
 
 
 class _Trials:
@@ -232,26 +107,54 @@ class _Trials:
     ) -> None:
         self.model, self.rgb, self.goal, self.effort = model, rgb, goal, effort
         self.grey, self.chunks = grey, chunks
-        self.tried: list[tuple[float, Coded]] = []
+        self.tried: list[Trial] = []
         self.analysis: Analysis | None = None
         self.probes = self.analyses = 0
-
-    def best(self) -> tuple[float, Coded]:
-        """Level and file of the trial that came nearest."""
-        return min(self.tried, key=lambda trial: self.goal.miss(trial[0]))
+        self.finest = int(STEPS[0])  # rate step; below it, residuals of this picture lie beyond all codewords
+        self.at_finest: float | None = None  # level there
 
     def by_step(self, start: float, probes: int) -> None:
         """Turns the rate step; between whole steps, the rate weight."""
 
         def measure(dial: float) -> float:
-            step = int(dial)
-            if self.analysis is None or abs(self.analysis.beta_byte - step) > REACH:
-                self.analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks)
-                self.analyses += 1
-            weight = own_rate_weight(self.model, step)
-            return self._try(self.analysis, step, weight + TRIM * (dial - step))
+            return self._step(dial, own_rate_weight(self.model, int(dial)))
 
         follow(measure, self.goal, start, self.goal.slope, STEPS, probes, lambda: self.analyses)
+
+    @property
+    def falls_short(self) -> bool:
+        """Whether a quality is wanted that the finest rate step does not reach, nor any other that was tried."""
+        quality = isinstance(self.goal, QualityGoal) and self.at_finest is not None
+        return quality and all(
+            trial.level < self.goal.wanted and not self.goal.met(trial.level) for trial in self.tried
+        )
+
+    def by_ladder(self) -> None:
+        """Tries the few rate steps at which plain pictures are coded, from analyses of their own."""
+        for step in ladder(self.rgb, self.finest):
+            analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks)
+            self.analyses += 1
+            self._try(analysis, step, own_rate_weight(self.model, step))
+
+    def _step(self, dial: float, weight: float, analysis: Analysis | None = None) -> float:
+        """Level at a rate step that is not whole, or at the finest that the picture can have."""
+        while dial > self.finest or self.at_finest is None:
+            step = int(max(dial, self.finest))
+            used = analysis or self._analysed(step)
+            level = self._try(used, step, weight + TRIM * max(dial - step, 0.0))
+            missed = self.tried[-1].coded.missed
+            if not missed.is_outside or step == LAST:
+                if dial <= self.finest:
+                    self.at_finest = level
+                return level
+            self.finest = max(self.finest, step + missed.steps_to_reach)
+        return self.at_finest
+
+    def _analysed(self, step: int) -> Analysis:
+        if self.analysis is None or abs(self.analysis.beta_byte - step) > REACH:
+            self.analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks)
+            self.analyses += 1
+        return self.analysis
 
     def refined(self, report: Report, probes: int) -> None:
         """Refines the latent for the rate step that came nearest, then turns the rate weight alone.
@@ -259,21 +162,19 @@ class _Trials:
         A refined latent lies close to the codewords of its own rate step, so that another step would undo much of it.
         Only where the weight does not reach far enough, the step is turned after all.
         """
-        step = self.best()[1].beta_byte
-        if self.analysis is None:
-            return
-        analysis, start, found = refine(self.analysis, step, self.effort, report)
-        self.tried.clear()
+        step = self.goal.best(self.tried).coded.beta_byte
+        analysis, start, found = refine(self._analysed(step), step, self.effort, report)
+        self.at_finest, refined = None, len(self.tried)
 
         def by_weight(weight: float) -> float:
             return self._keep(analysis, found) if weight == start else self._try(analysis, step, weight)
 
         def by_step(dial: float) -> float:
-            return self._try(analysis, int(dial), start + TRIM * (dial - int(dial)))
+            return self._step(dial, start, analysis)
 
         last = self.probes + probes
         follow(by_weight, self.goal, start, self.goal.weight_slope, (0.0, MOST_WEIGHT), WEIGHT_PROBES)
-        level, _ = self.best()
+        level = self.goal.best(self.tried[refined:]).level
         if self.probes < last and not self.goal.met(level):
             dial = step + (self.goal.wanted - level) / self.goal.slope
             follow(by_step, self.goal, dial, self.goal.slope, STEPS, last - self.probes)
@@ -283,7 +184,7 @@ class _Trials:
 
     def _keep(self, analysis: Analysis, coded: Coded) -> float:
         level = self.goal.level(analysis, coded)
-        self.tried.append((level, coded))
+        self.tried.append(Trial(level, analysis, coded))
         self.probes += 1
         return level
 
@@ -299,7 +200,8 @@ def follow(
 ) -> float:
     """Turns a dial until the level that it sets is the wanted one: secants, inside a bracket once there is one.
 
-    A level that now and then rises with the dial costs probes, but does no harm.
+    A level that now and then rises with the dial costs probes, but does no harm; where it never reaches what is wanted
+    and falls again towards the fine end, its peak is looked for.
 
     Args:
         measure: dial -> level, falling on the whole.
@@ -315,12 +217,15 @@ def follow(
     """
     high: tuple[float, float] | None = None  # dial and level where the level was too high: the dial goes up from there
     low: tuple[float, float] | None = None
+    peak = (ends[0], -math.inf)  # of the levels that were too low, the highest
+    worse: float | None = None  # dial on the fine side of the peak, once the fine end has turned out to be lower
     dial = min(max(start, ends[0]), ends[1])
     for probe in range(probes):
         before = scale()
         level = measure(dial)
         if scale() != before:
-            high = low = None
+            high = low = worse = None
+            peak = (ends[0], -math.inf)
         previous = high if level > goal.wanted else low
         if previous is not None and abs(dial - previous[0]) > 1e-6:
             steepness = (level - previous[1]) / (dial - previous[0]) / slope
@@ -329,12 +234,19 @@ def follow(
             high = (dial, level)
         else:
             low = (dial, level)
-        ended = (low is None and dial >= ends[1]) or (high is None and dial <= ends[0])
+            if level < peak[1] and (worse is not None or dial <= ends[0]):
+                worse = dial
+            peak = max(peak, low, key=lambda place: place[1])
+        ended = (low is None and dial >= ends[1]) or (high is None and worse is None and dial <= ends[0])
         if goal.sure(level) or ended or probe == probes - 1:
             break
         if high is not None and low is not None:
             share = (high[1] - goal.wanted) / (high[1] - low[1])
             dial = high[0] + min(max(share, 0.1), 0.9) * (low[0] - high[0])
+        elif worse is not None and high is None:
+            if peak[0] - worse < 1:
+                break
+            dial = (worse + peak[0]) / 2
         else:
             dial = min(max(dial + (goal.wanted - level) / slope, ends[0]), ends[1])
     return dial

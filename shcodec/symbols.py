@@ -176,6 +176,11 @@ class SymbolTables:
         return int(self.bank.shape[2]) // 2
 
     @cached_property
+    def reach(self) -> float:
+        """Largest absolute value that an element has in any codeword, in steps."""
+        return max(float(np.abs(band.codebook).max()) for band in self.bands)
+
+    @cached_property
     def _row_table(self) -> entropy.Table:
         rows = max(2, len(self.bank))
         return entropy.Table(entropy.integer_table(np.ones(rows)))
@@ -201,8 +206,7 @@ class SymbolTables:
         """
         if z is None:
             return np.full((self.latent, grid.height, grid.width), beta_byte * self.classes // 256, np.uint8)
-        knot, fraction = beta_byte >> 4, beta_byte & 15
-        bias = (self.map_bias[knot] * (16 - fraction) + self.map_bias[knot + 1] * fraction) >> 4
+        bias = self.class_bias(beta_byte)
         flat = z.reshape(len(z), -1).astype(np.float32)
         with one_thread():
             sums = (self._float_weight @ flat).astype(np.int32)  # (16 M, hz wz): integer values, exact
@@ -214,6 +218,18 @@ class SymbolTables:
         blocks = classes.astype(np.uint8).reshape(self.latent, 4, 4, hz, wz)
         full = blocks.transpose(0, 3, 1, 4, 2).reshape(self.latent, 4 * hz, 4 * wz)
         return np.ascontiguousarray(full[:, : grid.height, : grid.width])
+
+    def class_bias(self, beta_byte: int) -> npt.NDArray[np.int64]:
+        """Bias of the class map, (M,), before the shift."""
+        knot, fraction = beta_byte >> 4, beta_byte & 15
+        bias: npt.NDArray[np.int64] = (self.map_bias[knot] * (16 - fraction) + self.map_bias[knot + 1] * fraction) >> 4
+        return bias
+
+    def class_slopes(self) -> npt.NDArray[np.float64]:
+        """Classes per unit of z: (M, 16, C_z), of each channel at the 4 x 4 places of a position of z."""
+        slopes = self.map_weight.reshape(self.latent, 16, -1).astype(np.float64)
+        slopes /= 2.0 ** self.map_shift[:, None, None]
+        return slopes
 
     @cached_property
     def _float_weight(self) -> Floats:

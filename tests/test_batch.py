@@ -21,7 +21,7 @@ from PIL import Image
 
 from shcodec.cli import workers
 from shcodec.cli.batch import Spread, run
-from shcodec.cli.files import Job, Plan
+from shcodec.cli.files import Job, Plan, write_output
 from shcodec.errors import ShcError, UsageError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals between processes")
@@ -79,6 +79,10 @@ class Unpicklable(Exception):
 
 def sleep(number: int) -> None:
     time.sleep(60)
+
+
+def source_of(job: Job) -> str:
+    return job.source
 
 
 def never_right(job: Job) -> str:
@@ -179,6 +183,9 @@ def test_a_batch_goes_on(folder: Path, shc: Shc, tiny_model: str) -> None:
     assert outcome.out.startswith("pics/b.png ")
     assert Path("out/c.shc").read_bytes() == b"precious"
     assert encode("--skip-existing", "-q") == type(outcome)(0, "", "")
+    late = Path("out/a.shc").stat().st_mtime + 10
+    os.utime("pics/a.png", (late, late))
+    assert "shc: note: outputs older than their inputs: 1 (-f" in encode("--skip-existing").err
     outcome = encode("--skip-existing", "-f")
     assert (outcome.code, outcome.err) == (2, "shc: error: -f and --skip-existing exclude each other\n")
     assert shc("decode", "-q", "--skip-existing", "out/a.shc", "pics/a.png").code == 0
@@ -189,6 +196,21 @@ def test_wrong_usage_ends_a_batch_at_once() -> None:
     with pytest.raises(UsageError, match="never right"):
         run(Plan((Job("a"), Job("b"))), never_right, lambda job, result: done.append(result), Spread(2), quiet=True)
     assert not done
+
+
+def test_two_names_of_one_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a.shc and A.shc are on many disks, also where files may be overwritten."""
+
+    def finish(job: Job, result: str) -> None:
+        write_output(job, result.encode())
+        if job.target == "a.shc":
+            os.link("a.shc", "A.shc")
+
+    jobs = tuple(Job(name, target) for name, target in (("a.png", "a.shc"), ("A.png", "A.shc"), ("b.png", "b.shc")))
+    assert not run(Plan(jobs), source_of, finish, Spread(), quiet=True)
+    assert capsys.readouterr().err == "shc: error: A.png: has the output of a.png: a.shc and A.shc are one file\n"
+    assert Path("A.shc").read_text() == "a.png"
+    assert Path("b.shc").read_text() == "b.png"
 
 
 def test_options_that_contradict_each_other(folder: Path, shc: Shc) -> None:
@@ -229,14 +251,14 @@ def test_interruption(folder: Path, jobs: str, whole_group: bool) -> None:
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_termination_leaves_no_workers(folder: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGKILL"])
+def test_termination_leaves_no_workers(folder: Path, number: str) -> None:
     process = start_batch("-j", "2")
-    process.send_signal(number)
+    process.send_signal(getattr(signal, number))
     _, err = process.communicate(timeout=30)
-    assert process.returncode == (143 if number == signal.SIGTERM else -9)
+    assert process.returncode == {"SIGTERM": 143, "SIGHUP": 129, "SIGKILL": -9}[number]
     assert err == b""
-    if number == signal.SIGKILL:
+    if number == "SIGKILL":
         for path in Path("out").rglob(".shc-*"):  # what nobody can prevent
             path.unlink()
 

@@ -96,6 +96,7 @@ def test_first_pictures_only(root: Path) -> None:
 def test_names_as_in_the_public_home(tmp_path: Path) -> None:
     for name in ("img_002_SRF_4_HR.png", "img_001.webp", "img_003.jpg"):
         Image.fromarray(make_photo(8, 8)).save(tmp_path / name)
+    (tmp_path / "._img_003.jpg").touch()
     assert list(pictures_by_name(tmp_path)) == ["img_001", "img_002", "img_003"]
 
 
@@ -109,6 +110,14 @@ def test_any_folder_with_its_subfolders(tmp_path: Path) -> None:
     found = find_dataset(str(tmp_path))
     assert [picture.name for picture in found.pictures] == ["a.jpg", "b.png", "deep/a.png"]
     assert (found.name, found.total, found.is_benchmark) == (tmp_path.name, 3, False)
+
+
+def test_hidden_files_are_no_pictures(tmp_path: Path) -> None:
+    """As for `shc encode`: a Mac leaves "._b.png" beside b.png on foreign disks, and that is none."""
+    (tmp_path / ".thumbnails").mkdir()
+    for name in ("b.png", "._b.png", ".thumbnails/c.png"):
+        (tmp_path / name).touch()
+    assert [picture.name for picture in find_dataset(str(tmp_path)).pictures] == ["b.png"]
 
 
 def test_neither_set_nor_folder(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ pytest.importorskip("onnx", reason="needs the extra 'train'")
 
 def script(name: str) -> ModuleType:
     """Import a script from benchmarks/."""
-    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"benchmarks_{name.replace('/', '_')}", ROOT / "benchmarks" / f"{name}.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from conftest import GOLDEN, Shc, make_photo, run_process
 from PIL import Image
 
 import shcodec
-from shcodec import __version__, tiles
+from shcodec import __version__, codec, tiles
 from shcodec.cli import COMMANDS
 from shcodec.container import pack, unpack
 
@@ -124,7 +125,7 @@ def test_the_suffix_chooses_the_format(encode: Shc, shc: Shc) -> None:
     "arguments",
     [
         ("photo.png", "out.shc", "-o", "folder"),
-        ("photo.png", "copy/photo.jpg", "-o", "out"),
+        ("photo.png", "copy/photo.png", "-o", "out"),
         ("photo.png", "-", "photo.png"),
         ("-", "-o", "folder"),
         ("photo.png", "folder.shc"),
@@ -137,6 +138,14 @@ def test_ambiguous_outputs_are_wrong_usage(encode: Shc, arguments: tuple[str, ..
     assert outcome.err.startswith("shc: error: ")
     assert outcome.err.count("\n") == 1
     assert sorted(os.listdir(".")) == ["folder.shc", "photo.png"]
+
+
+def test_a_file_is_no_command(encode: Shc, shc: Shc) -> None:
+    assert encode("photo.png").code == 0
+    for name, command in (("photo.png", "encode"), ("photo.shc", "decode")):
+        outcome = shc(name)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert f"{name} is no command; did you mean 'shc {command} {name}'" in outcome.err
 
 
 # Streams
@@ -161,6 +170,37 @@ def test_one_end_may_be_a_file(tiny_model: str, photo_path: Path) -> None:
     decoded = run_process("decode", "-", "back.png", stdin=encoded.stdout, cwd=folder)
     assert re.match(rb"- [\d,]+ B .* -> back\.png 83x61 ", decoded.stdout)
     assert (folder / "back.png").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no names of descriptors here")
+def test_descriptors_are_written_where_they_stand(encode: Shc, photo_path: Path) -> None:
+    """What others wrote before stays, and what they write later comes behind; nothing is renamed over it."""
+    assert encode("photo.png").code == 0
+    whole = Path("photo.shc").read_bytes()
+    for target, fd in (("/dev/stdout", 1), ("/dev/fd/3", 3)):
+        for arguments in (f"photo.png {target}", f"photo.png -o {target}"):
+            Path("stream").write_bytes(b"before")
+            identity = os.stat("stream").st_ino
+            script = f"exec {fd}>>stream; {sys.executable} -m shcodec encode -m model {arguments}; printf after >&{fd}"
+            done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
+            assert Path("stream").read_bytes() == b"before" + whole + b"after", (arguments, done)
+            assert os.stat("stream").st_ino == identity
+            assert b"photo.png 83x61 ->" in (done.stderr if fd == 1 else done.stdout)
+
+
+def test_a_terminal_is_refused_before_any_work(encode: Shc, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert encode("photo.png").code == 0
+
+    def worked(*arguments: object, **others: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("shcodec.cli.batch.is_terminal", lambda stream: True)
+    for place in ("pictures.read_picture", "zoo.load", "codec.decode_parts"):
+        monkeypatch.setattr(f"shcodec.{place}", worked)
+    for arguments in (("encode", "-"), ("encode", "photo.png", "/dev/stdout"), ("decode", "photo.shc", "-o", "-")):
+        outcome = shc(*arguments)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err == "shc: error: not writing a picture to a terminal; name an output or redirect stdout\n"
 
 
 def test_permissions_follow_the_umask(encode: Shc) -> None:
@@ -194,7 +234,8 @@ def test_verbose_tells_parts_and_times(encode: Shc, shc: Shc) -> None:
     steps = r"; reading \d+\.\d\d s, {} \d+\.\d\d s, {} \d+\.\d\d s"
     line, more = encode("-v", "photo.png").out.splitlines()
     assert ENCODED.fullmatch(f"{line}\n")
-    assert re.fullmatch(parts + steps.format("encoding", "checking"), more)
+    assert re.fullmatch(parts + steps.format("encoding", "checking") + r"; beta 50\.5 for 50", more)
+    assert encode("-v", "-f", "--psnr", "21", "photo.png").out.count(" for ") == 0
     line, more = shc("decode", "-v", "photo.shc", "back.png").out.splitlines()
     assert DECODED.fullmatch(f"{line}\n")
     assert re.fullmatch(parts + steps.format("decoding", "writing"), more)
@@ -211,6 +252,38 @@ def test_strip_leaves_out_metadata(encode: Shc, shc: Shc, photo: np.ndarray) -> 
     assert encode("--strip", "-f", "turned.jpg").code == 0
     told = json.loads(shc("info", "--json", "turned.shc").out)
     assert (told["metadata"], told["width"], told["height"]) == ([], 61, 83)
+
+
+def test_seconds_are_those_of_the_whole_work(encode: Shc, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = codec.decode_parts
+
+    def slow(*arguments: object, **options: object) -> object:
+        time.sleep(0.3)
+        return decode(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codec, "decode_parts", slow)
+    told = json.loads(encode("--json", "photo.png").out)
+    assert told["seconds"] == pytest.approx(told["times"]["encoding"] + told["times"]["checking"])
+    assert told["seconds"] >= 0.3
+    told = json.loads(shc("decode", "--json", "photo.shc", "back.png").out)
+    assert told["seconds"] == pytest.approx(told["times"]["decoding"] + told["times"]["writing"])
+
+
+def test_the_wanted_beta_beside_the_coded_one(encode: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, wanted in (((), 50), (("--beta", "300"), 300), (("--size", "1k"), None)):
+        outcome = encode("--json", "-f", "photo.png", *arguments)
+        told = json.loads(outcome.out)
+        assert told["beta_wanted"] == wanted
+        assert wanted is None or told["beta"] == pytest.approx(wanted, rel=0.02)
+        assert "instead of" not in outcome.err
+    found = codec.encode_found
+
+    def coarser(rgb: np.ndarray, beta: float, **options: object) -> object:
+        return found(rgb, 2 * beta, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codec, "encode_found", coarser)
+    outcome = encode("-f", "photo.png", "--beta", "5")
+    assert re.fullmatch(r"shc: note: photo\.png: beta (9|10)\.\d instead of 5\n", outcome.err)
 
 
 # Looking at files and models

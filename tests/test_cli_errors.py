@@ -163,6 +163,22 @@ def test_existing_output_is_kept(folder: Path, shc: Shc, tiny_model: str) -> Non
     assert Path("good.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_that_appears_meanwhile_is_kept(
+    folder: Path, shc: Shc, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has made it; or another job, on a disk that takes a.shc and A.shc for one name."""
+    encode = codec.encode_found
+
+    def slow(*arguments: object, **options: object) -> object:
+        Path("photo.shc").write_bytes(b"precious")
+        return encode(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codec, "encode_found", slow)
+    assert_fails(shc("encode", "-m", tiny_model, "photo.png"), "photo.shc: exists by now", "-f")
+    assert Path("photo.shc").read_bytes() == b"precious"
+    assert shc("encode", "-f", "-m", tiny_model, "photo.png").code == 0
+
+
 def test_bad_input_never_replaces_a_good_output(folder: Path, shc: Shc) -> None:
     Path("good.png").write_bytes(b"precious")
     Path("good.shc").write_bytes(Path("good.shc").read_bytes()[:-1])
@@ -179,8 +195,11 @@ def test_an_input_is_never_its_own_output(folder: Path, shc: Shc, tiny_model: st
 
 def test_two_inputs_with_one_output(folder: Path, shc: Shc, tiny_model: str) -> None:
     shutil.copy("photo.png", "photo.bmp")
-    assert_fails(shc("encode", "-m", tiny_model, "photo.png", "photo.bmp"), "same output photo.shc", code=2)
-    assert not Path("photo.shc").exists()
+    Path("deep").mkdir()
+    shutil.copy("photo.png", "deep")
+    arguments = ("encode", "-m", tiny_model, "photo.png", "photo.bmp", "deep/photo.png", "-o", "out")
+    assert_fails(shc(*arguments), "same output out/photo.png.shc", code=2)
+    assert not Path("out").exists()
 
 
 def test_unwritable_outputs(folder: Path, shc: Shc) -> None:
@@ -188,7 +207,44 @@ def test_unwritable_outputs(folder: Path, shc: Shc) -> None:
     assert_fails(shc("decode", "good.shc", "photo.png/out.png"), "photo.png/out.png: Not a directory")
     assert_fails(shc("decode", "good.shc", f"{'x' * 300}.png"), "File name too long")
     assert_fails(shc("decode", "good.shc", "out.xyz"), "out.xyz: unknown picture suffix", code=2)
-    assert_fails(shc("decode", "good.shc", "-o", "photo.png"), "photo.png: File exists")
+    assert_fails(shc("decode", "good.shc", "-o", "photo.png"), "photo.png: exists already", "-f")
+    assert_fails(shc("decode", "good.shc", "-o", "photo.png/deep"), "photo.png/deep: Not a directory")
+
+
+def test_what_will_fail_costs_no_work(folder: Path, shc: Shc, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worked(*arguments: object, **options: object) -> None:
+        raise AssertionError
+
+    Path("closed").mkdir()
+    for name in ("encode_found", "decode_parts"):
+        monkeypatch.setattr(codec, name, worked)
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("closed"))
+    encode, decode = ("encode", "-m", tiny_model, "photo.png"), ("decode", "good.shc")
+    for command, name in ((encode, "photo.shc"), (decode, "good.png")):
+        assert_fails(shc(*command, f"absent/{name}"), f"absent/{name}: No such file or directory")
+        assert_fails(shc(*command, f"photo.png/{name}"), f"photo.png/{name}: Not a directory")
+        assert_fails(shc(*command, f"closed/{name}"), f"closed/{name}: Permission denied")
+        assert_fails(shc(*command, "-o", "closed", "-f"), f"closed/{name}: Permission denied")
+    shutil.copy("photo.png", "closed")
+    outcome = shc("encode", "-m", tiny_model, "closed", "nosuch.png", "bad.png")
+    assert outcome.code == 1
+    assert "closed/photo.shc: Permission denied\n" in outcome.err
+    assert "nosuch.png: No such file or directory\n" in outcome.err
+    assert not Path("absent").exists()
+
+
+def test_empty_names(folder: Path, shc: Shc) -> None:
+    """As those of variables that are not set."""
+    for arguments in (("encode", ""), ("encode", "photo.png", ""), ("encode", "photo.png", "-o", ""), ("decode", "")):
+        assert_fails(shc(*arguments), "an empty name is none of a file", code=2)
+    for command in ("info", "verify"):
+        assert_fails(shc(command, "", "good.shc"), "an empty name is none of a file", code=2)
+
+
+def test_nobody_types_a_picture(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shcodec.cli.files.is_terminal", lambda stream: True)
+    for arguments in (("encode", "-", "out.shc"), ("decode", "-", "out.png"), ("info", "-"), ("verify", "-")):
+        assert_fails(shc(*arguments), "not reading a file from a terminal; name an input or redirect stdin", code=2)
 
 
 def test_a_full_disk(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:

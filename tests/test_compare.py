@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,7 @@ from PIL import Image
 from shcodec import codec
 from shcodec.cli import sheet
 from shcodec.pictures import psnr, read_picture
-
-similar = pytest.mark.skipif(importlib.util.find_spec("pytorch_msssim") is None, reason="needs the extra 'bench'")
+from shcodec.similarity import ms_ssim_db
 
 
 @pytest.fixture
@@ -31,16 +33,10 @@ def folder(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def without_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
-
-
-def test_figures(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_extra(monkeypatch)
+def test_figures(folder: Path, shc: Shc) -> None:
     outcome = shc("compare", "photo.png", "photo.shc", "photo.jpg")
     assert outcome.code == 0
-    assert outcome.err == "shc: note: no MS-SSIM: it needs the extra 'bench': pip install 'shcodec[bench]'\n"
+    assert outcome.err == ""
     header, *rows = outcome.out.splitlines()
     assert re.split(r"  +", header) == ["file", "bytes", "bpp", "PSNR dB", "MS-SSIM dB"]
     original = np.array(Image.open("photo.png"))
@@ -56,22 +52,69 @@ def test_figures(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> Non
             f"{size:,}",
             f"{8 * size / original[..., 0].size:.3f}",
             f"{psnr(original, decoded):.2f}",
+            f"{ms_ssim_db(original, decoded):.2f}",
         ]
 
 
-@similar
-def test_similarity(folder: Path, shc: Shc) -> None:
+@pytest.mark.parametrize("sides", [(161, 161), (162, 203), (205, 330)])
+def test_similarity_is_that_of_the_library(sides: tuple[int, int]) -> None:
+    pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
     from shcodec.bench import metrics
 
-    told = json.loads(shc("compare", "--json", "photo.png", "photo.jpg").out)
-    pair = (read_picture(name).rgb for name in ("photo.png", "photo.jpg"))
-    similarity = metrics.ms_ssim(*pair)
-    assert similarity is not None
-    assert told["ms_ssim_db"] == pytest.approx(metrics.to_db(similarity))
+    original = make_photo(*sides)
+    noise = np.random.default_rng(1).integers(-9, 10, original.shape)
+    noisy = np.clip(original.astype(int) + noise, 0, 255).astype(np.uint8)
+    for other in (noisy, np.roll(original, 3, 1), 255 - original, original // 2):
+        similarity = metrics.ms_ssim(original, other)
+        assert similarity is not None
+        assert ms_ssim_db(original, other) == pytest.approx(metrics.to_db(similarity), abs=0.001)
+
+
+def test_similarity_of_known_pictures() -> None:
+    # Without any structure the luminance of the coarsest scale is left, with exponent 0.1333.
+    flat = [np.full((176, 200, 3), level, np.uint8) for level in (100, 120)]
+    a, b, c = 100.0, 120.0, 2.55**2
+    luminance = (2 * a * b + c) / (a * a + b * b + c)
+    decibels = ms_ssim_db(*flat)
+    assert decibels is not None
+    assert 1 - 10 ** (-decibels / 10) == pytest.approx(luminance**0.1333, abs=2e-4)  # float32
+    assert ms_ssim_db(flat[0], flat[0]) == float("inf")
+    assert ms_ssim_db(flat[0][:160], flat[1][:160]) is None
+
+
+def test_what_has_no_figure(folder: Path, shc: Shc) -> None:
     Image.fromarray(make_photo(50, 60)).save("small.png")
     told = json.loads(shc("compare", "--json", "small.png", "small.png").out)
     assert told["ms_ssim_db"] is None
     assert told["psnr"] is None  # infinite
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["photo.png", "photo.shc"])
+def test_pipes_are_read_once(folder: Path, shc: Shc, name: str) -> None:
+    """As those of `shc compare photo.png <(command)`."""
+    expected = shc("compare", name, "photo.jpg", "photo.png")
+    assert expected.code == 0
+    for pipe in ("first", "second"):
+        os.mkfifo(pipe)
+    threads = [
+        threading.Thread(target=Path(pipe).write_bytes, args=(Path(file).read_bytes(),), daemon=True)
+        for pipe, file in (("first", name), ("second", "photo.png"))
+    ]
+    for thread in threads:
+        thread.start()
+    piped = shc("compare", "first", "photo.jpg", "second")
+    assert piped.code == 0, piped.err
+    assert piped.out.replace("second   ", "photo.png") == expected.out
+
+
+def test_comparing_never_imports_torch(folder: Path) -> None:
+    code = (
+        "import sys; from shcodec.cli import main; assert main(['compare', 'photo.png', 'photo.shc']) == 0;"
+        "print({'torch', 'pytorch_msssim', 'matplotlib', 'scipy'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_samples_are_compared_as_they_are_stored(folder: Path, shc: Shc, tiny_model: str) -> None:
@@ -86,13 +129,13 @@ def test_samples_are_compared_as_they_are_stored(folder: Path, shc: Shc, tiny_mo
     assert turned["psnr"] == plain["psnr"]
 
 
-def test_what_cannot_be_compared(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_extra(monkeypatch)
+def test_what_cannot_be_compared(folder: Path, shc: Shc) -> None:
     Image.fromarray(make_photo(180, 299)).save("other.png")
     Path("bad.shc").write_bytes(Path("photo.shc").read_bytes()[:-1])
     outcome = shc("compare", "photo.png", "other.png", "bad.shc", "absent.shc", "photo.jpg")
     assert outcome.code == 1
-    first, second, third, _ = outcome.err.splitlines()
+    assert shc("compare", "photo.png", "80", "photo.jpg").code == 2
+    first, second, third = outcome.err.splitlines()
     assert first == "shc: error: other.png: 299x180 pixels, but the original has 300x180"
     assert second.startswith("shc: error: bad.shc: ")
     assert third == "shc: error: absent.shc: No such file or directory"
@@ -111,10 +154,7 @@ def test_what_cannot_be_compared(folder: Path, shc: Shc, monkeypatch: pytest.Mon
         ("absent/crops.png", 1, "No such file"),
     ],
 )
-def test_outputs_that_are_refused(
-    folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch, out: str, code: int, words: str
-) -> None:
-    without_extra(monkeypatch)
+def test_outputs_that_are_refused(folder: Path, shc: Shc, out: str, code: int, words: str) -> None:
     Path("there.html").write_text("precious")
     outcome = shc("compare", "photo.png", "photo.jpg", "--out", out)
     assert outcome.code == code

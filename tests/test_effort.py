@@ -101,16 +101,17 @@ def test_descent_sees_what_the_decoder_shows(model: Model) -> None:
 
     rgb, step = make_photo(70, 150), beta_to_byte(BETA)
     analysis = encoder.analyse(model, rgb, step)
-    decoder = _Decoder(analysis, step, 0.1)
     cold, exact = 1e-6, encoder.code(analysis, step, 0.1)
+    analysis = replace(analysis, z=exact.latent.z)
+    decoder = _Decoder(analysis, step, 0.1)
     with torch.no_grad():
         pixels, bits = decoder.draw(cold, refresh=True)
     shown = pixels[0].permute(1, 2, 0).round().clamp(0, 255).numpy()[:70, :150]
     assert np.abs(shown - encoder.decoded_pixels(analysis, exact)).max() <= 1
-    assert abs(float(bits) / 8 - len(exact.data)) < 40  # container, hyper indices
+    assert abs(float(bits) / 8 - len(exact.data)) < 60  # container, hyper indices
 
 
-@pytest.mark.parametrize("wanted", [{"size": 400}, {"psnr": 18.8}])
+@pytest.mark.parametrize("wanted", [{"size": 300}, {"psnr": 18.8}])
 @pytest.mark.parametrize("level", [0, 4, pytest.param(8, marks=has_torch)])
 @pytest.mark.usefixtures("few_steps")
 def test_targets_are_met_at_every_effort(model: Model, level: int, wanted: dict[str, float]) -> None:

@@ -26,9 +26,10 @@ from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Model, read_card, 
 from shcodec.symbols import Grid, first_half
 from shcodec.train import checkpoint, objective
 from shcodec.train.config import TrainConfig
-from shcodec.train.export import export, load_model, widened
+from shcodec.train.export import export, widened
 from shcodec.train.loop import Trainer, train
 from shcodec.train.objective import Learner, Phase, State, evaluate
+from shcodec.train.pretrained import load_model
 from shcodec.train.tune import WEIGHTS, tune_rate_weight
 
 FILES = {
@@ -93,6 +94,7 @@ def test_files_and_card(family: str, models: Path) -> None:
         "command": card["training"]["command"],
         "steps": 60,
         "hours": card["training"]["hours"],
+        "gpx": 0.0,
         "seed": 1,
     }
     assert card["training"]["command"].startswith("shc train ")
@@ -333,7 +335,7 @@ def test_an_unfinished_run_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no checkpoint"):
         export(tmp_path, tmp_path / "model")
     trainer = Trainer(toy_config(), folder / "pictures", tmp_path, "cpu", None)
-    checkpoint.save(trainer)
+    checkpoint.save(trainer.run, trainer.out)
     with pytest.raises(UsageError, match="not finished"):
         export(tmp_path, tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -347,23 +349,23 @@ def test_training_starts_from_a_model(
     family: str, folder: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Trainer] = []
-    monkeypatch.setattr(Trainer, "run", lambda self, *_: started.append(self))
+    monkeypatch.setattr(Trainer, "train", lambda self, *_: started.append(self))
     config = write_config(toy_config(family), tmp_path)
     train(config, folder / "pictures", tmp_path / "run", init=models / family, device="cpu")
     (trainer,) = started
     _, state = checkpoint.read(folder / "runs" / family)
-    for name, value in trainer.learner.named_parameters():
+    for name, value in trainer.run.learner.named_parameters():
         exact = state["learner"][name]
         if name != "net.class_map.weight":  # whose integers have a test of their own
             assert torch.equal(value.detach(), exact if "bias_knots" in name else exact.half().float()), name
-        assert torch.equal(trainer.average[name], value.detach())
-    assert (trainer.step, trainer.phase, len(trainer.optimiser.state)) == (0, Phase.SMOOTH, 0)
-    for i in range(len(trainer.learner.books.codebooks)):
+        assert torch.equal(trainer.run.average[name], value.detach())
+    assert (trainer.run.step, trainer.run.phase, len(trainer.run.optimiser.state)) == (0, Phase.SMOOTH, 0)
+    for i in range(len(trainer.run.learner.books.codebooks)):
         trained = state["learner"][f"books.counts{i}"] + 2 * state["learner"][f"books.prior{i}"]  # as in `histogram`
-        counts = trainer.learner.books.get_buffer(f"counts{i}")
+        counts = trainer.run.learner.books.get_buffer(f"counts{i}")
         assert torch.allclose(counts / counts.sum(1, keepdim=True), trained / trained.sum(1, keepdim=True), atol=1e-4)
-    assert trainer.origin["init"] == f"{family} ({read_card(models / family)['id']})"
-    assert f"--init {family}" in trainer.origin["command"]
+    assert trainer.run.origin["init"] == f"{family} ({read_card(models / family)['id']})"
+    assert f"--init {family}" in trainer.run.origin["command"]
 
 
 def test_another_architecture_is_refused_in_one_line(models: Path) -> None:

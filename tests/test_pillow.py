@@ -222,10 +222,10 @@ def test_save_passes_its_options_on(tmp_path: Path) -> None:
     image = Image.fromarray(make_photo(90, 120))
     image.save(tmp_path / "a.shc", beta=10, model="model")
     image.save(tmp_path / "b.shc", beta=400, model="model", effort=0)
-    image.save(tmp_path / "c.shc", size=500, model="model")
+    image.save(tmp_path / "c.shc", size=520, model="model")
     a, b, c = ((tmp_path / f"{name}.shc").read_bytes() for name in "abc")
     assert len(a) > len(b)
-    assert 450 < len(c) <= 500
+    assert 500 < len(c) <= 520
     assert a == shcodec.encode(image, 10, model="model")
     stream = io.BytesIO()
     image.save(stream, "SHC", beta=10, model="model")

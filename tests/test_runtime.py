@@ -111,8 +111,8 @@ def learner() -> Any:
     """The frozen model as training has it, in torch."""
     torch = pytest.importorskip("torch", reason="comparing with torch needs torch")
     from shcodec.train.config import TrainConfig
-    from shcodec.train.export import load_model
     from shcodec.train.objective import Learner
+    from shcodec.train.pretrained import load_model
 
     torch.set_num_threads(1)
     learner = Learner(TrainConfig.from_dict(runtime.read_card(GOLDEN / "model")["config"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,13 +23,16 @@ from shcodec.errors import PictureError, UsageError
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks
 from shcodec.quantize.lattice import lattice
-from shcodec.train import checkpoint, loop
+from shcodec.train import checkpoint, log, loop
 from shcodec.train.annealing import Sigma
 from shcodec.train.config import Annealing, Schedule, TrainConfig
 from shcodec.train.data import Crops, load_pictures
 from shcodec.train.drawings import SIDE, drawings
 from shcodec.train.loop import Trainer, train
 from shcodec.train.objective import Learner, Phase, State, evaluate
+from shcodec.train.schedule import learning_rate
+from shcodec.train.start import start_from_data
+from shcodec.train.state import snapshot
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def steps(trainer: Trainer, number: int) -> list[float]:
         fraction = trainer.fraction()
         trainer._advance(fraction)
         losses.append(float(trainer.train_step(crops, beta.numpy(), fraction).loss.detach()))
-        trainer.step += 1
+        trainer.run.step += 1
     return losses
 
 
@@ -65,7 +69,7 @@ def read_log(run: Path) -> list[dict[str, str]]:
 
 
 def parameters(trainer: Trainer, prefix: str) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in trainer.learner.named_parameters() if n.startswith(prefix)}
+    return {n: p.detach().clone() for n, p in trainer.run.learner.named_parameters() if n.startswith(prefix)}
 
 
 # -- one step ---------------------------------------------------------------------------------------
@@ -155,7 +159,7 @@ def test_the_loss_falls_in_the_soft_phase(family: str, make_trainer: Callable[[T
     schedule = Schedule(steps=1000, warmup=5, integer=0.0, codebooks=0.0, hard=1.0)
     trainer = make_trainer(toy_config(family, schedule=schedule, lr=3e-3))
     losses = steps(trainer, 30)
-    assert trainer.phase is Phase.SOFT
+    assert trainer.run.phase is Phase.SOFT
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
@@ -163,8 +167,8 @@ def test_shortcuts_begin_as_a_working_codec(make_trainer: Callable[[TrainConfig]
     losses = {}
     for family in ("hyper", "shortcut"):
         trainer = make_trainer(toy_config(family))
-        trainer.start_from_data()
-        assert all(torch.equal(trainer.average[n], p) for n, p in trainer.learner.named_parameters())
+        start_from_data(trainer.run, trainer.crops)
+        assert all(torch.equal(trainer.run.average[n], p) for n, p in trainer.run.learner.named_parameters())
         (losses[family],) = steps(trainer, 1)
     assert losses["shortcut"] < 0.3 * losses["hyper"]
 
@@ -179,10 +183,10 @@ def test_codebooks_start_from_latents(family: str, make_trainer: Callable[[Train
     steps(trainer, 4)
     bands = config.model.quantiser.bands
     starts = [lattice(band.dim, band.codewords) for band in bands]
-    assert all(torch.equal(a, b) for a, b in zip(starts, trainer.learner.books.codebooks, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(starts, trainer.run.learner.books.codebooks, strict=True))
     trainer._advance(trainer.fraction())
-    assert trainer.phase is Phase.SOFT
-    moved = [not torch.equal(a, b) for a, b in zip(starts, trainer.learner.books.codebooks, strict=True)]
+    assert trainer.run.phase is Phase.SOFT
+    moved = [not torch.equal(a, b) for a, b in zip(starts, trainer.run.learner.books.codebooks, strict=True)]
     assert any(moved) and (family == "hyper" or all(moved))
 
 
@@ -190,14 +194,14 @@ def test_the_last_phase_moves_the_decoder_alone(make_trainer: Callable[[TrainCon
     trainer = make_trainer(toy_config())
     steps(trainer, 6)
     trainer._advance(trainer.fraction())
-    assert trainer.phase is Phase.HARD
+    assert trainer.run.phase is Phase.HARD
     frozen = ("net.g_a.", "net.h_a.", "net.h_s.", "net.class_map.", "histograms.", "density.")
     before = parameters(trainer, "")
     steps(trainer, 2)
     after = parameters(trainer, "")
     for name, value in before.items():
         if name.startswith(frozen):
-            assert torch.equal(value, after[name]) and torch.equal(value, trainer.average[name]), name
+            assert torch.equal(value, after[name]) and torch.equal(value, trainer.run.average[name]), name
     for prefix in ("net.g_s.", "net.refine.", "books."):
         assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith(prefix)), prefix
 
@@ -217,9 +221,9 @@ def test_the_class_map_is_integer_and_final_before_the_codebooks(
 ) -> None:
     trainer = make_trainer(toy_config())
     steps(trainer, 2)
-    assert not trainer.learner.net.class_map.fake_integer
+    assert not trainer.run.learner.net.class_map.fake_integer
     steps(trainer, 3)
-    assert trainer.learner.net.class_map.fake_integer
+    assert trainer.run.learner.net.class_map.fake_integer
     before = parameters(trainer, "net.class_map.")
     steps(trainer, 1)
     assert all(torch.equal(value, before[name]) for name, value in parameters(trainer, "net.class_map.").items())
@@ -227,24 +231,24 @@ def test_the_class_map_is_integer_and_final_before_the_codebooks(
 
 def test_running_average(make_trainer: Callable[[TrainConfig], Trainer]) -> None:
     trainer = make_trainer(toy_config(ema=0.15))
-    expected = trainer.snapshot()
+    expected = snapshot(trainer.run.learner)
     for step in range(3):
         steps(trainer, 1)
         decay = min(0.15, (1 + step) / (10 + step))
-        live = trainer.snapshot()
+        live = snapshot(trainer.run.learner)
         expected = {name: decay * value + (1 - decay) * live[name] for name, value in expected.items()}
-    assert all(torch.allclose(trainer.average[name], value, atol=1e-6) for name, value in expected.items())
-    assert not torch.equal(trainer.average["net.g_s.head.weight"], live["net.g_s.head.weight"])
+    assert all(torch.allclose(trainer.run.average[name], value, atol=1e-6) for name, value in expected.items())
+    assert not torch.equal(trainer.run.average["net.g_s.head.weight"], live["net.g_s.head.weight"])
 
 
 def test_phases_begin_from_the_average(make_trainer: Callable[[TrainConfig], Trainer]) -> None:
     trainer = make_trainer(toy_config())
     steps(trainer, 4)
-    average = {name: value.clone() for name, value in trainer.average.items()}
+    average = {name: value.clone() for name, value in trainer.run.average.items()}
     trainer._advance(trainer.fraction())
     assert all(
         torch.equal(value, average[name])
-        for name, value in trainer.learner.named_parameters()
+        for name, value in trainer.run.learner.named_parameters()
         if not name.startswith("books.")
     )
 
@@ -296,21 +300,21 @@ def test_sigma_rises_in_a_training(mode: str, make_trainer: Callable[[TrainConfi
     annealing = Annealing(mode=mode, start=1.0, end=20.0, gain=30.0, horizon=5.0)
     trainer = make_trainer(toy_config("seed", forward="soft", lr=1e-3, schedule=schedule, annealing=annealing))
     steps(trainer, 65)
-    early, gap = trainer.sigma.value, trainer.sigma.first_gap
+    early, gap = trainer.run.sigma.value, trainer.run.sigma.first_gap
     steps(trainer, 54)
-    assert trainer.phase is Phase.SOFT
-    assert trainer.sigma.value > 1.5 * early
+    assert trainer.run.phase is Phase.SOFT
+    assert trainer.run.sigma.value > 1.5 * early
     assert mode == "budget" or gap is not None
 
 
 def test_learning_rate(make_trainer: Callable[[TrainConfig], Trainer]) -> None:
     config = toy_config(lr=1e-3, last_lr=1e-5, schedule=Schedule(steps=100, warmup=10, decay=0.5))
     trainer = make_trainer(config)
-    assert trainer.learning_rate(0.0) == pytest.approx(1e-4)
-    trainer.step = 40
-    assert trainer.learning_rate(0.4) == pytest.approx(1e-3)
-    assert trainer.learning_rate(0.75) == pytest.approx(1e-5 + (1e-3 - 1e-5) / 2)
-    assert trainer.learning_rate(1.0) == pytest.approx(1e-5)
+    assert learning_rate(trainer.run, 0.0) == pytest.approx(1e-4)
+    trainer.run.step = 40
+    assert learning_rate(trainer.run, 0.4) == pytest.approx(1e-3)
+    assert learning_rate(trainer.run, 0.75) == pytest.approx(1e-5 + (1e-3 - 1e-5) / 2)
+    assert learning_rate(trainer.run, 1.0) == pytest.approx(1e-5)
 
 
 # -- whole runs -------------------------------------------------------------------------------------
@@ -325,7 +329,7 @@ def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     whole = Trainer.train_step
 
     def train_step(self: Trainer, *arguments: Any) -> Any:
-        if self.step == step:
+        if self.run.step == step:
             raise Stopped
         return whole(self, *arguments)
 
@@ -358,7 +362,7 @@ def test_a_run_resumes_bit_for_bit(
     _, whole = checkpoint.read(tmp_path / "whole")
     assert (whole["step"], whole["phase"], whole["finished"]) == (8, "hard", True)
     # in every phase, and at both steps with which a phase begins
-    for stop in (3, 6) if family == "shortcut" else (3, 4, 5, 6, 7):
+    for stop in (3, 6) if family in ("shortcut", "lapped") else (3, 4, 5, 6, 7):
         run = tmp_path / f"stopped-{stop}"
         with monkeypatch.context() as patch:
             stop_before(patch, stop)
@@ -403,10 +407,10 @@ def test_log_and_plot(pictures: Path, tmp_path: Path) -> None:
     config, run = write_config(toy_config("seed"), tmp_path), tmp_path / "run"
     train(config, pictures, run, device="cpu")
     rows = read_log(run)
-    assert tuple(rows[0]) == loop.FIELDS
+    assert tuple(rows[0]) == log.FIELDS
     assert [row["phase"] for row in rows] == ["smooth"] * 4 + ["soft"] * 2 + ["hard"] * 2
     for row in rows:
-        assert all(math.isfinite(float(row[name])) for name in loop.FIELDS if name != "phase")
+        assert all(math.isfinite(float(row[name])) for name in log.FIELDS if name != "phase")
         assert float(row["bpp"]) > 0 and 0 < float(row["usage"]) <= 1
     with Image.open(run / "log.png") as plot:
         assert min(plot.size) > 300
@@ -459,7 +463,7 @@ def test_damaged_checkpoints(content: bytes, tmp_path: Path) -> None:
 
 def test_truncated_checkpoint(make_trainer: Callable[[TrainConfig], Trainer]) -> None:
     trainer = make_trainer(toy_config())
-    checkpoint.save(trainer)
+    checkpoint.save(trainer.run, trainer.out)
     path = trainer.out / checkpoint.FILE
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UsageError, match="not a readable checkpoint"):
@@ -505,6 +509,19 @@ def test_folders_and_packs_as_data(tmp_path: Path) -> None:
     assert (len(alone), left_out) == (2, 1)
 
 
+def test_neither_hidden_files_nor_pipes(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "data")
+    count = len(load_pictures(folder, least=64)[0])
+    (folder / "._a.png").write_bytes(b"what a Mac leaves beside a.png")
+    (folder / "folder.png").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe.png")
+    with tarfile.open(folder / "pack.tar", "w") as pack:
+        pack.addfile(tarfile.TarInfo("deep/._b.png"), io.BytesIO())
+    loaded, left_out = load_pictures(folder, least=64)
+    assert (len(loaded), left_out) == (count, 0)
+
+
 def test_a_damaged_pack_is_not_fatal(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "data")
     (folder / "broken.tar").write_bytes(b"this is no archive" * 100)
@@ -534,7 +551,7 @@ def test_damaged_pictures_are_counted(pictures: Path, tmp_path: Path) -> None:
     (pictures / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     trainer = Trainer(toy_config(), pictures, tmp_path, "cpu", None)
     assert trainer.left_out == 1
-    assert trainer.origin["data"].startswith("3 pictures")
+    assert trainer.run.origin["data"].startswith("3 pictures")
 
 
 def test_crops_depend_on_seed_and_step_alone() -> None:
@@ -607,7 +624,7 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["steps", "refine"])
 def test_parts_that_are_left_out_stay_as_they_begin(part: str, make_trainer: Callable[[TrainConfig], Trainer]) -> None:
     trainer = make_trainer(toy_config("hyper", without=(part,)))
-    net = trainer.learner.net
+    net = trainer.run.learner.net
     steps(trainer, 12)
     if part == "refine":
         assert all((parameter == 0).all() for parameter in net.refine.head.parameters())

@@ -180,7 +180,7 @@ def test_compiled_transforms_compute_the_same() -> None:
         learner = Learner(toy_config("shortcut"))
         learner.net.mixed = True
         if compiled:
-            learner.net.compile_transforms("aot_eager")
+            learner.compile_for_training("aot_eager")
         pixels, beta = toy_batch(learner.config)
         torch.manual_seed(1)
         outcome = evaluate(learner, pixels, beta, State(Phase.SOFT, 4.0, skip=True))
@@ -229,7 +229,7 @@ def test_weights_that_are_not_finite_are_not_saved(pictures: Path, tmp_path: Pat
     trainer._save()
     before = (tmp_path / checkpoint.FILE).read_bytes()
     with torch.no_grad():
-        trainer.learner.net.g_s.head.bias[0] = float("inf")
+        trainer.run.learner.net.g_s.head.bias[0] = float("inf")
     with pytest.raises(ShcError, match="weights are not finite"):
         trainer._save()
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
@@ -242,7 +242,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
 
     def train_step(self: Trainer, *arguments: object) -> object:
         outcome = whole(self, *arguments)
-        self.losses += float("nan")
+        self.stepper.losses += float("nan")
         return outcome
 
     monkeypatch.setattr(Trainer, "train_step", train_step)

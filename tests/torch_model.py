@@ -11,8 +11,8 @@ import torch
 from shcodec.nets.codec import CodecNet
 from shcodec.runtime import Floats, Model
 from shcodec.train.config import TrainConfig
-from shcodec.train.export import load_model
 from shcodec.train.objective import Learner
+from shcodec.train.pretrained import load_model
 
 
 class TorchModel(Model):

@@ -18,7 +18,7 @@ from shcodec.train import calibrate, loop
 from shcodec.train.config import Schedule, TrainConfig
 
 FAMILIES = ("hyper", "seed")
-VARIANTS = (*FAMILIES, "shortcut")  # the hyper family with linear shortcuts
+VARIANTS = (*FAMILIES, "shortcut", "lapped")  # the hyper family with linear shortcuts, and with what belongs to `best`
 SCHEDULE = Schedule(steps=8, warmup=2, skip=0.2, integer=0.3, codebooks=0.5, hard=0.75, decay=0.5)
 
 
@@ -27,7 +27,9 @@ def toy_config(family: str = "hyper", **changes: Any) -> TrainConfig:
     tiny = TrainConfig.load("tiny")
     small: dict[str, Any] = {"batch": 2, "crop": 64, "late_crop": 64, "schedule": SCHEDULE}
     if family != "seed":
-        model = replace(tiny.model, shortcut=family == "shortcut")
+        model = replace(tiny.model, shortcut=family in ("shortcut", "lapped"))
+        if family == "lapped":
+            model = replace(model, lapped=True, modulation="block")
         return replace(tiny, model=model, **small | changes)
     seed = ModelConfig(
         name="toy-seed",

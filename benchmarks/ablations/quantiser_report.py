@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.figures import save_png
+from shcodec.figures import load_matplotlib, save_png
 
 MARKS = ("<!-- quantiser: begin -->", "<!-- quantiser: end -->")
 """Between these lines of README.md the tables are written."""
@@ -115,6 +115,7 @@ def _shares(shares: Sequence[dict[str, Any]], betas: Sequence[float]) -> list[st
 
 def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """One bar per trial, a dot per seed; bars that go further end at the edge with their figure."""
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from shcodec.atomic import write_text
 from shcodec.cli.console import run_script
 from shcodec.errors import UsageError
-from shcodec.figures import save_png
+from shcodec.figures import load_matplotlib, save_png
 from shcodec.netpack.api import pack, unpack
 from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.tensors import read_safetensors, to_array
@@ -241,6 +241,7 @@ def store(rows: list[Row], out: Path, facts: dict[str, float]) -> None:
 
 def plot(rows: list[Row], path: Path, baseline: float) -> None:
     """Draw accuracy against ratio."""
+    load_matplotlib()
     import matplotlib
 
     matplotlib.use("Agg")

@@ -12,7 +12,7 @@ import numpy as np
 from autoencoder import psnr
 
 from shcodec.bench.bd_rate import bd_rate, curve
-from shcodec.figures import save_png
+from shcodec.figures import load_matplotlib, save_png
 
 Row = dict[str, Any]
 
@@ -145,6 +145,7 @@ def _percent(anchor: tuple[list[float], list[float]], test: tuple[list[float], l
 
 def draw(path: Path, rows: Sequence[Row], dataset: str) -> None:
     """PSNR over bytes: a curve for each family, its points averaged over seeds, bars from worst to best."""
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

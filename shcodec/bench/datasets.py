@@ -11,6 +11,7 @@ from types import MappingProxyType
 from shcodec.bench.checksums import Pin, load_pins
 from shcodec.bench.download import cache_folder, download
 from shcodec.errors import PictureError, ShcError, UsageError
+from shcodec.text import shown
 
 DATA_VARIABLE = "SHC_DATA"
 """Environment variable that names the folder with the benchmark sets."""
@@ -68,7 +69,8 @@ class PictureFile:
     """One picture of a set.
 
     Attributes:
-        name: how results call it; the base name without suffix in a benchmark set, the relative path in a folder.
+        name: how results call it; the base name without suffix in a benchmark set, in a folder the relative path, fit
+            to be shown.
         path: where the file is.
         pin: what its pixels must be, in a benchmark set.
     """
@@ -125,8 +127,8 @@ def find_dataset(
     it is downloaded where it is nowhere.
 
     Args:
-        dataset: `kodak`, `b100`, `urban100`, or the path of a folder (searched recursively). A benchmark's name wins
-            over a folder of the same name, which can be given as `./kodak`.
+        dataset: `kodak`, `b100`, `urban100`, or the path of a folder (searched recursively, but for what is hidden). A
+            benchmark's name wins over a folder of the same name, which can be given as `./kodak`.
         data_root: folder that holds the benchmark sets; the environment's SHC_DATA if None.
         progress: draw a progress bar on stderr while downloading.
         notify: called with one line before anything is downloaded.
@@ -140,16 +142,23 @@ def find_dataset(
     if dataset in BENCHMARKS:
         return _find_benchmark(dataset, data_root) or _download(dataset, progress, notify)
     folder = Path(dataset)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES and p.is_file())
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _PICTURE_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not paths:
         raise PictureError(f"no pictures in {folder}")
-    pictures = tuple(PictureFile(path.relative_to(folder).as_posix(), path) for path in paths)
-    return Dataset(folder.resolve().name, folder.resolve().name, pictures, len(pictures), is_benchmark=False)
+    pictures = tuple(PictureFile(shown(path.relative_to(folder).as_posix()), path) for path in paths)
+    name = shown(folder.resolve().name)
+    return Dataset(name, name, pictures, len(pictures), is_benchmark=False)
 
 
 def pictures_by_name(folder: Path) -> dict[str, Path]:
     """List the pictures in the folder of a benchmark set, one file each, by the name that the set gives them."""
-    paths = sorted(folder.glob("*"))
+    paths = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
     found: dict[str, Path] = {}
     for suffix in _BENCHMARK_SUFFIXES:
         for path in paths:

@@ -17,7 +17,8 @@ from shcodec.bench.report import Report
 from shcodec.bench.results import STORED
 from shcodec.bench.summary import CodecCurve, Point
 from shcodec.bench.tables import count_of_pictures, label
-from shcodec.figures import save_png
+from shcodec.figures import load_matplotlib, save_png
+from shcodec.quiet import Quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +87,7 @@ def to_svg(figure: Figure) -> bytes:
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "shc"}):
+    with rc_context({"svg.hashsalt": "shc"}), Quiet():  # signs that the font lacks
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
@@ -130,7 +131,7 @@ def _rate_distortion(report: Report, quality: Quality, unit: str) -> Figure | No
     _plain_numbers(axes)
     axes.set_xlabel("bits per pixel, whole file")
     axes.set_ylabel(unit)
-    axes.set_title(f"{report.title}: mean of {count_of_pictures(report)}")
+    axes.set_title(f"{report.title}: mean of {count_of_pictures(report)}", parse_math=False)
     axes.grid(alpha=0.3)
     if report.published:
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -175,7 +176,7 @@ def _speed(report: Report, anchor: str) -> Figure | None:
     left.set_xlabel("encoding, megapixels a second")
     right.set_xlabel("decoding, megapixels a second")
     left.set_ylabel(f"BD-rate (PSNR) against {name}, %")
-    figure.suptitle(f"{report.title}: further right is faster, further down is smaller")
+    figure.suptitle(f"{report.title}: further right is faster, further down is smaller", parse_math=False)
     return figure
 
 
@@ -210,6 +211,7 @@ def _are_near(one: tuple[float, float], other: tuple[float, float], places: Iter
 
 def _figure(width: float, height: float) -> Figure:
     # The Figure alone, without pyplot: no window system, no global state.
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

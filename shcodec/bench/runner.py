@@ -26,6 +26,7 @@ from shcodec.bench.datasets import PictureFile
 from shcodec.bench.results import Cell, Failure, csv_text
 from shcodec.errors import PictureError, ShcError
 from shcodec.pictures import RGBArray, read_picture
+from shcodec.text import shown
 
 
 @dataclass(frozen=True)
@@ -221,5 +222,5 @@ def _failure(task: Task, error: Exception) -> Failure:
 
 def one_line(error: Exception) -> str:
     """Say what went wrong in one line; an error that is not this project's own is named by its kind."""
-    text = " ".join(str(error).split())
+    text = shown(" ".join(str(error).split()))
     return text if isinstance(error, ShcError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -48,14 +48,16 @@ def print_report(report: Report, console: Console) -> None:
     """Print the tables, then whatever is missing."""
     from rich import box
     from rich.table import Table as RichTable
+    from rich.text import Text  # what is no Text may hold markup
 
     for table in all_tables(report):
-        rich_table = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        title = Text(table.title, "italic")
+        rich_table = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for number, header in enumerate(table.columns):
             rich_table.add_column(header, justify="right" if number else "left", no_wrap=True)
         for group in table.groups:
             for row in group:
-                rich_table.add_row(*row)
+                rich_table.add_row(*map(Text, row))
             rich_table.add_section()
         # Cut to the width of a terminal, or to the 80 columns assumed for a pipe, a table would lose figures.
         wanted = console.measure(rich_table, options=console.options.update(max_width=1000)).maximum

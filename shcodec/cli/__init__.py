@@ -1,7 +1,7 @@
 """The command `shc`: one module per command, imported only when its command is called.
 
 `main` is the only place where errors become exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143
-terminated.
+terminated, 129 hung up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ import click
 from click.exceptions import Exit
 
 from shcodec import __version__
-from shcodec.cli.console import one_line, report_error, say
+from shcodec.cli.console import (
+    StandardOutputError,
+    give_up_stdout,
+    is_terminal,
+    one_line,
+    prepare_streams,
+    report_error,
+    say,
+    shown,
+)
 from shcodec.errors import ShcError, UsageError
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -53,13 +62,25 @@ class LazyGroup(click.Group):
             return None
         return cast(click.Command, importlib.import_module(f"shcodec.cli.{cmd_name}").command)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command; who has begun with a file is told which it may be."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if not os.path.lexists(args[0]):
+                raise
+            likely = "decode" if args[0].lower().endswith(".shc") else "encode"
+            raise click.UsageError(f"{args[0]} is no command; did you mean 'shc {likely} {args[0]}'", ctx) from None
+
     def invoke(self, ctx: click.Context) -> object:
         """Runs a command; Ctrl-C ends it with one line."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             # A terminal shows ^C at the start of the line.
-            say(("\n" if sys.stderr.isatty() else "") + "shc: interrupted", err=True)
+            say(("\n" if is_terminal(sys.stderr) else "") + "shc: interrupted", err=True)
             raise Exit(130) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -115,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the program's name; those of the process by default.
     """
+    prepare_streams()
     try:
         _clean_up_when_terminated()
         result = cli.main(args=None if argv is None else list(argv), prog_name="shc", standalone_mode=False)
@@ -127,29 +149,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the outermost boundary: whatever happened, the user gets one line
         if os.environ.get("SHC_TRACEBACK"):
             raise
+        if isinstance(error, StandardOutputError):
+            give_up_stdout()
         report_error(_message(error))
         return 2 if isinstance(error, (click.UsageError, UsageError)) else 1
 
 
 def _clean_up_when_terminated() -> None:
-    """Lets SIGTERM end the program as an error would: without it a temporary file could stay behind."""
+    """Lets SIGTERM end the program as an error would, and SIGHUP: else a temporary file could stay behind."""
 
     def terminate(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminate)
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # the second is unknown to Windows
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, terminate)
 
 
 def _message(error: Exception) -> str:
     """One line for the user; an error that nobody foresaw is named as such."""
     if isinstance(error, click.UsageError):
         hint = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
-        return error.format_message().rstrip(".") + hint
+        return shown(" ".join(error.format_message().split())).rstrip(".") + hint
     if isinstance(error, click.ClickException):
-        return error.format_message()
+        return shown(" ".join(error.format_message().split()))
     if isinstance(error, (ShcError, OSError)):
         return one_line(error)
     if isinstance(error, MemoryError):
         return "out of memory"
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply"
     return f"internal error: {type(error).__name__}: {one_line(error)} (SHC_TRACEBACK=1 shows where)"

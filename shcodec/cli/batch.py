@@ -7,18 +7,29 @@ written and printed here, in the process of the command. So a worker can be kill
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
+import stat
 import sys
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 from click.exceptions import Exit
 
 from shcodec.cli import workers
-from shcodec.cli.console import note, one_line, progress, report_error, require_extra, shown
+from shcodec.cli.console import (
+    StandardOutputError,
+    is_terminal,
+    note,
+    one_line,
+    progress,
+    report_error,
+    require_extra,
+    shown,
+)
 from shcodec.cli.files import Job, Plan
 from shcodec.cli.inputs import STDIO
 from shcodec.cli.workers import Outcome, Result
@@ -84,7 +95,12 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--skip-existing", is_flag=True, help="Leave out what has its output already: go on with a batch."
         ),
         click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
-        click.option("-o", "folder", metavar="DIR", help="Put the outputs into DIR; the tree of a folder is kept."),
+        click.option(
+            "-o",
+            "folder",
+            metavar="DIR|FILE",
+            help="Put the outputs into DIR, where the tree of a folder is kept; or the only output into FILE.",
+        ),
     ):
         command = option(command)
     return command
@@ -105,6 +121,8 @@ def pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
     """Leaves out the jobs whose outputs exist: as failures, or as done with `skip_existing`; none with `force`.
 
+    Those whose outputs cannot be written, whatever exists, are failures before any work.
+
     Raises:
         UsageError: both are given, or a picture would go to a terminal.
     """
@@ -113,16 +131,33 @@ def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
     if any(job.target == STDIO for job in plan.jobs):
         if sys.stdout is None:
             raise UsageError("standard output is closed; name an output")
-        if sys.stdout.isatty():
+        if is_terminal(sys.stdout):
             raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
+    plan = _possible(plan)
     if force:
         return plan
-    there = {job for job in plan.jobs if os.path.isfile(job.target) and not job.onto_itself}
+    there = {job for job in plan.jobs if job.is_done}
     left = tuple(job for job in plan.jobs if job not in there)
     if not skip_existing:
         refused = (f"{shown(job.target)}: exists already (-f overwrites it)" for job in plan.jobs if job in there)
-        return Plan(left, (*plan.problems, *refused))
-    return Plan(left, plan.problems, len(there))
+        return replace(plan, jobs=left, problems=(*plan.problems, *refused))
+    stale = sum(job.is_stale for job in there)
+    notes = (f"outputs older than their inputs: {stale} (-f makes them anew)",) if stale else ()
+    return replace(plan, jobs=left, notes=(*plan.notes, *notes), left_out=len(there))
+
+
+def _possible(plan: Plan) -> Plan:
+    """Turns jobs into failures that are seen to end as such, unless the input's own fault is to be told."""
+    why: dict[Job, str] = {}
+    for job in plan.jobs:
+        if job.source == STDIO or os.path.exists(job.source):
+            why[job] = job.hindrance
+            missing = job.target != STDIO and not os.path.lexists(os.path.dirname(job.target) or ".")
+            if missing and not job.listed and plan.folder is None:
+                why[job] = os.strerror(errno.ENOENT)
+    lines = (f"{shown(job.target)}: {reason}" for job, reason in why.items() if reason)
+    jobs = tuple(job for job in plan.jobs if not why.get(job))
+    return replace(plan, jobs=jobs, problems=(*plan.problems, *lines))
 
 
 def run(
@@ -148,17 +183,23 @@ def run(
     Raises:
         UsageError: at once; wrong usage is the same for every job.
     """
+    for text in () if quiet else plan.notes:
+        note(text)
     for problem in plan.problems:
         report_error(problem)
     well = not plan.problems
+    written: dict[tuple[int, int], Job] = {}
     with (
         progress(len(plan.jobs), quiet=quiet) as advance,
         contextlib.closing(_outcomes(work, plan.jobs, spread)) as outcomes,
     ):
         for job, outcome in outcomes:
             try:
-                finish(job, outcome())
-            except (UsageError, BrokenPipeError):
+                result = outcome()
+                _spare(job, written)
+                finish(job, result)
+                written |= dict.fromkeys(_identity(job), job)
+            except (UsageError, StandardOutputError):
                 raise  # no other job would fare better
             except Exception as error:  # whatever it is, the other files are still done
                 _report(job, error)
@@ -167,6 +208,26 @@ def run(
     if plan.left_out and not quiet:
         note(f"{plan.left_out} left out, as their outputs are there already")
     return well
+
+
+def _identity(job: Job) -> tuple[tuple[int, int], ...]:
+    """What tells the output's file from all others, by whatever name; nothing if there is none."""
+    if job.target == STDIO:
+        return ()
+    try:
+        status = os.stat(job.target)
+    except OSError:
+        return ()
+    return ((status.st_dev, status.st_ino),) if stat.S_ISREG(status.st_mode) else ()
+
+
+def _spare(job: Job, written: Mapping[tuple[int, int], Job]) -> None:
+    """Refuses to replace what another job has written: a.shc and A.shc may be one file, it depends on the disk."""
+    for identity in _identity(job):
+        if identity in written:
+            other = written[identity]
+            names = f"{shown(other.target)} and {shown(job.target)}"
+            raise ShcError(f"has the output of {shown(other.source)}: {names} are one file")
 
 
 def exit_unless(well: bool) -> None:
@@ -204,6 +265,8 @@ def _report(job: Job, error: Exception) -> None:
         report_error(f"{where}: {one_line(error)}")
     elif isinstance(error, MemoryError):
         report_error(f"{where}: out of memory")
+    elif isinstance(error, RecursionError):
+        report_error(f"{where}: something is nested too deeply")
     else:
         what = f"{type(error).__name__}: {one_line(error)}"
         report_error(f"{where}: internal error: {what} (SHC_TRACEBACK=1 shows where)")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.exceptions import Exit
 
-from shcodec.cli.console import print_json, say, shown
+from shcodec.cli.console import is_terminal, note, print_json, shown
 from shcodec.errors import UsageError
 
 
@@ -86,9 +86,9 @@ def command(
         codecs=_names(codecs),
         betas=DEFAULT_BETAS if betas is None else _numbers(betas),
         anchors=_names(anchor),
-        command=shlex.join(["shc", *sys.argv[1:]]),
-        progress=sys.stderr.isatty(),
-        notify=_note,
+        command=shown(shlex.join(["shc", *sys.argv[1:]])),
+        progress=is_terminal(sys.stderr),
+        notify=note,
         **switches,
     )
     if update_cards and (dataset not in BENCHMARKS or options.limit is not None):
@@ -104,14 +104,9 @@ def command(
         from shcodec.bench.card import update_cards as write_cards
 
         for path in write_cards(found):
-            _note(f"{shown(path)}: updated")
+            note(f"{shown(path)}: updated")
     if found.failures:
         raise Exit(1)
-
-
-def _note(text: str) -> None:
-    """Says something on stderr that is no error."""
-    say(f"shc: note: {text}", err=True)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from shcodec.cli.batch import Spread, exit_unless, pixels_option, run
-from shcodec.cli.console import note, print_json, print_table, shown
+from shcodec.cli.console import print_json, print_table, shown
 from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
-from shcodec.cli.inputs import STDIO
+from shcodec.cli.inputs import STDIO, check_names
 from shcodec.container import MAGIC, MAX_PIXELS
 from shcodec.errors import ShcError, UsageError
 
@@ -26,7 +25,7 @@ SUFFIXES = (".png", ".html")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is told of one file; MS-SSIM is None where it is not defined (sides under 161) or cannot be computed."""
+    """What is told of one file; MS-SSIM is None where it is not defined: sides under 161."""
 
     file: str
     bytes: int
@@ -66,10 +65,11 @@ def command(
     """Compare coded pictures with their original: bytes, bits per pixel, PSNR and MS-SSIM.
 
     Takes .shc files and any picture that Pillow reads. What is compared are the samples as they are stored, not turned
-    by EXIF, without alpha, 8 bits each. MS-SSIM needs the extra 'bench'.
+    by EXIF, without alpha, 8 bits each.
     """
     from shcodec.cli import sheet
 
+    check_names((original, *files))
     if STDIO in (original, *files):
         raise UsageError("- (standard input) cannot be compared; name files")
     if out is not None:
@@ -78,7 +78,6 @@ def command(
         _, reference = load(Job(original), max_pixels)
     except ShcError as error:
         raise type(error)(f"{shown(original)}: {error}") from error
-    similarity = ms_ssim_db()
     kept: list[sheet.Version] = []
     found: list[Comparison] = []
 
@@ -91,13 +90,11 @@ def command(
             caption = f"{told.bytes:,} B, {told.bpp:.3f} bpp, {told.psnr:.2f} dB"
             kept.append(sheet.Version(shown(job.source), caption, rgb))
 
-    work = partial(compare_one, reference=reference, similarity=similarity, max_pixels=max_pixels)
+    work = partial(compare_one, reference=reference, max_pixels=max_pixels)
     well = run(Plan(tuple(map(Job, files))), work, finish, Spread(), quiet=as_json)
     if found and not as_json:
         rows = [told.row for told in found]
         print_table(("file", "bytes", "bpp", "PSNR dB", "MS-SSIM dB"), rows, left=(0,))
-    if similarity is None:
-        note("no MS-SSIM: it needs the extra 'bench': pip install 'shcodec[bench]'")
     if kept and out is not None:
         versions = (sheet.Version(shown(original), "original", reference), *kept)
         write_output(Job(original, out), sheet.render(versions, out))
@@ -126,41 +123,23 @@ def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, RGBArray]:
     from shcodec.pictures import read_picture
 
     with open_input(job) as file:
-        begins_as_shc = file.read(len(MAGIC)) == MAGIC
-    if begins_as_shc:
+        head = file.read(len(MAGIC))
+        if not file.seekable():  # a pipe, which can be opened once
+            job = replace(job, content=head + file.read())
+        size = os.fstat(file.fileno()).st_size if job.content is None else len(job.content)
+    if head == MAGIC:
         data = read_shc(job, max_pixels=max_pixels)
         return len(data), codec.decode_array(data, max_pixels=max_pixels)
     with open_input(job) as file:
-        rgb = read_picture(file, max_pixels=max_pixels).rgb
-        return os.fstat(file.fileno()).st_size, rgb
+        return size, read_picture(file, max_pixels=max_pixels).rgb
 
 
-def ms_ssim_db() -> Callable[[RGBArray, RGBArray], float | None] | None:
-    """The measure MS-SSIM in dB; None where what it needs is not installed."""
-    if any(importlib.util.find_spec(module) is None for module in ("torch", "pytorch_msssim")):
-        return None
-    from shcodec.bench import metrics
-
-    def measure(original: RGBArray, decoded: RGBArray) -> float | None:
-        similarity = metrics.ms_ssim(original, decoded)
-        return None if similarity is None else metrics.to_db(similarity)
-
-    return measure
-
-
-def compare_one(
-    job: Job,
-    *,
-    reference: RGBArray,
-    similarity: Callable[[RGBArray, RGBArray], float | None] | None,
-    max_pixels: int = MAX_PIXELS,
-) -> tuple[Comparison, RGBArray]:
+def compare_one(job: Job, *, reference: RGBArray, max_pixels: int = MAX_PIXELS) -> tuple[Comparison, RGBArray]:
     """Reads one file and compares it.
 
     Args:
         job: names the file.
         reference: the original, (H, W, 3) uint8.
-        similarity: the measure MS-SSIM in dB, if there is one.
         max_pixels: larger pictures are refused.
 
     Returns:
@@ -170,6 +149,7 @@ def compare_one(
         ShcError: the file cannot be read, or is of another size.
     """
     from shcodec.pictures import psnr
+    from shcodec.similarity import ms_ssim_db
 
     size, rgb = load(job, max_pixels)
     if rgb.shape != reference.shape:
@@ -180,6 +160,6 @@ def compare_one(
         bytes=size,
         bpp=8 * size / (rgb.shape[0] * rgb.shape[1]),
         psnr=psnr(reference, rgb),
-        ms_ssim_db=None if similarity is None else similarity(reference, rgb),
+        ms_ssim_db=ms_ssim_db(reference, rgb),
     )
     return told, rgb

@@ -2,34 +2,76 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from shcodec.errors import MissingExtraError, ShcError, UsageError
 from shcodec.reports import Report, unheard
+from shcodec.text import shown as shown
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+class StandardOutputError(OSError):
+    """Standard output cannot be written: no file would fare better, so a batch ends."""
+
+
+def prepare_streams() -> None:
+    """Makes the standard streams fit for any text: what their encoding lacks is escaped and not an error.
+
+    A stream that is closed gets the null device in its place, since the next file to be opened would take its number,
+    and messages of libraries would end up in that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape", "surrogatepass"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream is open, and a terminal."""
+    return stream is not None and stream.isatty()
+
+
 def say(text: str, *, err: bool = False) -> None:
-    """Writes a line to stdout, or to stderr.
+    """Writes a line to stdout, or to stderr, if that is open.
 
     Not `click.echo`: that goes around the streams which a progress bar puts in place to keep lines out of its way.
+
+    Raises:
+        StandardOutputError: stdout cannot be written. Of stderr there is nobody to tell.
     """
-    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+    stream = sys.stderr if err else sys.stdout
+    if stream is None:
+        return
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        if not err:
+            raise StandardOutputError(error.errno, error.strerror, "standard output") from error
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path that is safe to print on one line: control characters and undecodable bytes are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in os.fspath(path))
+def give_up_stdout() -> None:
+    """Sends what is left of stdout nowhere: it cannot be written, and Python would try again at its end."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.close(descriptor)
 
 
 def one_line(error: BaseException) -> str:
@@ -41,8 +83,8 @@ def one_line(error: BaseException) -> str:
 
 
 def report_error(message: str) -> None:
-    """Writes one line of error to stderr."""
-    say(f"shc: error: {message}", err=True)
+    """Writes one line of error to stderr, whatever the message says."""
+    say(f"shc: error: {shown(message)}", err=True)
 
 
 def run_script(main: Callable[[], object]) -> None:
@@ -50,6 +92,7 @@ def run_script(main: Callable[[], object]) -> None:
 
     The exit code is 1, or 2 for wrong usage.
     """
+    prepare_streams()
     try:
         main()
     except (ShcError, OSError) as error:
@@ -59,7 +102,7 @@ def run_script(main: Callable[[], object]) -> None:
 
 def note(text: str) -> None:
     """Writes something to stderr that is no error."""
-    say(f"shc: note: {text}", err=True)
+    say(f"shc: note: {shown(text)}", err=True)
 
 
 def report_notes(path: str, notes: Sequence[str]) -> None:
@@ -88,12 +131,13 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: C
         rows: one text per column each.
         left: which columns begin at the left; the others end at the right. All of them by default.
     """
-    lines = [tuple(header), *(tuple(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    lines = [tuple(map(_as_printed, line)) for line in (header, *rows)]
+    widths = [max(_width(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
+        gaps = (" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
         cells = (
-            cell.ljust(width) if left is None or column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell + gap if left is None or column in left else gap + cell
+            for column, (cell, gap) in enumerate(zip(line, gaps, strict=True))
         )
         say("  ".join(cells).rstrip())
 
@@ -114,7 +158,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
 
     Nothing is drawn for a single file, with `quiet`, or where stderr is no terminal.
     """
-    if quiet or total < 2 or not sys.stderr.isatty():
+    if quiet or total < 2 or not is_terminal(sys.stderr):
         yield lambda: None
         return
     from rich.console import Console
@@ -122,7 +166,8 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
 
     # Lines on a terminal must pass above the bar; a redirected stdout must reach its file untouched.
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+    above = is_terminal(sys.stdout)
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=above) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
 
@@ -130,14 +175,14 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
 @contextmanager
 def work_bar() -> Iterator[Report]:
     """A progress bar on stderr for what takes several steps on a single picture; it appears with the first of them."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield unheard
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=is_terminal(sys.stdout))
     tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: int, total: int) -> None:
@@ -154,6 +199,19 @@ def work_bar() -> Iterator[Report]:
         yield report
     finally:
         bar.stop()
+
+
+def _as_printed(text: str) -> str:
+    """A cell of a table as `say` puts it on stdout."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return shown(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a wide sign, none for one that sits on another."""
+    return sum(
+        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text
+    )
 
 
 def _finite(value: Any) -> Any:

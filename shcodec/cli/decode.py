@@ -23,7 +23,8 @@ from shcodec.reports import Report, unheard
 class Result:
     """What `--json` tells of one file; sizes in pixels and bytes, times in seconds.
 
-    `seconds` are those of decoding, loading the model included; `times` and `sizes` go by step and by part of the file.
+    `seconds` are those of decoding, loading the model included, and of making the picture's file; `times` and `sizes`
+    go by step and by part of the file.
     `damaged` are left, top, width and height of tiles that `--keep-going` painted grey.
     """
 
@@ -119,11 +120,11 @@ def command(
     if format_name is None and planned.jobs and planned.jobs[0].target != STDIO:
         kind = format_for(planned.jobs[0].target)
     planned = pending(planned, force=force, skip_existing=skip_existing)
-    make_folder(folder)
+    make_folder(planned)
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, picture = done
-        write_output(job, picture)
+        write_output(job, picture, new=not force)
         if not quiet:
             # Where the picture itself goes to stdout, words go to stderr.
             err = job.target == STDIO
@@ -189,7 +190,7 @@ def decode_one(
         height=image.height,
         bytes=len(data),
         bpp=8 * len(data) / (parts.file.width * parts.file.height),
-        seconds=marks[2] - marks[1],
+        seconds=marks[3] - marks[1],
         sizes={} if parts.damaged else container.part_sizes(data),
         times=dict(zip(("reading", "decoding", "writing"), (b - a for a, b in pairwise(marks)), strict=True)),
         notes=notes,

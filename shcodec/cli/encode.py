@@ -25,8 +25,9 @@ UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 class Result:
     """What `--json` tells of one picture; sizes in pixels and bytes, times in seconds, PSNR in dB.
 
-    `seconds` are those of encoding; `times` and `sizes` go by step and by part of the file. `probes` counts the files
-    that were made on the way; `missed` tells how far the last is from what was wanted.
+    `seconds` are those of encoding and checking; `times` and `sizes` go by step and by part of the file. `beta` is that
+    of the file, `beta_wanted` what was asked for, None where that was a target. `probes` counts the files that were
+    made on the way; `missed` tells how far the last is from what was wanted.
     """
 
     input: str
@@ -38,6 +39,7 @@ class Result:
     psnr: float
     seconds: float
     beta: float
+    beta_wanted: float | None
     probes: int
     model: str
     missed: str
@@ -67,10 +69,17 @@ class Wanted:
     strip: bool
     max_pixels: int = MAX_PIXELS
 
+    @property
+    def beta_wanted(self) -> float | None:
+        """The beta that is asked for; None for a target."""
+        from shcodec.codec import DEFAULT_BETA
+
+        return DEFAULT_BETA if (self.beta, self.size, self.bpp, self.psnr) == (None,) * 4 else self.beta
+
     def check(self) -> None:
         """Raises what is wrong with the options, before any picture is read."""
         from shcodec.effort import effort_of
-        from shcodec.search import goal_of
+        from shcodec.goals import goal_of
 
         if sum(value is not None for value in (self.beta, self.size, self.bpp, self.psnr)) > 1:
             raise UsageError("--beta, --size, --bpp and --psnr exclude each other")
@@ -170,13 +179,13 @@ def command(
     )
     wanted.check()
     planned = plan(paths, folder, ".shc", is_shc, is_picture)
-    zoo.load(wanted.model)
     planned = pending(planned, force=force, skip_existing=skip_existing)
-    make_folder(folder)
+    zoo.load(wanted.model)
+    make_folder(planned)
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, data = done
-        write_output(job, data)
+        write_output(job, data, new=not force)
         if not quiet:
             # Where the file itself goes to stdout, words go to stderr.
             err = job.target == STDIO
@@ -185,7 +194,8 @@ def command(
                 report_notes(job.source, (result.missed,))
             print_json(asdict(result), err=err) if as_json else say(str(result), err=err)
             if verbose and not as_json:
-                say(details(result.sizes, result.times), err=err)
+                beta = "" if result.beta_wanted is None else f" for {result.beta_wanted:g}"
+                say(f"{details(result.sizes, result.times)}; beta {result.beta:.1f}{beta}", err=err)
 
     work = partial(encode_one, wanted=wanted)
     if len(planned.jobs) == 1 and spread.engine == "local" and not quiet:
@@ -230,6 +240,8 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     )
     marks.append(time.perf_counter())
     data, beta, probes, missed = found.coded.data, byte_to_beta(found.coded.beta_byte), found.probes, found.missed
+    beta_wanted = wanted.beta_wanted
+    moved = beta_wanted is not None and beta_to_byte(beta_wanted) != found.coded.beta_byte and not missed
     del found  # its latent, which is large where the picture is
     quality = psnr(picture.rgb, codec.decode_parts(data, max_pixels=MAX_SIDE**2, report=report).rgb)
     marks.append(time.perf_counter())
@@ -242,13 +254,14 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
         bytes=len(data),
         bpp=8 * len(data) / (width * height),
         psnr=quality,
-        seconds=marks[2] - marks[1],
+        seconds=marks[3] - marks[1],
         beta=beta,
+        beta_wanted=beta_wanted,
         probes=probes,
         model=wanted.model,
         missed=missed,
         sizes=container.part_sizes(data),
         times=dict(zip(("reading", "encoding", "checking"), (b - a for a, b in pairwise(marks)), strict=True)),
-        notes=picture.notes,
+        notes=(*picture.notes, *([f"beta {beta:.1f} instead of {beta_wanted:g}"] if moved else [])),
     )
     return result, data

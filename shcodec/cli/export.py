@@ -14,7 +14,8 @@ from shcodec.cli.console import require_extra
     epilog="""\b
 Example:
   shc export runs/fast models/fast
-  shc export runs/fast models/fast --tune validation""",
+  shc export runs/fast models/fast --tune validation
+  shc export runs/stable packed --stable""",
 )
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("model_dir", type=click.Path(file_okay=False, path_type=Path))
@@ -24,9 +25,17 @@ Example:
     metavar="DIR",
     help="Tune the encoder's choice of indices on the validation pictures in DIR.",
 )
-def command(run: Path, model_dir: Path, tune: Path | None) -> None:
+@click.option("--stable", is_flag=True, help="Pack RUN's stable phase instead, for training to go on from.")
+def command(run: Path, model_dir: Path, tune: Path | None, stable: bool) -> None:
     """Freeze the training run in the folder RUN into the model folder MODEL_DIR: tables, graphs, weights and a card."""
+    if stable and tune is not None:
+        raise click.UsageError("--stable and --tune exclude each other: a stable phase is no model yet.")
     require_extra("export", "train", ("torch", "onnx", "tomli_w"))
+    if stable:
+        from shcodec.train.stable import pack
+
+        pack(run, model_dir)
+        return
     from shcodec.train.export import export
 
     export(run, model_dir)

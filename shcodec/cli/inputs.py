@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,19 @@ def is_several(path: str) -> bool:
     return os.path.isdir(path) or _is_pattern(path)
 
 
+def check_names(paths: Sequence[str]) -> None:
+    """Makes sure that every name can be that of a file, and none is a number that was meant as an option's value.
+
+    Raises:
+        UsageError: a name is empty, as that of an unset variable is; or a number, and there is no such file.
+    """
+    for path in paths:
+        if not path:
+            raise UsageError("an empty name is none of a file")
+        if re.fullmatch(r"[+-]?\d+([.,]\d+)?(%|dB|[kM]?B?)", path, re.IGNORECASE) and not os.path.lexists(path):
+            raise UsageError(f"there is no file {path}; a number goes right after its option, as in --beta 80")
+
+
 def gather(paths: Sequence[str], fits: Callable[[str], bool]) -> tuple[list[Input], list[str]]:
     """Finds the files that names stand for.
 
@@ -75,17 +89,24 @@ def gather(paths: Sequence[str], fits: Callable[[str], bool]) -> tuple[list[Inpu
         else:
             found.append(Input(path))
     # What a folder and a pattern both find is meant once; what is named twice is a mistake that is told elsewhere.
-    named = {file.path for file in found if not file.listed}
-    once = {file.path: file for file in found if file.listed and file.path not in named}
-    return [file for file in found if not file.listed or once.pop(file.path, None) is not None], problems
+    named = {os.path.abspath(file.path) for file in found if not file.listed}
+    once = {os.path.abspath(file.path) for file in found if file.listed} - named
+    kept = []
+    for file in found:
+        place = os.path.abspath(file.path)
+        if not file.listed or place in once:
+            kept.append(file)
+            once.discard(place)
+    return kept, problems
 
 
 def gather_shc(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
     """The .shc files that names stand for; see `gather`.
 
     Raises:
-        UsageError: "-" among several.
+        UsageError: "-" among several, or a number.
     """
+    check_names(paths)
     if STDIO in paths and len(paths) > 1:
         raise UsageError("- (standard input) goes alone")
     return gather(paths, is_shc)
@@ -95,13 +116,20 @@ def _below(folder: str, fits: Callable[[str], bool], problems: list[str]) -> lis
     """The files below a folder; adds to `problems`."""
     found: list[Input] = []
     unreadable: list[OSError] = []
-    for place, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = os.path.join(place, name)
+    places = [folder]  # not os.walk, which calls itself for every folder inside a folder: there is an end to that
+    while places:
+        place = places.pop()
+        try:
+            with os.scandir(place) as opened:
+                entries = sorted((entry for entry in opened if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            unreadable.append(error)
+            continue
+        places += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+        for entry in entries:
             # Neither devices nor pipes, which might never end; a link that leads nowhere is worth an error.
-            if not name.startswith(".") and fits(name) and (os.path.isfile(path) or not os.path.exists(path)):
-                found.append(Input(path, root=folder, listed=True))
+            if fits(entry.name) and (os.path.isfile(entry.path) or not os.path.exists(entry.path)):
+                found.append(Input(entry.path, root=folder, listed=True))
     problems += map(one_line, unreadable)
     if not found and not unreadable:
         what = ".shc files" if fits is is_shc else "pictures"

@@ -14,7 +14,7 @@ import click
 from shcodec.cli.batch import Spread, exit_unless, pending, run
 from shcodec.cli.console import note, print_json, print_table, say, shown, work_bar
 from shcodec.cli.encode import parse_size
-from shcodec.cli.files import Job, Plan, open_input, write_output
+from shcodec.cli.files import Job, Plan, descriptor_of, open_input, write_output
 from shcodec.cli.inputs import STDIO
 from shcodec.errors import UsageError
 
@@ -56,7 +56,8 @@ Examples:
     type=click.Choice(("mse", "relative")),
     default="mse",
     show_default=True,
-    help="What counts: the squared error of all weights alike, or relative to the spread of each tensor.",
+    help="What counts: the squared error of all weights alike (but for other orders of magnitude), or relative to the "
+    "spread of each tensor.",
 )
 @click.option("--states", type=int, default=64, show_default=True, metavar="N", help="States of the trellis, 1 to 128.")
 @click.option(
@@ -87,8 +88,8 @@ def pack(
 ) -> None:
     """Compress the tensors of a safetensors file.
 
-    Floats of at least two axes are quantised; small tensors, biases and norms keep more of their precision, integers
-    all of it. Names, dtypes, shapes and metadata are kept. "-" stands for standard input or output.
+    Floats of at least two axes are quantised; small tensors, biases and norms keep more of their precision, all other
+    dtypes all of it. Elements far outside the rest, infinities and NaN are kept exactly. Names, dtypes, shapes and metadata are kept. "-" stands for standard input or output.
     """
     from shcodec.netpack.api import make_target, pack_report
     from shcodec.netpack.plan import PackConfig
@@ -104,17 +105,19 @@ def pack(
 
     def finish(job: Job, done: tuple[bytes, PackReport, float]) -> None:
         data, found, seconds = done
-        write_output(job, data)
+        write_output(job, data, new=not force)
         if quiet:
             return
         err = job.target == STDIO
-        if found.missed:
-            note(f"{shown(job.source)}: {found.missed}")
+        for text in (found.missed, *found.notes):
+            if text:
+                note(f"{shown(job.source)}: {shown(text)}")
         if as_json:
             print_json({"input": job.source, "output": job.target, "seconds": seconds, **asdict(found)}, err=err)
             return
         figures = [f"{found.bits:.2f} bits/weight"] if found.bits is not None else []
         figures += [f"{found.sqnr:.1f} dB"] if found.sqnr is not None else []
+        figures += worst_figure(found)
         texts = (f"{found.weights:,} weights ->", shown(job.target), f"{found.total:,} B", *figures, f"{seconds:.2f} s")
         say(" ".join((shown(job.source), *texts)), err=err)
         if verbose:
@@ -148,7 +151,7 @@ def unpack(source: str, target: str | None, max_weights: int | None, force: bool
 
     def finish(job: Job, done: tuple[bytes, float]) -> None:
         data, seconds = done
-        write_output(job, data)
+        write_output(job, data, new=not force)
         err = job.target == STDIO
         if as_json:
             print_json({"input": job.source, "output": job.target, "bytes": len(data), "seconds": seconds}, err=err)
@@ -192,6 +195,8 @@ def convert(
     """Does the one job of a command; its output lies beside the input unless it is named."""
     if target is None:
         target = STDIO if source == STDIO else str(Path(source).with_suffix(suffix))
+    elif descriptor_of(target) == 1:
+        target = STDIO
     plan = pending(Plan((Job(source, target),)), force=force, skip_existing=False)
     exit_unless(run(plan, work, finish, Spread(), quiet=True))
 
@@ -211,6 +216,13 @@ def read_shcn(job: Job) -> bytes:
         return head + file.read()
 
 
+def worst_figure(found: PackReport) -> list[str]:
+    """Returns what the result line tells of the tensor that has lost most, where there are others."""
+    quantised = [tensor for tensor in found.tensors if tensor.sqnr is not None]
+    worst = [tensor for tensor in quantised if tensor.name == found.worst and len(quantised) > 1]
+    return [f"worst {tensor.sqnr:.1f} dB ({shown(tensor.name)})" for tensor in worst]
+
+
 def print_tensors(found: PackReport, *, err: bool) -> None:
     """Prints what became of every tensor."""
     if err:  # a table would go to stdout, where the file is
@@ -223,11 +235,13 @@ def print_tensors(found: PackReport, *, err: bool) -> None:
             tensor.coding,
             f"{tensor.bits:.2f}",
             "" if tensor.sqnr is None else f"{tensor.sqnr:.1f}",
+            "" if tensor.sqnr is None else f"{tensor.zeroed:.1%}",
+            str(tensor.exact or ""),
             f"{tensor.share:.1%}",
         )
         for tensor in found.tensors
     ]
-    print_table(("tensor", "dtype", "shape", "coding", "bits", "dB", "share"), rows, left=(0, 1, 2, 3))
+    print_table(("tensor", "dtype", "shape", "coding", "bits", "dB", "zeroed", "exact", "share"), rows, left=(0, 1, 2, 3))
 
 
 def describe(path: str, found: NetInfo) -> None:
@@ -239,6 +253,7 @@ def describe(path: str, found: NetInfo) -> None:
         "size": f"{found.total:,} B of {found.unpacked:,} B ({found.unpacked / found.total:.1f} times smaller){bits}",
         "parts": f"{parts} B",
         "states": str(found.states or "none"),
+        "worst": "not told" if found.worst is None else shown(found.worst),
         "metadata": ", ".join(map(shown, found.metadata)) or "none",
         "version": str(found.version),
     }
@@ -250,7 +265,9 @@ def describe(path: str, found: NetInfo) -> None:
             "x".join(map(str, tensor.shape)) or "scalar",
             tensor.coding,
             "" if tensor.step is None else f"{tensor.step:.3g}",
+            "" if tensor.sqnr is None else f"{tensor.sqnr:.1f}" + (", nearly all 0" if tensor.gone else ""),
+            str(tensor.exact or ""),
         )
         for tensor in found.tensors
     ]
-    print_table(("  tensor", "dtype", "shape", "coding", "step"), [("  " + row[0], *row[1:]) for row in rows])
+    print_table(("  tensor", "dtype", "shape", "coding", "step", "dB", "exact"), [("  " + row[0], *row[1:]) for row in rows])

@@ -17,7 +17,9 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 Examples:
   shc train fast --data pictures --out runs/fast
   shc train fast --data pictures --out runs/fast --resume
-  shc train sha --data pictures --out runs/sha --time-limit 3600""",
+  shc train sha --data pictures --out runs/sha --time-limit 3600
+  shc train best-stable --data pictures --out runs/stable --idle --validation validation
+  shc train best-cooldown --data pictures --out runs/best --cooldown-from runs/stable""",
 )
 @click.argument("config")
 @click.option("--data", type=_FOLDER, required=True, help="Pictures: any tree of files, or tar packs.")
@@ -29,6 +31,8 @@ Examples:
 )
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @click.option("--init", type=_FOLDER, help="Start from the weights of this model.")
+@click.option("--init-stable", type=_FOLDER, help="Go on from this stable phase: a run, or what was packed of one.")
+@click.option("--cooldown-from", type=_FOLDER, help="Branch off this stable phase and come to an end: a release.")
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds to spend.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
@@ -46,21 +50,29 @@ Examples:
     metavar="X",
     help="Give up after the first 150 steps if they were fewer than X per second, or the loss rose.",
 )
+@click.option("--validation", type=_FOLDER, help="Measure the loss on these pictures every thousand steps.")
+@click.option("--idle", is_flag=True, help="Take only what other programs leave of the processor.")
 def command(
     config: str,
     data: Path,
     out: Path,
     resume: bool,
     init: Path | None,
+    init_stable: Path | None,
+    cooldown_from: Path | None,
     time_limit: float | None,
     device: str,
     steps: int | None,
     stop_after: float | None,
     abort_if_slower: float | None,
+    validation: Path | None,
+    idle: bool,
 ) -> None:
     """Train a codec from a folder of pictures.
 
     CONFIG is the name of a configuration that comes with the package (fast, best, sha) or a path to a TOML file.
+    A stable phase (best-stable) trains at a constant rate for as long as it is given; cooldowns (best-cooldown) branch
+    off it and become models. SIGTERM and Ctrl-C leave a checkpoint; --resume goes on with the next step.
     """
     require_extra("train", "train", ("torch", "safetensors"))
     from shcodec.train import loop
@@ -71,9 +83,13 @@ def command(
         out,
         resume=resume,
         init=init,
+        init_stable=init_stable,
+        cooldown_from=cooldown_from,
         time_limit=time_limit,
         device=device,
         steps=steps,
         stop_after=stop_after,
         least_speed=abort_if_slower,
+        validation=validation,
+        idle=idle,
     )

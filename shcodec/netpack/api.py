@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy.typing as npt
 
-from shcodec.netpack.file import MAX_WEIGHTS, VERSION, split
+from shcodec.netpack.file import MAX_WEIGHTS, split
 from shcodec.netpack.layout import Trellis
 from shcodec.netpack.packer import DEFAULT, pack_tensors
 from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.report import PackReport
+from shcodec.netpack.report import PackReport, worst_of
 from shcodec.netpack.targets import Target
-from shcodec.netpack.tensors import from_array, read_safetensors, to_array, write_safetensors
+from shcodec.netpack.tensors import from_value, read_safetensors, to_array, write_safetensors
 from shcodec.netpack.unpacker import unpack_tensors
 from shcodec.reports import Report, unheard
 
-Source = Mapping[str, npt.NDArray[Any]] | bytes | str | os.PathLike[str]
-"""Tensors by name, the bytes of a safetensors file, or its path."""
+Source = Mapping[str, Any] | bytes | str | os.PathLike[str]
+"""Tensors by name (numpy arrays, or torch tensors such as a state dictionary's), the bytes of a safetensors file, or
+its path."""
 
 
 def pack(
@@ -36,7 +37,8 @@ def pack(
     """Compress tensors; at most one target is given.
 
     Args:
-        source: Tensors by name, the bytes of a safetensors file, or its path.
+        source: Tensors by name (numpy arrays, or torch tensors such as a state dictionary's), the bytes of a
+            safetensors file, or its path.
         bits: Mean bits of a quantised weight, never exceeded; 4 by default.
         size: Bytes of the file, never exceeded.
         sqnr: Ratio of the quantised weights' energy to that of their error in dB, met within 0.1.
@@ -64,7 +66,7 @@ def pack_report(
 ) -> tuple[bytes, PackReport]:
     """Do as `pack`, and tell what became of every tensor."""
     if isinstance(source, Mapping):
-        tensors, found = [from_array(name, array) for name, array in source.items()], dict[str, str]()
+        tensors, found = [from_value(name, value) for name, value in source.items()], dict[str, str]()
     else:
         tensors, found = read_safetensors(source if isinstance(source, bytes) else Path(source).read_bytes())
     return pack_tensors(tensors, found if metadata is None else metadata, target=target, config=config, report=report)
@@ -78,8 +80,9 @@ def make_target(bits: float | None, size: int | None, sqnr: float | None) -> Tar
 def unpack(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> dict[str, npt.NDArray[Any]]:
     """Return the tensors of a file as numpy arrays in their order.
 
-    numpy has no bfloat16: such tensors come as float32 of the same values; 8-bit floats come as bytes.
-    `unpack_safetensors` keeps every dtype.
+    numpy has no bfloat16: such tensors come as float32 of the same values. Floats of 8 bits and fewer, and dtypes that
+    are not known, come as bytes, in a row where they are not one for each element. `unpack_safetensors` keeps every
+    dtype.
 
     Args:
         data: The bytes of an ``.shcn`` file.
@@ -100,13 +103,28 @@ def unpack_safetensors(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> bytes:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a file says of a tensor: `coding` is "trellis", "codebook" or "kept"; `step` that of a trellis."""
+    """What a file says of a tensor.
+
+    Attributes:
+        name: Its name.
+        dtype: Its dtype.
+        shape: Its shape.
+        coding: "trellis", "codebook" or "kept".
+        step: That of a trellis, where rows and columns do not have larger ones.
+        sqnr: Energy over error in dB, in halves of one, 63.5 for all that is more; None for what is not quantised, or
+            where a file of version 1 does not tell.
+        gone: Whether nearly all of its elements became 0.
+        exact: Elements of a quantised tensor that are kept exactly.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     coding: str
     step: float | None
+    sqnr: float | None
+    gone: bool
+    exact: int
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,8 @@ class NetInfo:
         states: States of the trellis; 0 without one.
         sizes: Bytes by part of the file.
         metadata: The texts kept with the tensors.
+        worst: Name of the quantised tensor that has lost most; None where none is, or a file of version 1 does not
+            tell.
         tensors: Each of them.
     """
 
@@ -135,6 +155,7 @@ class NetInfo:
     states: int
     sizes: dict[str, int]
     metadata: dict[str, str]
+    worst: str | None
     tensors: tuple[TensorInfo, ...]
 
 
@@ -147,15 +168,19 @@ def info(data: bytes) -> NetInfo:
     """
     parts = split(data, max_weights=1 << 62)
     directory, machine = parts.directory, parts.directory.machine
+    told = iter(directory.told)
     tensors = []
     for entry in directory.entries:
-        walked = isinstance(entry.coding, Trellis)
-        coding = "trellis" if walked else "kept" if entry.coding is None else "codebook"
-        step = machine.step * 2 ** (entry.coding.octaves / 8) if machine and isinstance(entry.coding, Trellis) else None
-        tensors.append(TensorInfo(entry.name, entry.dtype, entry.shape, coding, step))
+        coding, step, sqnr, gone, exact = "kept" if entry.coding is None else "codebook", None, None, False, 0
+        if isinstance(entry.coding, Trellis):
+            coding, exact = "trellis", entry.coding.exact.positions.size
+            step = machine.step * 2 ** (entry.coding.octaves / 8) if machine else None
+            if (own := next(told, None)) is not None:
+                sqnr, gone = own.sqnr, own.gone
+        tensors.append(TensorInfo(entry.name, entry.dtype, entry.shape, coding, step, sqnr, gone, exact))
     coded = directory.coded
     return NetInfo(
-        version=VERSION,
+        version=parts.version,
         total=len(data),
         unpacked=sum(entry.nbytes for entry in directory.entries),
         weights=directory.elements,
@@ -164,5 +189,6 @@ def info(data: bytes) -> NetInfo:
         states=1 << machine.memory if machine else 0,
         sizes=parts.sizes,
         metadata=dict(directory.metadata),
+        worst=worst_of(tensors),
         tensors=tuple(tensors),
     )

@@ -17,6 +17,7 @@ from shcodec.netpack.tensors import FLOATS
 from shcodec.netpack.unpacker import vector_tables
 
 _RAREST = 255
+_LARGE = 2.0**90
 _MIDDLE = CLASSES // 2
 
 
@@ -67,6 +68,8 @@ def encode_assigned(number: int, book: Assigned, entries: Sequence[Entry]) -> tu
         if entry.dtype not in FLOATS or index.size != -(-entry.size // book.words.shape[1]):
             raise UsageError(f"tensor {entry.name!r} does not fit its indices")
         values = book.words[index].reshape(-1)[: entry.size].reshape(entry.shape)
+        if float(np.abs(values).max()) > _LARGE:  # sums must not overflow, and only ratios of spreads matter
+            values = values / np.float32(_LARGE)
         tops[entry.name], axes = measure(values)
         described[entry.name] = replace(
             entry, coding=Indexed(number, float(np.float32(book.scales[entry.name])), Spread(_MIDDLE, axes))

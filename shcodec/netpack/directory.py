@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from shcodec.bytestream import Reader, varint
-from shcodec.errors import CorruptFileError, LimitError
+from shcodec.errors import CorruptFileError, LimitError, UsageError
+from shcodec.netpack.exact import read_exact, write_exact
 from shcodec.netpack.histograms import LEAST_DENSITY, MAX_INDEX, Histogram, knot_count
-from shcodec.netpack.layout import Codebook, Directory, Entry, Indexed, Machine, Runs, Trellis
-from shcodec.netpack.spread import CLASSES, MAX_OFFSET, Spread
-from shcodec.netpack.tensors import DTYPES, FLOATS
+from shcodec.netpack.layout import Codebook, Directory, Entry, Foreign, Indexed, Machine, Runs, Told, Trellis
+from shcodec.netpack.spread import CLASSES, MAX_OFFSET, Offsets, Spread
+from shcodec.netpack.tensors import DTYPES, FLOATS, MAX_DTYPE, MAX_ELEMENT, SIZES, WIDTHS
 from shcodec.netpack.trellis import POLYNOMIALS, tensor_step
 
 TINY, HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
@@ -30,7 +32,9 @@ MAX_WORDS: Final = 1 << 12
 DIMENSIONS: Final = (1, 2, 4, 8)
 
 _COUNT, _SIZE = 3, 7  # the most bytes of the varints of counts and of sizes
-_PLAIN, _TRELLIS, _INDEXED = 0, 1, 2
+_PLAIN, _TRELLIS, _INDEXED, _EXTENDED = 0, 1, 2, 3
+_FOREIGN = 255  # in place of a dtype
+_MAX_SCALE = 127
 
 
 def write_directory(directory: Directory) -> bytes:
@@ -46,11 +50,12 @@ def write_directory(directory: Directory) -> bytes:
     out += varint(len(directory.codebooks))
     for codebook in directory.codebooks:
         out += _write_codebook(codebook)
+    out += bytes(told.byte for told in directory.told)
     return bytes(out)
 
 
-def parse_directory(data: bytes) -> Directory:
-    """Read the bytes of a directory.
+def parse_directory(data: bytes, version: int) -> Directory:
+    """Read the bytes of a directory of a version of the format.
 
     Raises:
         CorruptFileError: If they are none.
@@ -65,7 +70,7 @@ def parse_directory(data: bytes) -> Directory:
         metadata[key] = _read_text(reader, MAX_VALUE, "a metadata value")
     entries: dict[str, Entry] = {}
     for _ in range(_count(reader, MAX_TENSORS, "tensors")):
-        entry = _read_entry(reader)
+        entry = _read_entry(reader, version)
         if entry.name in entries:
             raise CorruptFileError(f"tensor {entry.name!r} occurs twice")
         entries[entry.name] = entry
@@ -79,13 +84,20 @@ def parse_directory(data: bytes) -> Directory:
     codebooks = tuple(_read_codebook(reader) for _ in range(number))
     if {coding.codebook for coding in codings if isinstance(coding, Indexed)} != set(range(number)):
         raise CorruptFileError("the codebooks are not those that the tensors use")
+    told = tuple(map(Told, reader.take(len(walked), "what is told of the tensors"))) if version > 1 else ()
     if reader.remaining:
         raise CorruptFileError(f"unexpected bytes after the directory ({reader.remaining})")
-    return Directory(tuple(entries.values()), metadata, machine, codebooks)
+    directory = Directory(tuple(entries.values()), metadata, machine, codebooks, told)
+    if directory.version != version:
+        raise CorruptFileError(f"a file of version {version} holds nothing that needs it")
+    return directory
 
 
 def _text(text: str, limit: int) -> bytes:
-    data = text.encode("utf-8")
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the text {text!r} cannot be written in UTF-8") from error
     if len(data) > limit:
         raise LimitError(f"a text of {len(data)} bytes is longer than the limit of {limit}")
     return varint(len(data)) + data
@@ -122,58 +134,97 @@ def _write_entry(entry: Entry) -> bytes:
     out = bytearray(_text(entry.name, MAX_TEXT))
     coding = entry.coding
     kind = _PLAIN if coding is None else _TRELLIS if isinstance(coding, Trellis) else _INDEXED
-    out += bytes([DTYPES.index(entry.dtype), kind, len(entry.shape)])
+    if isinstance(coding, Trellis) and coding.extended:
+        kind = _EXTENDED
+    out += bytes([_FOREIGN if entry.foreign else DTYPES.index(entry.dtype), kind, len(entry.shape)])
     for size in entry.shape:
         out += varint(size)
+    if entry.foreign:
+        out += _text(entry.dtype, MAX_DTYPE) + bytes([entry.foreign.width]) + varint(entry.foreign.nbytes)
     if isinstance(coding, Trellis):
         out += struct.pack("<hf", coding.octaves, coding.centre) + _write_spread(coding.spread)
+        if kind == _EXTENDED:
+            out += _write_axes(coding.scale) + write_exact(coding.exact, SIZES[entry.dtype])
     elif isinstance(coding, Indexed):
         out += varint(coding.codebook) + struct.pack("<f", coding.scale) + _write_spread(coding.spread)
     return bytes(out)
 
 
-def _read_entry(reader: Reader) -> Entry:
+def _read_entry(reader: Reader, version: int) -> Entry:
     name = _read_text(reader, MAX_TEXT, "a tensor's name")
     what = f"tensor {name!r}"
-    dtype, kind, rank = (reader.byte(what) for _ in range(3))
-    if dtype >= len(DTYPES):
-        raise CorruptFileError(f"{what} has dtype {dtype}, which is not known here")
+    number, kind, rank = (reader.byte(what) for _ in range(3))
+    foreign = number == _FOREIGN and version > 1
+    if not foreign and number >= len(DTYPES):
+        raise CorruptFileError(f"{what} has dtype {number}, which is not known here")
     if rank > (MAX_RANK if kind == _PLAIN else MAX_AXES):
         raise CorruptFileError(f"{what} has {rank} axes, which is too many")
     shape = tuple(reader.varint(_SIZE, f"a size of {what}") for _ in range(rank))
-    coding: Trellis | Indexed | None = None
-    if kind not in (_PLAIN, _TRELLIS, _INDEXED):
+    if kind not in (_PLAIN, _TRELLIS, _INDEXED) and not (kind == _EXTENDED and version > 1):
         raise CorruptFileError(f"{what} has coding {kind}, which is not known here")
-    if kind != _PLAIN and (DTYPES[dtype] not in FLOATS or 0 in shape):
+    if kind != _PLAIN and (foreign or DTYPES[number] not in FLOATS or 0 in shape):
         raise CorruptFileError(f"{what} is coded, but has no numbers to be coded")
-    if kind == _TRELLIS:
-        octaves = int.from_bytes(reader.take(2, what), "little", signed=True)
-        coding = Trellis(octaves, _read_float(reader, f"the centre of {what}"), _read_spread(reader, shape, what))
-    elif kind == _INDEXED:
-        number = reader.varint(_COUNT, f"the codebook of {what}")
-        coding = Indexed(number, _read_float(reader, f"the scale of {what}"), _read_spread(reader, shape, what))
-    return Entry(name, DTYPES[dtype], shape, coding)
+    if foreign:
+        return _read_foreign(reader, name, shape)
+    entry = Entry(name, DTYPES[number], shape, None)
+    return entry if kind == _PLAIN else replace(entry, coding=_read_coding(reader, kind, entry, what))
+
+
+def _read_coding(reader: Reader, kind: int, entry: Entry, what: str) -> Trellis | Indexed:
+    if kind == _INDEXED:
+        book = reader.varint(_COUNT, f"the codebook of {what}")
+        return Indexed(book, _read_float(reader, f"the scale of {what}"), _read_spread(reader, entry.shape, what))
+    octaves = int.from_bytes(reader.take(2, what), "little", signed=True)
+    coding = Trellis(octaves, _read_float(reader, f"the centre of {what}"), _read_spread(reader, entry.shape, what))
+    if kind == _EXTENDED:
+        scale = _read_axes(reader, entry.shape, _MAX_SCALE, what)
+        coding = replace(coding, scale=scale, exact=read_exact(reader, entry.size, SIZES[entry.dtype], what))
+        if not coding.extended:
+            raise CorruptFileError(f"{what} has a coding that it does not need")
+    return coding
+
+
+def _read_foreign(reader: Reader, name: str, shape: tuple[int, ...]) -> Entry:
+    what = f"tensor {name!r}"
+    dtype = _read_text(reader, MAX_DTYPE, f"the dtype of {what}")
+    width, nbytes = reader.byte(what), reader.varint(_SIZE, f"the bytes of {what}")
+    if dtype in DTYPES or not dtype or width not in WIDTHS:
+        raise CorruptFileError(f"{what} has a dtype that is not told in its normal form")
+    entry = Entry(name, dtype, shape, None, Foreign(nbytes, width))
+    if nbytes % width or nbytes > MAX_ELEMENT * entry.size:
+        raise CorruptFileError(f"{what} has {nbytes} bytes, which do not fit its shape")
+    return entry
 
 
 def _write_spread(spread: Spread) -> bytes:
-    mask = sum(1 << axis for axis, offsets in enumerate(spread.axes) if offsets is not None)
-    parts = [offsets.astype(np.int8).tobytes() for offsets in spread.axes if offsets is not None]
-    return bytes([spread.base, mask]) + b"".join(parts)
+    return bytes([spread.base]) + _write_axes(spread.axes)
+
+
+def _write_axes(axes: tuple[Offsets | None, ...]) -> bytes:
+    mask = sum(1 << axis for axis, offsets in enumerate(axes) if offsets is not None)
+    return bytes([mask]) + b"".join(offsets.astype(np.int8).tobytes() for offsets in axes if offsets is not None)
 
 
 def _read_spread(reader: Reader, shape: tuple[int, ...], what: str) -> Spread:
-    base, mask = reader.byte(what), reader.byte(what)
-    if base >= CLASSES or mask >> len(shape):
+    base = reader.byte(what)
+    if base >= CLASSES:
+        raise CorruptFileError(f"{what} is sorted into classes that do not exist")
+    return Spread(base, _read_axes(reader, shape, MAX_OFFSET, what))
+
+
+def _read_axes(reader: Reader, shape: tuple[int, ...], limit: int, what: str) -> tuple[Offsets | None, ...]:
+    mask = reader.byte(what)
+    if mask >> len(shape):
         raise CorruptFileError(f"{what} is sorted into classes that do not exist")
     axes = []
     for axis, size in enumerate(shape):
         offsets = None
         if mask >> axis & 1:
             offsets = np.frombuffer(reader.take(size, f"the offsets of {what}"), np.int8)
-            if int(offsets.min()) < -MAX_OFFSET or int(offsets.max()) > MAX_OFFSET:
-                raise CorruptFileError(f"{what} has offsets beyond {MAX_OFFSET}")
+            if int(offsets.min()) < -limit or int(offsets.max()) > limit:
+                raise CorruptFileError(f"{what} has offsets beyond {limit}")
         axes.append(offsets)
-    return Spread(base, tuple(axes))
+    return tuple(axes)
 
 
 # -- histograms and codebooks ----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The ``.shcn`` file, version 1: directory, lossless bytes and symbols of tensors as one byte string.
+"""The ``.shcn`` file, versions 1 and 2: directory, lossless bytes and symbols of tensors as one byte string.
 
 ``FORMAT.md`` of this package describes every byte. All input is treated as hostile: sizes are checked before anything
 of that size is made, and what is not canonical is rejected; only how the parts are deflated is left to the writer.
@@ -18,7 +18,8 @@ from shcodec.netpack.layout import Directory
 
 # As in a picture's file: the first byte shows a channel that strips the eighth bit, the last one that rewrites lines.
 MAGIC: Final = b"\x89SHCN\n"
-VERSION: Final = 1
+VERSION: Final = 2
+"""The last version that is known; a file has the first one that can tell what it holds."""
 MAX_WEIGHTS: Final = 1 << 28
 """Elements that a reader accepts unless told otherwise: 1 GiB as float32."""
 MAX_DIRECTORY: Final = 64 << 20
@@ -33,12 +34,14 @@ class Parts:
     """A file whose checksum matches and whose parts are still deflated.
 
     Attributes:
+        version: Of the format.
         directory: What it says of its tensors.
         plain: The deflated bytes of the tensors that are kept as they are.
         symbols: The stream of all others.
         sizes: Bytes of the file by part; they add up to the file's length.
     """
 
+    version: int
     directory: Directory
     plain: memoryview
     symbols: memoryview
@@ -74,7 +77,7 @@ def join(directory: Directory, plain: bytes, symbols: bytes) -> bytes:
     _check_density(directory, len(symbols))
     head = deflated(described)
     out = bytearray(MAGIC)
-    out.append(VERSION)
+    out.append(directory.version)
     out += varint(len(described)) + varint(len(head)) + head
     packed = deflated(plain)
     out += varint(len(packed)) + packed
@@ -96,8 +99,8 @@ def split(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> Parts:
     check_magic(data[: len(MAGIC)])
     reader.take(len(MAGIC), "the magic number")
     version = reader.byte("the version")
-    if version != VERSION:
-        raise CorruptFileError(f"format version {version} is not known here, only version {VERSION}")
+    if not 1 <= version <= VERSION:
+        raise CorruptFileError(f"format version {version} is not known here, only versions 1 to {VERSION}")
     described = reader.varint(_PART, "the directory's size")
     head, head_size = _part(reader, "the directory")
     plain, plain_size = _part(reader, "the lossless part")
@@ -108,7 +111,7 @@ def split(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> Parts:
     text = inflated(bytes(head), described, "the directory")
     if len(text) != described:
         raise CorruptFileError(f"the directory has {len(text)} bytes, not {described}")
-    directory = parse_directory(text)
+    directory = parse_directory(text, version)
     if directory.elements > max_weights:
         raise LimitError(f"{directory.elements} elements are more than the limit of {max_weights}")
     _check_density(directory, len(symbols))
@@ -119,7 +122,7 @@ def split(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> Parts:
         "symbols": symbols_size,
         "checksum": CHECKSUM_SIZE,
     }
-    return Parts(directory, plain, symbols, sizes)
+    return Parts(version, directory, plain, symbols, sizes)
 
 
 def check_magic(start: bytes) -> None:

@@ -29,6 +29,8 @@ GRAIN: Final = 8
 LEAST_DENSITY: Final = -240
 SHIFT_GRAIN: Final = 32
 """Parts of a step in which the codewords' shifts are told."""
+_CACHED: Final = 16  # matrices, up to 8 MB each
+_WORTH: Final = 0.03  # nats of an element for which the second start of a fit is taken
 _FINE: Final = 64  # parts of an octave of the interpolated logarithm
 _WEIGHT_BITS: Final = 30  # a density of 1 is this power of 2
 
@@ -146,16 +148,25 @@ def fit_density(even: Floats, odd: Floats) -> Integers:
     Returns:
         The density of a `Histogram`, its largest value 0.
     """
-    largest = even.size - 1
-    basis = _basis(largest)  # (2, largest + 1, knots + 1)
-    sides = np.where(np.arange(largest + 1) > 0, 2.0, 1.0)
+    value, reached = _climb(even, odd, _exponential(even, odd))
+    if not reached:
+        other, _ = _climb(even, odd, _around_knots(even, odd))
+        saved = _likelihood(even, odd, other) - _likelihood(even, odd, value)
+        if saved > _WORTH * float(even.sum() + odd.sum()):
+            value = other
+    return _bounded(np.rint((value - value.max()) * (GRAIN / math.log(2))))
+
+
+def _climb(even: Floats, odd: Floats, value: Floats) -> tuple[Floats, bool]:
+    """Return the values at the knots of the greatest likelihood, and whether they were reached from a start."""
+    basis = _basis(even.size - 1)  # (2, largest + 1, knots + 1)
+    sides = np.where(np.arange(even.size) > 0, 2.0, 1.0)
     size = basis.shape[2]
     # A weak pull towards a smooth curve decides where there are no counts.
     bend = np.diff(np.eye(size - 1), 2, axis=0)
     smooth = np.zeros((size, size))
     smooth[1:, 1:] = bend.T @ bend
     smooth += 1e-6 * np.eye(size)
-    value = _start(even, odd)
     for _ in range(20):
         gradient = -0.02 * (smooth @ value)
         hessian = 0.02 * smooth
@@ -169,10 +180,21 @@ def fit_density(even: Floats, odd: Floats) -> Integers:
             hessian += total * ((part.T * p) @ part - np.outer(mean, mean))
         hessian += 1e-9 * max(1.0, float(np.trace(hessian))) * np.eye(size)
         move = np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)
-        value += move
+        value = value + move
         if float(np.abs(move).max()) < 0.02:  # a quarter of what rounding does
-            break
-    return _bounded(np.rint((value - value.max()) * (GRAIN / math.log(2))))
+            return value, True
+    return value, False
+
+
+def _likelihood(even: Floats, odd: Floats, value: Floats) -> float:
+    """Return the logarithm of the likelihood of counts, but for what they alone decide."""
+    sides = np.log(np.where(np.arange(even.size) > 0, 2.0, 1.0))
+    total = 0.0
+    for counts, part in zip((even, odd), _basis(even.size - 1), strict=True):
+        logits = part @ value
+        whole = logits + sides
+        total += float(counts @ logits) - counts.sum() * (whole.max() + math.log(np.exp(whole - whole.max()).sum()))
+    return total
 
 
 def fit_shifts(counts: Floats, excess: Floats) -> Integers:
@@ -193,20 +215,34 @@ def _bounded(density: Floats) -> Integers:
     return np.clip(density, LEAST_DENSITY, 0).astype(np.int64)
 
 
-def _start(even: Floats, odd: Floats) -> Floats:
+def _exponential(even: Floats, odd: Floats) -> Floats:
     """Return logarithms of a two-sided exponential density of the counts' own spread."""
     k = np.arange(even.size)
     mean = 2 * float(((even + odd) * k).sum()) / (float((even + odd).sum()) + 1e-9) + 0.25
     return np.asarray(-np.concatenate([[0], knots(2 * (even.size - 1))]) / mean, dtype=np.float64)
 
 
-@functools.cache
+def _around_knots(even: Floats, odd: Floats) -> Floats:
+    """Return logarithms of the counts around each knot: where a few are far out, no density of one spread comes near."""
+    places = knots(2 * (even.size - 1))
+    counts = np.zeros(2 * even.size - 1)
+    counts[0::2], counts[1::2] = even, odd[1:]
+    sums = np.concatenate([[0.0], np.cumsum(counts)])
+    # To each knot belong the multiples that are not nearer to another one.
+    ends = np.concatenate([[0], (places[1:] + places[:-1] + 1) // 2, [counts.size]])
+    sides = np.where(places > 0, 2.0, 1.0)
+    own = (sums[ends[1:]] - sums[ends[:-1]] + 0.1) / (np.diff(ends) * sides)
+    return np.log(np.concatenate([[odd[0] + 0.1], own]))
+
+
+@functools.lru_cache(_CACHED)
 def _hats(reach: int) -> Floats:
     """Return how much each knot counts at the multiples 0..reach."""
     places = knots(reach)
     return np.stack([np.interp(np.arange(reach + 1), places, row) for row in np.eye(places.size)], axis=1)
 
 
+@functools.lru_cache(_CACHED)
 def _basis(largest: int) -> Floats:
     """Return how much each value counts in the logarithm at |k| = 0..largest of the even and the odd quantiser."""
     hats = _hats(2 * largest)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from shcodec.entropy import Table
+from shcodec.netpack.exact import NOTHING, Exact
 from shcodec.netpack.histograms import Histogram, frequencies, powers
-from shcodec.netpack.spread import CLASSES, Spread
+from shcodec.netpack.spread import CLASSES, Offsets, Spread
 from shcodec.netpack.tensors import SIZES
+
+TOLD_MOST: Final = 63.5
+"""The largest ratio in dB that a file tells of a tensor."""
+GONE: Final = 0.95
+"""Share of a tensor's elements: where more of them became 0, the ratio of energies says little of the rest."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +30,74 @@ class Trellis:
         octaves: Eighths of an octave, in 16 bits, by which the tensor's step is larger than the file's.
         centre: What is subtracted from its elements; a float32.
         spread: How its elements are sorted into classes.
+        scale: For each axis by how many octaves the step of its indices is larger, or None where the axis does not
+            count; empty where none does.
+        exact: Elements that are replaced in the end.
     """
 
     octaves: int
     centre: float
     spread: Spread
+    scale: tuple[Offsets | None, ...] = ()
+    exact: Exact = NOTHING
+
+    @property
+    def extended(self) -> bool:
+        """Whether version 1 of the format cannot tell it."""
+        return any(offsets is not None for offsets in self.scale) or self.exact.positions.size > 0
+
+
+def scales(scale: tuple[Offsets | None, ...], shape: tuple[int, ...]) -> npt.NDArray[np.float32] | None:
+    """Return what the step of every element is multiplied by, shape ``(size,)``; None where it is 1 throughout."""
+    if all(offsets is None for offsets in scale):
+        return None
+    total = np.zeros((1,) * len(shape), dtype=np.int32)
+    for axis, offsets in enumerate(scale):
+        if offsets is not None:
+            total = total + offsets.astype(np.int32).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    with np.errstate(over="ignore", under="ignore"):  # a forged file's numbers may be any
+        found = np.ldexp(np.float32(1), np.clip(total, -400, 400)).astype(np.float32)
+    return np.ascontiguousarray(np.broadcast_to(found, shape)).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a file tells of a tensor's loss, in one byte.
+
+    Attributes:
+        byte: Energy over error in halves of a decibel, 0 to 127, the last one for all that is more; 128 more if over
+            `GONE` of the elements became 0 or the tensor's centre and had been something else.
+    """
+
+    byte: int
+
+    @property
+    def sqnr(self) -> float:
+        """Energy over error in dB, at most `TOLD_MOST`."""
+        return (self.byte & 127) / 2
+
+    @property
+    def gone(self) -> bool:
+        """Whether nearly all of the elements became 0."""
+        return self.byte >= 128
+
+    @classmethod
+    def of(cls, sqnr: float, zeroed: float) -> Told:
+        """Return the same of a ratio in dB and of a share."""
+        return cls(round(2 * min(max(sqnr, 0.0), TOLD_MOST)) + 128 * (zeroed > GONE))
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What is told of a tensor of a foreign dtype.
+
+    Attributes:
+        nbytes: Bytes of the tensor.
+        width: Bytes that belong together, one of `shcodec.netpack.tensors.WIDTHS`.
+    """
+
+    nbytes: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -47,12 +117,13 @@ class Indexed:
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor. `coding` is None where its bytes are kept as they are."""
+    """A tensor. `coding` is None where its bytes are kept as they are; `foreign` is for dtypes that have no code."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     coding: Trellis | Indexed | None
+    foreign: Foreign | None = None
 
     @property
     def size(self) -> int:
@@ -62,7 +133,12 @@ class Entry:
     @property
     def nbytes(self) -> int:
         """Bytes of the unpacked tensor."""
-        return self.size * SIZES[self.dtype]
+        return self.foreign.nbytes if self.foreign else self.size * SIZES[self.dtype]
+
+    @property
+    def group(self) -> str:
+        """With what a kept tensor is joined; see `shcodec.netpack.planes.GROUPS`."""
+        return f"*{self.foreign.width}" if self.foreign else self.dtype
 
 
 @dataclass(frozen=True)
@@ -129,12 +205,21 @@ class Directory:
         metadata: Texts by text, as a safetensors file has them.
         machine: What the coding `Trellis` needs; None where no tensor has it.
         codebooks: Those of the coding `Indexed`, each used by at least one tensor.
+        told: What is told of each tensor of the coding `Trellis`, in their order; empty in version 1 of the format.
     """
 
     entries: tuple[Entry, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     machine: Machine | None = None
     codebooks: tuple[Codebook, ...] = ()
+    told: tuple[Told, ...] = ()
+
+    @property
+    def version(self) -> int:
+        """The first version of the format that can tell all this."""
+        codings = (entry.coding for entry in self.entries)
+        extended = any(isinstance(coding, Trellis) and coding.extended for coding in codings)
+        return 2 if self.told or extended or any(entry.foreign for entry in self.entries) else 1
 
     @property
     def elements(self) -> int:

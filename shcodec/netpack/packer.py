@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
-
-import numpy as np
-import numpy.typing as npt
 
 from shcodec import entropy
 from shcodec.deflate import deflated
 from shcodec.errors import LimitError, UsageError
-from shcodec.netpack import planes, trellis
+from shcodec.netpack import planes
 from shcodec.netpack.codebooks import Assigned, encode_assigned
+from shcodec.netpack.few import few_valued
 from shcodec.netpack.file import join
 from shcodec.netpack.histograms import Histogram
-from shcodec.netpack.layout import Codebook, Directory, Entry, Machine
-from shcodec.netpack.plan import PackConfig, Plan, make_plan
-from shcodec.netpack.quantiser import Found, Groups, Quantiser, bits_of, codewords, make_groups, make_sections
-from shcodec.netpack.report import PackReport, TensorReport
+from shcodec.netpack.layout import Codebook, Directory, Entry, Machine, Trellis
+from shcodec.netpack.losses import Loss, measure_losses, ratio_db, symbol_bits
+from shcodec.netpack.plan import PackConfig, Plan, is_eligible, make_plan
+from shcodec.netpack.quantiser import Found, Groups, Quantiser, make_groups, make_sections
+from shcodec.netpack.report import PackReport, TensorReport, notes_of, worst_of
 from shcodec.netpack.targets import CLOSE_DB, FILL, Target, Trial, meet
-from shcodec.netpack.tensors import Tensor
+from shcodec.netpack.tensors import METADATA, Tensor
 from shcodec.reports import Report, unheard
 
-Floats = npt.NDArray[np.float32]
-
 _DB_PER_BIT: Final = 6.02
+_LOSSLESS: Final = 8.0  # bits an element: with more of them the tensors may fit as they are
+_FINEST_DB: Final = 150.0  # the precision of float32
+_FINEST: Final = -24.0  # octaves of the deviation: the precision of float32
 DEFAULT: Final = Target(bits=4.0)
 
 
@@ -37,9 +37,14 @@ class Coded:
     """Quantised tensors at some step; without indices where there are none to quantise."""
 
     data: bytes
-    step: float = 0.0
     found: Sequence[Found] = ()
     histograms: Sequence[Histogram] = ()
+    losses: Sequence[Loss] = ()
+
+    @property
+    def sqnr(self) -> float:
+        """Energy of all quantised tensors over that of their error in dB."""
+        return ratio_db(sum(loss.energy for loss in self.losses), sum(loss.error for loss in self.losses))
 
 
 def pack_tensors(
@@ -62,20 +67,46 @@ def pack_tensors(
         report: Is told of the attempts.
 
     Raises:
-        UsageError: If a name occurs twice.
+        UsageError: If a name occurs twice, or is the one that safetensors files keep for their metadata.
         LimitError: If the tensors cannot be made as small as that, or something exceeds what the format allows.
     """
     config = config or PackConfig()
     names = [tensor.name for tensor in tensors]
     if len(set(names)) != len(names):
         raise UsageError("a tensor's name occurs twice")
-    plan = make_plan(tensors, config, frozenset(name for book in assigned for name in book.indices))
-    packer = Packer(plan, metadata or {}, assigned, config)
-    if not plan.x.size:
-        data = packer.file(None, [])
-        return data, packer.summary(Coded(data), "")
-    trial = packer.search(target, report)
-    return trial.result.data, packer.summary(trial.result, packer.missed(trial, target))
+    if METADATA in names:
+        raise UsageError(f"a tensor must not be named {METADATA!r}: safetensors files keep that name for their metadata")
+    rate = _rate(tensors, target, config)
+    books = [] if assigned else few_valued([t for t in tensors if is_eligible(t, config)], rate)
+    with_books = [*assigned, *books]
+
+    def packer(books: Sequence[Assigned], *, whole: bool = False) -> Packer:
+        coded = frozenset(name for book in books for name in book.indices)
+        return Packer(make_plan(tensors, config, coded, whole=whole), metadata or {}, books, config)
+
+    lossy = packer(with_books)
+    whole = None
+    if rate >= _LOSSLESS and lossy.plan.x.size:
+        data, told = packer(with_books, whole=True).pack(DEFAULT, report)
+        whole = data, replace(told, notes=(*told.notes, "nothing is quantised: all tensors fit as they are"))
+        if target.sqnr >= _FINEST_DB if target.sqnr else len(data) <= lossy.limit(target):
+            return whole
+    try:
+        found = lossy.pack(target, report)
+    except LimitError:
+        if not books:
+            raise
+        found = packer(assigned).pack(target, report)
+    return whole if whole and len(whole[0]) <= len(found[0]) else found
+
+
+def _rate(tensors: Sequence[Tensor], target: Target, config: PackConfig) -> float:
+    """Return about how many bits a target has for an element."""
+    if target.sqnr:
+        return target.sqnr / _DB_PER_BIT
+    if target.bits:
+        return target.bits
+    return 8 * (target.size or 0) / max(sum(t.size for t in tensors if is_eligible(t, config)), 1)
 
 
 class Packer:
@@ -106,7 +137,7 @@ class Packer:
                 self.index_bits[name] = sum(float(table.bits[symbols].sum()) for symbols, table in own)
         self.codebooks = tuple(codebooks)
         self.entries = tuple(replaced.get(entry.name, entry) for entry in plan.entries)
-        kept = [entry.dtype for entry in self.entries if entry.coding is None]
+        kept = [entry.group for entry in self.entries if entry.coding is None]
         self.plain = planes.shuffled(list(zip(kept, plan.plain, strict=True)))
         self._learned: dict[float, tuple[list[Histogram], float, float]] = {}
         if plan.x.size:
@@ -118,9 +149,24 @@ class Packer:
         """Bytes that the file's lossless part takes."""
         return len(deflated(self.plain))
 
-    def file(self, machine: Machine | None, groups: Groups) -> bytes:
+    def pack(self, target: Target, report: Report) -> tuple[bytes, PackReport]:
+        """Return the file that meets a target, and what became of every tensor.
+
+        Raises:
+            LimitError: If there is none as small as that.
+        """
+        if not self.plan.x.size:
+            data = self.file(self.entries, None, [], [])
+            if target.size is not None and len(data) > target.size:
+                raise self.too_large(len(data), target)
+            return data, self.summary(Coded(data), "")
+        trial = self.search(target, report)
+        return trial.result.data, self.summary(trial.result, self.missed(trial, target))
+
+    def file(self, entries: Sequence[Entry], machine: Machine | None, groups: Groups, losses: Sequence[Loss]) -> bytes:
         """Return a file."""
-        directory = Directory(self.entries, self.metadata, machine, self.codebooks)
+        told = tuple(loss.told for loss in losses)
+        directory = Directory(tuple(entries), self.metadata, machine, self.codebooks, told)
         return join(directory, self.plain, entropy.encode([*groups, *self.indexed]))
 
     def at(self, step: float) -> Coded:
@@ -131,7 +177,13 @@ class Packer:
         for section, indices in zip(self.quantiser.sections, found, strict=True):
             groups += make_groups(section, indices, histograms)
         machine = Machine(step, self.config.memory, self.plan.runs, tuple(histograms))
-        return Coded(self.file(machine, groups), step, found, histograms)
+        losses = measure_losses(self.plan, self.quantiser, step, found, histograms)
+        exact = iter(loss.exact for loss in losses)
+        entries = [
+            replace(entry, coding=replace(entry.coding, exact=next(exact))) if isinstance(entry.coding, Trellis) else entry
+            for entry in self.entries
+        ]
+        return Coded(self.file(entries, machine, groups, losses), found, histograms, losses)
 
     def learn(self, step: float) -> tuple[list[Histogram], float, float]:
         """See `Quantiser.learn`; what is found for a step is kept."""
@@ -146,36 +198,50 @@ class Packer:
             LimitError: If there is none as coarse as that.
         """
         attempts = 0
-        energy = sum(self.plan.energy)
+        energy, mean_square = sum(self.plan.energy), self.plan.mean_square()
 
         def attempt(step: float) -> Trial[Coded]:
             nonlocal attempts
             attempts += 1
             report("packing", attempts, attempts + 1)
-            coded = self.at(step)
-            cost = ratio_db(energy, sum(self.errors(coded))) if target.sqnr else float(len(coded.data))
-            return Trial(step, cost, coded)
+            try:
+                coded = self.at(step)
+            except LimitError as error:
+                raise LimitError(f"{error}: ask for more bits, or for a larger size") from error
+            return Trial(step, coded.sqnr if target.sqnr else float(len(coded.data)), coded)
 
         def guess(step: float) -> float:
             _, bits, error = self.learn(step)
-            return ratio_db(energy, error) if target.sqnr else bits / 8 + self.plain_size
+            return ratio_db(energy, error * mean_square) if target.sqnr else bits / 8 + self.plain_size
 
         limit = target.sqnr or self.limit(target)
-        x = self.plan.x
-        octaves = target.sqnr / _DB_PER_BIT if target.sqnr else 8 * limit / x.size
+        number = self.plan.x.size
+        octaves = target.sqnr / _DB_PER_BIT if target.sqnr else 8 * limit / number
+        deviation = self.plan.deviation()
         found = meet(
             guess,
             attempt,
             limit=limit,
             slack=CLOSE_DB if target.sqnr else (1 - FILL) * limit,
             exceeding=bool(target.sqnr),
-            ends=(self.quantiser.finest, float(self.quantiser.peaks.max())),
-            start=2.0 ** (1 - min(octaves, 16.0)) * float(np.std(x, dtype=np.float64)),
-            slope=-_DB_PER_BIT if target.sqnr else -x.size / 8,
+            ends=(2.0**_FINEST * deviation, max(float(self.quantiser.peaks.max()), deviation)),
+            start=2.0 ** (1 - min(octaves, 16.0)) * deviation,
+            slope=-_DB_PER_BIT if target.sqnr else -number / 8,
         )
         if not target.sqnr and found.cost > limit:
-            raise LimitError(f"the tensors take {int(found.cost)} bytes at least, more than the {int(limit)} wanted")
+            raise self.too_large(int(found.cost), target)
         return found
+
+    def too_large(self, least: int, target: Target) -> LimitError:
+        """Return the error that says what can be done about a file that is larger than it may be."""
+        limit = int(self.limit(target))
+        plain = self.plain_size
+        remedy = f"ask for {least} bytes or more" if target.size is not None else "ask for more bits"
+        if plain > limit // 2:
+            remedy += ", or for fewer fine bits (--fine-bits), which tensors that are not quantised keep"
+        return LimitError(
+            f"the tensors take {least} bytes at least ({plain} of them are not quantised), more than the {limit} wanted: {remedy}"
+        )
 
     def limit(self, target: Target) -> float:
         """Bytes that the file may take."""
@@ -196,56 +262,30 @@ class Packer:
         limit = self.limit(target)
         return f"{trial.cost / limit:.1%} of the size used" if trial.cost < FILL * limit else ""
 
-    def errors(self, coded: Coded) -> list[float]:
-        """Squared error of each quantised tensor."""
-
-        def squares(x: Floats, found: Found, span: slice, histogram: Histogram) -> Floats:
-            value = codewords(found.k[span], found.odd[span], histogram) * np.float32(coded.step)
-            return np.square(x[span] - value)
-
-        return [e * w**2 for e, w in zip(self._by_tensor(coded, squares), self.plan.weight, strict=True)]
-
-    def bits(self, coded: Coded) -> list[float]:
-        """Bits of the symbols of each quantised tensor."""
-
-        def bits(x: Floats, found: Found, span: slice, histogram: Histogram) -> Floats:
-            return bits_of(found.k[span], found.odd[span], histogram).astype(np.float32)
-
-        return self._by_tensor(coded, bits)
-
-    def _by_tensor(self, coded: Coded, measure: Callable[[Floats, Found, slice, Histogram], Floats]) -> list[float]:
-        """Sums of something that is measured of elements sorted by histogram, by quantised tensor."""
-        every = []
-        for section, found in zip(self.quantiser.sections, coded.found, strict=True):
-            own = np.empty(section.x.size, dtype=np.float32)
-            for first, last, number in trellis.segments(section.ends, 0, own.size):
-                span = slice(first, last)
-                own[section.order[span]] = measure(section.x, found, span, coded.histograms[number])
-            every.append(own)
-        sizes = [entry.size for entry, _ in self.plan.walked()]
-        parts = np.split(np.concatenate(every), np.cumsum(sizes)[:-1])
-        return [float(part.sum(dtype=np.float64)) for part in parts]
-
     def summary(self, coded: Coded, missed: str) -> PackReport:
         """Tell what became of the tensors."""
         total = len(coded.data)
         walked = [entry.name for entry, _ in self.plan.walked()]
-        bits = dict(zip(walked, self.bits(coded), strict=True)) if walked else {}
-        errors = dict(zip(walked, self.errors(coded), strict=True)) if walked else {}
-        energy = dict(zip(walked, self.plan.energy, strict=True))
+        bits = dict(self.index_bits)
+        if walked:
+            bits |= zip(walked, symbol_bits(self.plan, self.quantiser, coded.found, coded.histograms), strict=True)
+        losses = dict(zip(walked, coded.losses, strict=True))
         kept = sum(entry.nbytes for entry in self.entries if entry.coding is None)
         lines = []
         for entry in self.entries:
-            if entry.name in bits:
-                coding, cost = "trellis", bits[entry.name]
-                sqnr: float | None = ratio_db(energy[entry.name], errors[entry.name])
-            elif entry.coding is None:
-                coding, cost, sqnr = "kept", 8 * self.plain_size * entry.nbytes / max(kept, 1), None
-            else:
-                coding, cost, sqnr = "codebook", self.index_bits[entry.name], math.inf
+            loss = losses.get(entry.name)
+            cost = bits.get(entry.name, 8 * self.plain_size * entry.nbytes / max(kept, 1))
             lines.append(
                 TensorReport(
-                    entry.name, entry.dtype, entry.shape, coding, cost / max(entry.size, 1), sqnr, cost / 8 / total
+                    name=entry.name,
+                    dtype=entry.dtype,
+                    shape=entry.shape,
+                    coding="trellis" if loss else "codebook" if entry.name in bits else "kept",
+                    bits=cost / max(entry.size, 1),
+                    sqnr=loss.sqnr if loss else math.inf if entry.name in bits else None,
+                    zeroed=loss.zeroed if loss else 0.0,
+                    exact=loss.exact.positions.size if loss else 0,
+                    share=cost / 8 / total,
                 )
             )
         return PackReport(
@@ -253,12 +293,9 @@ class Packer:
             weights=sum(entry.size for entry in self.entries),
             quantised=self.coded,
             bits=8 * (total - self.plain_size) / self.coded if self.coded else None,
-            sqnr=ratio_db(sum(energy.values()), sum(errors.values())) if walked else None,
+            sqnr=coded.sqnr if walked else None,
             missed=missed,
+            worst=worst_of(lines),
+            notes=notes_of(lines, self.plan.spoiled, self.config.fine_bits),
             tensors=tuple(lines),
         )
-
-
-def ratio_db(energy: float, error: float) -> float:
-    """Return 10 log10(energy / error); infinite without error."""
-    return 10 * math.log10(energy / error) if error > 0 else math.inf

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -30,6 +30,12 @@ a dear bit empties neighbouring codewords, which makes them dearer still."""
 _SAMPLE: Final = 1 << 16  # elements from which histograms are learned
 _LEAST_SAMPLE: Final = 2048
 _ROUNDS: Final = 3
+REACH: Final = 2 * MAX_INDEX - 4
+"""Steps beyond which no index of the format reaches."""
+_FAR: Final = 512.0  # mean magnitudes beyond which a few elements are not worth a longer histogram
+_COARSE: Final = 1 << 10  # large sizes of histograms are multiples of it, so that what belongs to a size is found once
+_EXACT_BITS: Final = 44  # what such an element costs: its place and its value
+_FEW: Final = 8, 1 << 14  # how many these are at most: so many, or one of so many
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,39 @@ def sample(sections: Sequence[Section]) -> Section:
     return Section(x, np.arange(x.size), np.array([part.size for part in parts]))
 
 
+def _parts(sections: Sequence[Section]) -> Iterator[tuple[Floats, int]]:
+    """Yield the elements of sections that share a histogram, and its number."""
+    for section in sections:
+        for first, last, number in trellis.segments(section.ends, 0, section.x.size):
+            yield section.x[first:last], number
+
+
+def _peaks(sections: Sequence[Section]) -> npt.NDArray[np.float64]:
+    """Return the largest magnitude by histogram."""
+    peaks = np.zeros(sections[0].counts.size)
+    for own, number in _parts(sections):
+        peaks[number] = max(peaks[number], float(np.abs(own).max()))
+    return peaks
+
+
+def _caps(sections: Sequence[Section]) -> npt.NDArray[np.float64]:
+    """Return the magnitude by histogram beyond which there are only a few elements, far away from all others."""
+    number = sections[0].counts.size
+    caps = np.full(number, np.inf)
+    for _ in range(_ROUNDS):  # the largest of them hide the others
+        sums, counts, beyond = (np.zeros(number) for _ in range(3))
+        for own, which in _parts(sections):
+            within = own if np.isinf(caps[which]) else own[np.abs(own) <= caps[which]]
+            sums[which] += float(np.abs(within).sum(dtype=np.float64))
+            counts[which] += np.count_nonzero(within)
+        far = _FAR * sums / np.maximum(counts, 1)
+        for own, which in _parts(sections):
+            beyond[which] += np.count_nonzero(np.abs(own) > far[which])
+        few = (beyond > 0) & (beyond <= np.maximum(_FEW[0], counts // _FEW[1]))
+        caps[few] = np.minimum(caps, far)[few]
+    return caps
+
+
 def _span(section: Section, number: int) -> slice:
     return slice(section.ends[number - 1] if number else 0, section.ends[number])
 
@@ -130,6 +169,7 @@ class Quantiser:
         memory: Binary logarithm of the number of states.
         threads: Threads of the search.
         peaks: Largest magnitude by histogram.
+        caps: Magnitude by histogram beyond which elements are kept exactly at any step.
         part: A sample of the elements.
     """
 
@@ -137,21 +177,24 @@ class Quantiser:
     memory: int
     threads: int
     peaks: npt.NDArray[np.float64]
+    caps: npt.NDArray[np.float64]
     part: Section
 
     @classmethod
     def of(cls, sections: Sequence[Section], memory: int, threads: int) -> Quantiser:
         """Return the quantiser of sections, at least one."""
-        peaks = np.zeros(sections[0].counts.size)
-        for section in sections:
-            for first, last, number in trellis.segments(section.ends, 0, section.x.size):
-                peaks[number] = max(peaks[number], float(np.abs(section.x[first:last]).max()))
-        return cls(sections, memory, threads, peaks, sample(sections))
+        return cls(sections, memory, threads, _peaks(sections), _caps(sections), sample(sections))
 
-    @property
-    def finest(self) -> float:
-        """The smallest step whose indices the format can hold."""
-        return float(self.peaks.max()) / (2 * MAX_INDEX - 4)
+    def limits(self, step: float) -> npt.NDArray[np.float32] | None:
+        """Return the magnitude by histogram beyond which elements are kept exactly; None where all are within."""
+        found = np.minimum(self.caps, REACH * step)
+        return found.astype(np.float32) if (self.peaks > found).any() else None
+
+    def within(self, section: Section, limits: npt.NDArray[np.float32] | None) -> Section:
+        """Return a section with 0 in place of the elements that are kept exactly."""
+        if limits is None:
+            return section
+        return replace(section, x=np.where(np.abs(section.x) <= limits[section.tables()], section.x, np.float32(0)))
 
     def learn(self, step: float) -> tuple[list[Histogram], float, float]:
         """Find histograms and codewords on a sample.
@@ -159,12 +202,14 @@ class Quantiser:
         Returns:
             The histograms; bits and squared error (in squared units of the elements) to expect of all elements.
         """
-        section = self.part
+        limits = self.limits(step)
+        section = self.within(self.part, limits)
+        peaks = self.peaks if limits is None else _peaks([self.within(own, limits) for own in self.sections])
         histograms = []
-        for number, peak in enumerate(self.peaks.tolist()):
+        for number, peak in enumerate(peaks.tolist()):
             own = section.x[_span(section, number)]
             mean = float(np.abs(own).mean()) / step if own.size else 0.0
-            histograms.append(first_guess(min(int(peak / step / 2) + 2, MAX_INDEX), mean))
+            histograms.append(first_guess(_largest(peak / step), mean))
         for _ in range(_ROUNDS):
             found = self._search(section, step, histograms)
             histograms = refit([section], [found], step, histograms)
@@ -176,17 +221,31 @@ class Quantiser:
             bits += share * float(bits_of(k, odd, histogram).sum())
             value = codewords(k, odd, histogram)
             error += share * step**2 * float(np.square(section.x[first:last] / np.float32(step) - value).sum())
-        return histograms, bits, error
+        return histograms, bits + _EXACT_BITS * self._beyond(limits), error
+
+    def _beyond(self, limits: npt.NDArray[np.float32] | None) -> int:
+        """Number of the elements that are kept exactly."""
+        if limits is None:
+            return 0
+        return sum(int(np.count_nonzero(np.abs(own.x) > limits[own.tables()])) for own in self.sections)
 
     def apply(self, step: float, histograms: Sequence[Histogram]) -> tuple[list[Found], list[Histogram]]:
         """Quantise all elements with learned histograms; return the indices, and the histograms fitted to them."""
-        found = [self._search(section, step, histograms) for section in self.sections]
-        return found, refit(self.sections, found, step, histograms)
+        limits = self.limits(step)
+        sections = [self.within(section, limits) for section in self.sections]
+        found = [self._search(section, step, histograms) for section in sections]
+        return found, refit(sections, found, step, histograms)
 
     def _search(self, section: Section, step: float, histograms: Sequence[Histogram]) -> Found:
         scaled = section.x * np.float32(1 / step)
         k = trellis.search(scaled, section.tables(), make_costs(histograms), self.memory, self.threads)
         return Found(k, trellis.odd_ones(k, self.memory))
+
+
+def _largest(peak: float) -> int:
+    """Return the largest index that is needed for a magnitude in steps; few different ones of those that are large."""
+    needed = int(peak / 2) + 2
+    return min(-(-needed // _COARSE) * _COARSE if needed > _COARSE else needed, MAX_INDEX)
 
 
 def make_costs(histograms: Sequence[Histogram]) -> trellis.Costs:

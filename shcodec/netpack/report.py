@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
+
+from shcodec.netpack.layout import GONE
+
+_LOST_DB: Final = 1.0
+"""Ratio of energies below which hardly anything is left of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,9 @@ class TensorReport:
         coding: "trellis", "codebook" or "kept".
         bits: Bits of an element's symbols or lossless bytes, without the directory.
         sqnr: Energy of its elements over that of their error, in dB; infinite for codewords, None where they are kept.
+            Elements far outside the rest do not count.
+        zeroed: Share of its elements that became 0, or the tensor's centre, and had been something else.
+        exact: Number of its elements that are kept exactly, because they are not finite or far outside the rest.
         share: Share of the file.
     """
 
@@ -25,7 +35,14 @@ class TensorReport:
     coding: str
     bits: float
     sqnr: float | None
+    zeroed: float
+    exact: int
     share: float
+
+    @property
+    def gone(self) -> bool:
+        """Whether nearly all of its elements became 0."""
+        return self.zeroed > GONE
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,8 @@ class PackReport:
         sqnr: Energy of the elements that a trellis codes over that of their error, in dB, before these are rounded to
             their dtypes; None without any.
         missed: How the file misses what was wanted; "" if it does not.
+        worst: Name of the tensor that has lost most; None where none is quantised.
+        notes: What else a user should know, a line each.
         tensors: Each of them.
     """
 
@@ -49,4 +68,64 @@ class PackReport:
     bits: float | None
     sqnr: float | None
     missed: str
+    worst: str | None
+    notes: tuple[str, ...]
     tensors: tuple[TensorReport, ...]
+
+
+class Damaged(Protocol):
+    """Whatever tells how much a tensor has lost."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def sqnr(self) -> float | None:
+        """Energy over error in dB; None where it does not apply."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nearly all of its elements became 0."""
+
+
+def worst_of(tensors: Iterable[Damaged]) -> str | None:
+    """Return the name of the tensor that has lost most: nearly all of its elements, or most of its energy."""
+    ranked = [(not tensor.gone, tensor.sqnr, tensor.name) for tensor in tensors if tensor.sqnr is not None]
+    return min(ranked)[2] if ranked else None
+
+
+def notes_of(tensors: Sequence[TensorReport], spoiled: Sequence[str], fine_bits: int) -> tuple[str, ...]:
+    """Return what a user should know of tensors.
+
+    Args:
+        tensors: What became of each.
+        spoiled: Names of those that are kept, and not quantised, for what their elements are.
+        fine_bits: Bits of mantissa that these keep.
+    """
+    notes = []
+    lost = [t for t in tensors if t.sqnr is not None and (t.gone or t.sqnr < _LOST_DB)]
+    if lost:
+        worst = next(t for t in lost if t.name == worst_of(lost))
+        notes.append(
+            f"hardly anything is left of {_tensors(len(lost))}; worst is {worst.name}: "
+            f"{worst.zeroed:.1%} of it became 0, {worst.sqnr:.1f} dB"
+        )
+    exact = [t for t in tensors if t.exact]
+    if exact:
+        most = max(exact, key=lambda t: t.exact)
+        number = sum(t.exact for t in exact)
+        notes.append(
+            f"{number:,} {'elements' if number > 1 else 'element'} of {_tensors(len(exact))}, not finite or far outside "
+            f"the rest, kept exactly; most in {most.name} ({most.exact:,})"
+        )
+    if spoiled:
+        notes.append(
+            f"{_tensors(len(spoiled))} not quantised but kept with {fine_bits} bits of mantissa, for what they hold; "
+            f"first of them {spoiled[0]}"
+        )
+    return tuple(notes)
+
+
+def _tensors(number: int) -> str:
+    return f"{number} tensors" if number > 1 else "1 tensor"

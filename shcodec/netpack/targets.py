@@ -16,6 +16,7 @@ FILL: Final = 0.97
 CLOSE_DB: Final = 0.05
 _AIM: Final = 0.995  # of a size: what the sample says is not quite what comes
 _TRIES: Final = 6
+_BISECTIONS: Final = 10  # more tries where the secants went astray
 _GUESSES: Final = 16
 _CLOSE: Final = 2e-3  # how near a guess must come, relative to what is wanted
 _FINEST_MOVE: Final = 1e-5  # octaves of the step
@@ -94,7 +95,7 @@ def meet(
     low, high = (math.log2(end) for end in ends)
     x, slope = _solve(guess, aim, low, high, math.log2(start), slope)
     trials: list[Trial[Result]] = []
-    for _ in range(_TRIES):
+    for number in range(_TRIES + _BISECTIONS):
         trial = attempt(float(np.float32(2.0**x)))
         trials.append(trial)
         if limit - slack <= trial.cost <= limit + (slack if exceeding else 0.0):
@@ -103,13 +104,15 @@ def meet(
         if len(trials) > 1:
             slope = _secant(trials[-2], trial, slope)
         moved = min(max(x + (aim - trial.cost) / slope, low), high)
+        if number >= _TRIES - 1 and high - low > _FINEST_MOVE:
+            moved = (low + high) / 2
         if abs(moved - x) < _FINEST_MOVE:
             break
         x = moved
     if exceeding:
         return min(trials, key=lambda trial: abs(trial.cost - limit))
     within = [trial for trial in trials if trial.cost <= limit]
-    return max(within, key=lambda trial: trial.cost) if within else min(trials, key=lambda trial: trial.cost)
+    return min(within, key=lambda trial: trial.step) if within else min(trials, key=lambda trial: trial.cost)
 
 
 def _secant(one: Trial[Result], other: Trial[Result], slope: float) -> float:

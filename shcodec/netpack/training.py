@@ -30,7 +30,7 @@ from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.report import PackReport
 from shcodec.netpack.soft import SoftCodebook, WordConfig
 from shcodec.netpack.tensors import Tensor as Named
-from shcodec.netpack.tensors import from_array, to_array
+from shcodec.netpack.tensors import from_value, to_array
 from shcodec.reports import Report, unheard
 
 Batch = TypeVar("Batch")
@@ -257,7 +257,7 @@ class _Run:
         tensors = []
         aliases = self._aliases()
         for name, tensor in self.model.state_dict().items():
-            named = _named(name, tensor)
+            named = from_value(name, tensor)
             if name not in aliases and named.dtype in planes.MANTISSA:
                 kept = planes.rounded(named.data, named.dtype, self.config.fine_bits)
                 named = Named(named.name, named.dtype, named.shape, kept)
@@ -331,13 +331,6 @@ def _fold_norms(model: nn.Module) -> None:
         module.bias.sub_(module.running_mean * module.weight)
         module.running_mean.zero_()
         module.running_var.fill_(1 - module.eps)
-
-
-def _named(name: str, tensor: Tensor) -> Named:
-    if tensor.dtype == torch.bfloat16:
-        bits = tensor.detach().cpu().contiguous().view(torch.uint16).numpy()
-        return Named(name, "BF16", tuple(tensor.shape), bits.tobytes())
-    return from_array(name, tensor.detach().cpu().numpy())
 
 
 def _as_torch(named: Named) -> Any:

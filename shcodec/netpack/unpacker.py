@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from shcodec.entropy import Decoder
 from shcodec.netpack import planes, trellis
+from shcodec.netpack.exact import put
 from shcodec.netpack.file import MAX_WEIGHTS, split
-from shcodec.netpack.layout import Codebook, Entry, Indexed, Machine, Trellis
+from shcodec.netpack.layout import Codebook, Entry, Indexed, Machine, Trellis, scales
 from shcodec.netpack.spread import classes
-from shcodec.netpack.tensors import Tensor, from_floats
+from shcodec.netpack.tensors import SIZES, Tensor, from_floats
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -40,7 +41,7 @@ def unpack_tensors(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> tuple[list
     found = dict(
         zip(
             [entry.name for entry in kept],
-            planes.restored(parts.inflated_plain(), [(entry.dtype, entry.nbytes) for entry in kept]),
+            planes.restored(parts.inflated_plain(), [(entry.group, entry.nbytes) for entry in kept]),
             strict=True,
         )
     )
@@ -82,8 +83,11 @@ def _decode_trellis(
         own = values[start : start + entry.size]
         start += entry.size
         own *= trellis.tensor_step(machine.step, coding.octaves)
+        larger = scales(coding.scale, entry.shape)
+        if larger is not None:
+            own *= larger
         own += np.float32(coding.centre)
-        yield entry.name, from_floats(own, entry.dtype)
+        yield entry.name, put(from_floats(own, entry.dtype), SIZES[entry.dtype], coding.exact)
 
 
 def _decode_section(decoder: Decoder, machine: Machine, counts: Counts) -> Floats:

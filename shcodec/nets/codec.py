@@ -39,7 +39,7 @@ class CodecNet(nn.Module):
         super().__init__()
         self.config = config
         self.mixed = False  # bfloat16 in the bodies of the large transforms (training only)
-        self.compiled: dict[str, Callable[..., Any]] = {}  # the large transforms, compiled, for training steps alone
+        self.compiled: dict[str, Callable[..., Any]] = {}  # networks that are compiled, for training steps alone
         self.g_a = Analysis(config)
         self.g_s = Synthesis(config)
         start = start_steps()
@@ -74,13 +74,14 @@ class CodecNet(nn.Module):
         steps = start_steps()[:, None]
         target.copy_(torch.from_numpy(class_coordinate((0.7 * spread.cpu() / steps).clamp(min=0.1).numpy())))
 
-    def compile_transforms(self, backend: str = "inductor") -> None:
-        """Compiles g_a and g_s at their first use in a training step, for every shape of a batch anew."""
-        for name in ("g_a", "g_s"):
+    def compile_networks(self, backend: str = "inductor") -> None:
+        """Compiles the networks at their first use in a training step, for every shape of a batch anew."""
+        hyper = ("h_a", "h_s", "refine") if self.config.has_hyper else ()
+        for name in ("g_a", "g_s", *hyper):
             self.compiled[name] = torch.compile(getattr(self, name), dynamic=False, backend=backend)
 
-    def _transform(self, name: str) -> Callable[..., Any]:
-        """g_a or g_s, compiled where it is being trained: elsewhere pictures have too many shapes to compile for."""
+    def _network(self, name: str) -> Callable[..., Any]:
+        """A network, compiled where it is being trained: elsewhere pictures have too many shapes to compile for."""
         network: nn.Module = getattr(self, name)
         trained = self.training and torch.is_grad_enabled() and next(network.parameters()).requires_grad
         return self.compiled.get(name, network) if trained else network
@@ -94,22 +95,22 @@ class CodecNet(nn.Module):
         """
         weights = knot_weights(beta_byte)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            y = self._transform("g_a")(x, self.g_a.gain(weights))
+            y = self._network("g_a")(x, self.g_a.gain(weights))
         if not self.config.has_hyper:
             step = (weights @ self.step_knots).exp()[:, :, None, None]
             coordinate = (weights @ self.prior_knots)[:, :, None, None].expand_as(y)
             return Latents(y, torch.zeros_like(y), step, coordinate, None, None)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            z = self.h_a(y, self.h_a.gain(weights)).float()
+            z = self._network("h_a")(y, self.h_a.gain(weights)).float()
         limit = self.config.hyper.limit
         z_hat = z + (z.round().clamp(-limit, limit) - z).detach()
-        features, mean, step = self.h_s(z_hat, self.h_s.gain(weights))
+        features, mean, step = self._network("h_s")(z_hat, self.h_s.gain(weights))
         return Latents(y, mean, step, self.class_map(z_hat, weights), features, z)
 
     def second_means(self, first: Tensor, latents: Latents, beta_byte: Tensor) -> Tensor:
         """Means of the second half: (B, M, h, w), given decoded latents on the first half and mu0 elsewhere."""
         gain = self.refine.gain(knot_weights(beta_byte))
-        means = latents.mean + self.refine(first, latents.features, gain)
+        means = latents.mean + self._network("refine")(first, latents.features, gain)
         # the lowest frequencies stay between their four neighbours, which belong to the first half
         mode = "reflect" if min(first.shape[2:]) > 1 else "replicate"
         around = F.pad(first[:, :GUARDED], (1, 1, 1, 1), mode=mode)
@@ -124,7 +125,7 @@ class CodecNet(nn.Module):
         """Pixels (B, 3, H, W), 0..255, neither rounded nor clipped."""
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)  # in every phase: it is compiled for one layout
         with torch.autocast(y_hat.device.type, torch.bfloat16, enabled=self.mixed):
-            pixels: Tensor = self._transform("g_s")(y_hat, self.g_s.gain(knot_weights(beta_byte)))
+            pixels: Tensor = self._network("g_s")(y_hat, self.g_s.gain(knot_weights(beta_byte)))
         return pixels
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from shcodec.errors import UsageError
@@ -72,6 +72,8 @@ class ModelConfig:
     name: str
     latent: int = 192  # channels of y, at 1/16
     shortcut: bool = False  # a linear path beside g_a and g_s, which starts as the principal components of blocks
+    lapped: bool = False  # the linear path filters the 16 samples around every border between blocks
+    modulation: str = "stage"  # scales and biases that follow beta: after every "stage" or after every "block"
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     hyper: HyperConfig = field(default_factory=HyperConfig)
@@ -105,6 +107,12 @@ class ModelConfig:
         config.check()
         return config
 
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as a TOML table; `from_dict` takes it back."""
+        table = asdict(self)
+        table["quantiser"]["bands"] = [list(band.values()) for band in table["quantiser"]["bands"]]
+        return table
+
     def check(self) -> None:
         """Checks all values, and that the bands tile the coded classes, colder bands with longer vectors.
 
@@ -120,6 +128,13 @@ class ModelConfig:
             raise UsageError(
                 f"latent = {self.latent}: with a shortcut at most 768, the values of a block of 16x16 pixels"
             )
+        if self.lapped and not self.shortcut:
+            raise UsageError("lapped needs a shortcut: it filters the linear path")
+        if self.modulation not in ("stage", "block"):
+            raise UsageError(f"modulation = '{self.modulation}' is not one of stage, block")
+        bodies = (self.analysis.blocks8, self.analysis.blocks16, self.synthesis.blocks16, self.synthesis.blocks8)
+        if self.modulation == "block" and not min(bodies):
+            raise UsageError("modulation = 'block' needs a block in every body")
         if self.has_hyper and not 1 <= self.hyper.limit <= 127:
             raise UsageError(f"hyper.limit = {self.hyper.limit} is not in 1..127: z is coded as int8")
         if not 1 <= self.quantiser.classes <= MAX_CLASSES:

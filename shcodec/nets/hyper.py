@@ -23,7 +23,7 @@ class HyperAnalysis(Conditioned):
 
     def __init__(self, config: ModelConfig) -> None:
         sizes = config.hyper
-        super().__init__([config.latent, sizes.channels])
+        super().__init__({"y": config.latent, "z": sizes.channels})
         self.stem = conv3(config.latent, sizes.features)
         self.down32 = conv1(4 * sizes.features, sizes.width)
         self.body32 = Residual(sizes.width, 1)
@@ -43,7 +43,7 @@ class HyperSynthesis(Conditioned):
     def __init__(self, config: ModelConfig, start_step: Tensor) -> None:
         """Args: start_step: (17,) initial step at every beta knot."""
         sizes = config.hyper
-        super().__init__([sizes.channels, sizes.features])
+        super().__init__({"z": sizes.channels, "features": sizes.features})
         self.latent = config.latent
         self.up32 = conv1(sizes.channels, 4 * sizes.width)
         self.body32 = Residual(sizes.width, 1)
@@ -74,7 +74,7 @@ class Refine(Conditioned):
 
     def __init__(self, config: ModelConfig) -> None:
         width = config.hyper.refine
-        super().__init__([config.latent])
+        super().__init__({"first": config.latent})
         self.stem = conv1(config.latent + config.hyper.features, width)
         dense = config.hyper.refine_dense
         self.spatial = conv3(width, width) if dense else nn.Conv2d(width, width, 5, padding=2, groups=width)

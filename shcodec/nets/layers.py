@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import torch
@@ -39,11 +40,16 @@ class Conditioned(nn.Module):
     input, `gain` (B, G), so that an exported graph serves every rate.
     """
 
-    def __init__(self, widths: list[int]) -> None:
-        """Args: widths: channels of every stage that is modulated; each takes a scale and a bias."""
+    def __init__(self, stages: Mapping[str, int]) -> None:
+        """Args: stages: name and channels of every stage that is modulated, in order; each takes a scale and a bias."""
         super().__init__()
-        self.widths = widths
-        self.knots = nn.Parameter(torch.zeros(KNOTS, 2 * sum(widths)))
+        self.stages = dict(stages)
+        self.knots = nn.Parameter(torch.zeros(KNOTS, 2 * sum(self.stages.values())))
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of every stage."""
+        return list(self.stages.values())
 
     def gain(self, weights: Tensor) -> Tensor:
         """(B, 17) knot weights -> (B, G)."""
@@ -54,6 +60,23 @@ class Conditioned(nn.Module):
         """(B, G) -> (1 + scale, bias) of every stage, (B, C, 1, 1) each."""
         parts = torch.split(gain[:, :, None, None], [width for width in self.widths for _ in range(2)], 1)
         return [(1 + scale, bias) for scale, bias in zip(parts[::2], parts[1::2], strict=True)]
+
+
+Stages = Iterator[tuple[Tensor, Tensor]]
+
+
+def body_stages(name: str, width: int, blocks: int, modulation: str) -> dict[str, int]:
+    """The stages of a body of residual blocks: one after the last or, with "block", one after each."""
+    return {f"{name}.{i}": width for i in range(blocks)} if modulation == "block" else {name: width}
+
+
+def run_body(body: nn.Sequential, x: Tensor, stages: Stages, modulation: str) -> Tensor:
+    """Runs residual blocks (B, C, h, w), with the stages of `body_stages`."""
+    if modulation == "stage":
+        return modulate(body(x), next(stages))
+    for block in body:
+        x = modulate(block(x), next(stages))
+    return x
 
 
 def modulate(x: Tensor, stage: tuple[Tensor, Tensor]) -> Tensor:
@@ -102,3 +125,26 @@ def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
     """Runs a layer in float32 even inside autocast: bfloat16 cannot tell 256 from 257."""
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.float())  # type: ignore[no-any-return]
+
+
+BLOCK = 16  # samples of a side of a block, which one latent stands for
+
+
+def across_borders(x: Tensor, matrix: Tensor) -> Tensor:
+    """Multiplies the 16 samples around every border between blocks by a matrix, along rows and along columns.
+
+    A lapped transform in the form of a filter before (or after) one by blocks (Malvar and Staelin 1989; Tran, Liang and
+    Tu 2003). The outermost 8 samples stay as they are.
+
+    Args:
+        x: (B, C, H, W), H and W multiples of 16.
+        matrix: (16, 16).
+    """
+    half, (height, width) = BLOCK // 2, x.shape[2:]
+    # begun half a block later, the last block holds both ends: it is left out, so that no side is empty where it is one
+    turned = torch.cat([x[..., half:], x[..., :half]], -1).unflatten(-1, (width // BLOCK, BLOCK))
+    mixed = (turned @ matrix.T).flatten(-2)[..., : width - BLOCK]
+    x = torch.cat([x[..., :half], mixed, x[..., width - half :]], -1)
+    turned = torch.cat([x[..., half:, :], x[..., :half, :]], -2).unflatten(-2, (height // BLOCK, BLOCK))
+    mixed = (matrix @ turned).flatten(-3, -2)[..., : height - BLOCK, :]
+    return torch.cat([x[..., :half, :], mixed, x[..., height - half :, :]], -2)

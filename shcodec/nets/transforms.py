@@ -7,7 +7,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shcodec.nets.config import ModelConfig
-from shcodec.nets.layers import Conditioned, Residual, conv1, conv3, full_precision, modulate
+from shcodec.nets.layers import (
+    BLOCK,
+    Conditioned,
+    Residual,
+    across_borders,
+    body_stages,
+    conv1,
+    conv3,
+    full_precision,
+    modulate,
+    run_body,
+)
 
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 64.0  # the networks see (pixel - 127.5) / 64
@@ -24,6 +35,12 @@ def nested_order() -> Tensor:
     return torch.argsort(F.pixel_unshuffle(block, 16).flatten().long())[nested]
 
 
+def by_rows(outputs: Tensor) -> Tensor:
+    """The shortcut's 768 outputs, (768, ...), brought from the order of two nested shuffles into that of one by 16."""
+    parts = outputs.view(3, 4, 4, 4, 4, *outputs.shape[1:])  # colour, row and column in a cell, row and column of cells
+    return parts.permute(0, 3, 1, 4, 2, *range(5, parts.dim())).reshape(outputs.shape)
+
+
 class Analysis(Conditioned):
     """g_a, encoder only: pixels (B, 3, H, W) in 0..255 -> latent y (B, M, H/16, W/16).
 
@@ -31,29 +48,40 @@ class Analysis(Conditioned):
 
         x -> space-to-depth 8 -> 1x1 -> residual blocks (1/8) -> space-to-depth 2 -> 1x1
           -> residual blocks (1/16) -> 3x3 -> y
-        (+ x -> space-to-depth 16 -> 1x1, the shortcut)
+        (+ x -> filter across the borders of blocks, if lapped -> space-to-depth 16 -> 1x1, the shortcut)
     """
 
     def __init__(self, config: ModelConfig) -> None:
         sizes = config.analysis
-        super().__init__([sizes.width8, sizes.width16, config.latent])
+        stages = body_stages("body8", sizes.width8, sizes.blocks8, config.modulation)
+        stages |= body_stages("body16", sizes.width16, sizes.blocks16, config.modulation)
+        super().__init__(stages | {"y": config.latent})
+        self.modulation = config.modulation
         self.stem = conv1(3 * 64, sizes.width8)
         self.body8 = nn.Sequential(*(Residual(sizes.width8, 2) for _ in range(sizes.blocks8)))
         self.down = conv1(4 * sizes.width8, sizes.width16)
         self.body16 = nn.Sequential(*(Residual(sizes.width16, 2) for _ in range(sizes.blocks16)))
         self.head = conv3(sizes.width16, config.latent, 0.02 if config.shortcut else 0.5)
         self.shortcut = conv1(3 * 256, config.latent) if config.shortcut else None
+        self.lap = nn.Parameter(torch.eye(BLOCK)) if config.lapped else None
 
     def forward(self, x: Tensor, gain: Tensor) -> Tensor:
         """H and W are multiples of 16; gain (B, G)."""
-        stages = self.split(gain)
+        stages = iter(self.split(gain))
         pixels = (x - PIXEL_MEAN) / PIXEL_SCALE
-        x = modulate(self.body8(self.stem(F.pixel_unshuffle(pixels, 8))), stages[0])
-        x = modulate(self.body16(self.down(F.pixel_unshuffle(x, 2))), stages[1])
+        x = run_body(self.body8, self.stem(F.pixel_unshuffle(pixels, 8)), stages, self.modulation)
+        x = run_body(self.body16, self.down(F.pixel_unshuffle(x, 2)), stages, self.modulation)
         y = full_precision(self.head, x)
         if self.shortcut is not None:
-            y = y + full_precision(self.shortcut, F.pixel_unshuffle(pixels, 16))
-        return modulate(y, stages[2])
+            y = y + full_precision(self._linear, pixels)
+        return modulate(y, next(stages))
+
+    def _linear(self, pixels: Tensor) -> Tensor:
+        """The linear path, (B, 3, H, W) -> (B, M, H/16, W/16)."""
+        if self.lap is not None:
+            pixels = across_borders(pixels, self.lap)
+        y: Tensor = self.shortcut(F.pixel_unshuffle(pixels, BLOCK))  # type: ignore[misc]
+        return y
 
 
 class Synthesis(Conditioned):
@@ -65,11 +93,19 @@ class Synthesis(Conditioned):
         y -> 3x3 -> residuals (1/16) -> 1x1, shuffle -> residuals (1/8) -> 1x1, shuffle
           -> pointwise residual (1/4) -> 3x3 to 48, shuffle by 4 -> pixels
         (+ y -> 1x1 to 768, shuffle by 4 -> 48 at 1/4, the shortcut)
+
+    A lapped shortcut is shuffled on its own, filtered across the borders of blocks, and added to the pixels.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         sizes = config.synthesis
-        super().__init__([sizes.width16, sizes.width8, sizes.width4])
+        bodies = body_stages("body16", sizes.width16, sizes.blocks16, config.modulation)
+        bodies |= body_stages("body8", sizes.width8, sizes.blocks8, config.modulation)
+        before, between = ({"y": config.latent, "stem": sizes.width16}, {"up4": sizes.width4})
+        if config.modulation == "stage":
+            before, between = {}, {}
+        super().__init__(before | bodies | between | {"render": sizes.width4})
+        self.modulation = config.modulation
         self.stem = conv3(config.latent, sizes.width16, 0.5)
         self.body16 = nn.Sequential(*(Residual(sizes.width16, 1) for _ in range(sizes.blocks16)))
         self.up8 = conv1(sizes.width16, 4 * sizes.width8)
@@ -79,15 +115,36 @@ class Synthesis(Conditioned):
         self.shrink = conv1(sizes.expand4, sizes.width4, 0.2)
         self.head = conv3(sizes.width4, 48, 0.02 if config.shortcut else 0.5)
         self.shortcut = conv1(config.latent, 3 * 256) if config.shortcut else None
+        self.lap = nn.Parameter(torch.eye(BLOCK)) if config.lapped else None
 
     def forward(self, y: Tensor, gain: Tensor) -> Tensor:
         """gain (B, G)."""
-        stages = self.split(gain)
-        x = modulate(self.body16(full_precision(self.stem, y)), stages[0])
-        x = modulate(self.body8(F.pixel_shuffle(self.up8(x), 2)), stages[1])
+        stages, each = iter(self.split(gain)), self.modulation == "block"
+        y = modulate(y.float(), next(stages)) if each else y
+        x = full_precision(self.stem, y)
+        x = modulate(x, next(stages)) if each else x
+        x = run_body(self.body16, x, stages, self.modulation)
+        x = run_body(self.body8, F.pixel_shuffle(self.up8(x), 2), stages, self.modulation)
         x = F.pixel_shuffle(self.up4(x), 2)
-        x = modulate(x + self.shrink(F.relu(self.expand(x))), stages[2])
-        fine = full_precision(self.head, x)
-        if self.shortcut is not None:
-            fine = fine + F.pixel_shuffle(full_precision(self.shortcut, y), 4)
-        return F.pixel_shuffle(fine, 4) * PIXEL_SCALE + PIXEL_MEAN
+        x = modulate(x, next(stages)) if each else x
+        x = modulate(x + self.shrink(F.relu(self.expand(x))), next(stages))
+        with torch.autocast(y.device.type, enabled=False):
+            return self._pixels(x.float(), y.float())
+
+    def _pixels(self, x: Tensor, y: Tensor) -> Tensor:
+        """The last convolution and the linear path, float32; the pixels' scale lies in their weights.
+
+        Args:
+            x: (B, width4, 4h, 4w).
+            y: (B, M, h, w).
+        """
+        head, shortcut = self.head, self.shortcut
+        mean = PIXEL_SCALE * head.bias + PIXEL_MEAN  # type: ignore[operator]
+        fine = F.conv2d(x, PIXEL_SCALE * head.weight, mean, padding=1)
+        if shortcut is None:
+            return F.pixel_shuffle(fine, 4)
+        weight, bias = PIXEL_SCALE * shortcut.weight, PIXEL_SCALE * shortcut.bias  # type: ignore[operator]
+        if self.lap is None:
+            return F.pixel_shuffle(fine + F.pixel_shuffle(F.conv2d(y, weight, bias), 4), 4)
+        blocks = F.pixel_shuffle(F.conv2d(y, by_rows(weight), by_rows(bias)), BLOCK)
+        return F.pixel_shuffle(fine, 4) + across_borders(blocks, self.lap)

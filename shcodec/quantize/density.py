@@ -62,7 +62,7 @@ class SmoothDensity(nn.Module):
             Bits, same shape.
         """
         x = bounded(coordinate, 0.0, self.classes - 1.001)
-        row = x.detach().floor().long()
+        row = x.detach().nan_to_num().floor().long()
         fraction = x - row
         weight, narrow, wide = (
             torch.lerp(lookup(table, row), lookup(table, row + 1), fraction)
@@ -99,7 +99,7 @@ class HyperHistograms(nn.Module):
         """Bits of z (B, C, h, w), noisy and within the limits -> (B, C, h, w)."""
         table = F.softmax(self.logits.float(), -1)[beta_byte * self.rows // 256]  # (B, C, A)
         position = (z + self.limit).clamp(0, 2 * self.limit - 1e-3)
-        low = position.detach().floor()
+        low = position.detach().nan_to_num().floor()  # a step that is not finite must come to its end, to be left out
         fraction = (position - low).flatten(2)
         index = low.long().flatten(2)
         p = torch.lerp(table.gather(2, index), table.gather(2, index + 1), fraction)

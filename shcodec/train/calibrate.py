@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from shcodec.quantize.density import HyperHistograms
+from shcodec.train.data import Crops
+from shcodec.train.device_crops import DeviceCrops
 from shcodec.train.objective import Learner, Phase, State, evaluate
+from shcodec.train.step import to_tensors
 
-if TYPE_CHECKING:
-    from shcodec.train.loop import Trainer
+AnyCrops = Crops | DeviceCrops
 
 FIT_BATCHES = 60  # batches of crops between two phases, at most
 FIT_PIXELS = 32e6  # in them
@@ -21,42 +22,48 @@ LARGEST = 768  # pixels of a side that are looked at: residuals of all pictures 
 EM_ROUNDS = 12
 
 
-def fit_codebooks(trainer: Trainer, *, start: str = "keep") -> None:
-    """Refits codebooks and histograms to the residuals of the present weights on fresh crops."""
-    config = trainer.config
-    number = max(min(FIT_BATCHES, round(FIT_PIXELS / (config.batch * config.crop**2))), 1)
-    batches = (trainer.crops.batch(10_000_000 + trainer.step + i, config.crop, config.batch) for i in range(number))
-    _fit(trainer, (trainer.tensors(*batch) for batch in batches), rounds=5, start=start)
+def fit_codebooks(learner: Learner, crops: AnyCrops, number: int, *, start: str = "keep") -> None:
+    """Refits codebooks and histograms to the residuals of the present weights on fresh crops.
+
+    Args:
+        learner: the model.
+        crops: of the training pictures.
+        number: of the step, on which the crops depend.
+        start: "keep" begins from the present codewords, "data" from residuals.
+    """
+    config, device = learner.config, next(learner.parameters()).device
+    count = max(min(FIT_BATCHES, round(FIT_PIXELS / (config.batch * config.crop**2))), 1)
+    batches = (crops.batch(10_000_000 + number + i, config.crop, config.batch) for i in range(count))
+    _fit(learner, (to_tensors(batch[0], batch[1], device) for batch in batches), rounds=5, start=start)
 
 
-def calibrate(trainer: Trainer) -> None:
+def calibrate(learner: Learner, crops: AnyCrops) -> None:
     """Final tables: hard counts over training pictures (at most 768 x 768 of each), every one at a random beta.
 
     Histograms of the latent indices are counted twice, since the choice of an index depends on them;
     the bank of z histograms is fitted by hard expectation-maximisation (every picture takes its
     cheapest row, every row is refitted).
     """
-    rng = np.random.default_rng(trainer.config.seed + 77)
-    number = min(trainer.config.final_pictures, len(trainer.crops.pictures))
-    picked = rng.choice(len(trainer.crops.pictures), number, replace=False)
+    rng, device = np.random.default_rng(learner.config.seed + 77), next(learner.parameters()).device
+    number = min(learner.config.final_pictures, len(crops.pictures))
+    picked = rng.choice(len(crops.pictures), number, replace=False)
     betas = rng.integers(0, 256, len(picked))
 
     def samples() -> Iterator[tuple[Tensor, Tensor]]:
         for index, beta in zip(picked, betas, strict=True):
-            picture = trainer.crops.pictures[index]
+            picture = crops.pictures[index]
             height, width = (min(side, LARGEST) // 64 * 64 for side in picture.shape[:2])
-            yield trainer.tensors(picture[None, :height, :width].copy(), np.array([beta]))
+            yield to_tensors(picture[None, :height, :width].copy(), np.array([beta]), device)
 
     torch.backends.cudnn.benchmark = False  # a search for every size of picture would take longer than it saves
-    _fit(trainer, samples(), rounds=0, start="keep")
-    _fit(trainer, samples(), rounds=0, start="keep")
-    if trainer.config.model.has_hyper:
-        _fit_bank(trainer.learner, samples())
+    _fit(learner, samples(), rounds=0, start="keep")
+    _fit(learner, samples(), rounds=0, start="keep")
+    if learner.config.model.has_hyper:
+        _fit_bank(learner, samples())
 
 
 @torch.no_grad()
-def _fit(trainer: Trainer, batches: Iterable[tuple[Tensor, Tensor]], *, rounds: int, start: str) -> None:
-    learner = trainer.learner
+def _fit(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], *, rounds: int, start: str) -> None:
     learner.eval()
     learner.books.recorder = []
     state = State(Phase.HARD, 1.0, skip=True)
@@ -64,7 +71,7 @@ def _fit(trainer: Trainer, batches: Iterable[tuple[Tensor, Tensor]], *, rounds: 
         evaluate(learner, pixels, beta_byte, state)
     residuals, classes = (torch.cat(part) for part in zip(*learner.books.recorder, strict=True))
     learner.books.recorder = None
-    learner.books.fit(residuals, classes, rate_weight=trainer.config.rate_weight, rounds=rounds, start=start)
+    learner.books.fit(residuals, classes, rate_weight=learner.config.rate_weight, rounds=rounds, start=start)
     learner.train()
 
 

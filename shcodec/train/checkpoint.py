@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,35 +14,39 @@ from shcodec.errors import UsageError
 from shcodec.train import result
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Phase
-
-if TYPE_CHECKING:
-    from shcodec.train.loop import Trainer
+from shcodec.train.state import RunState, load_moments, make_optimiser
 
 FILE = "checkpoint.pt"
 SMOOTH = "smooth.pt"
 """The end of the smooth phase: what comes after can be repeated from it, as `checkpoint.pt` of another folder."""
+BROKEN = (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError, OSError, EOFError)
+"""What reading a damaged or foreign checkpoint may raise."""
 
 
-def save(trainer: Trainer, name: str = FILE) -> None:
-    """Writes the checkpoint of a run; the old one stays whole until the new one is."""
+def save(run: RunState, out: Path, name: str = FILE) -> None:
+    """Writes the checkpoint of a run into its folder; the old one stays whole until the new one is."""
     state = {
-        "config": trainer.config.to_dict(),
-        "origin": trainer.origin,
-        "learner": trainer.learner.state_dict(),
-        "average": trainer.average,
-        "optimiser": trainer.optimiser.state_dict(),
-        "phase": trainer.phase.value,
-        "step": trainer.step,
-        "phase_start": trainer.phase_start,
-        "elapsed": trainer.elapsed,
-        "sigma": (trainer.sigma.value, trainer.sigma.first_gap, trainer.sigma.last_gap),
-        "reseeded": trainer.reseeded,
-        "generator": trainer.generator.get_state(),
-        "frozen": [name for name, p in trainer.learner.named_parameters() if not p.requires_grad],
-        "finished": trainer.finished,
-        "fake_integer": trainer.config.model.has_hyper and trainer.learner.net.class_map.fake_integer,
+        "config": run.config.to_dict(),
+        "origin": run.origin,
+        "learner": run.learner.state_dict(),
+        "average": run.average,
+        "optimiser": run.optimiser.state_dict(),
+        "guard": run.guard.tensors(),
+        "phase": run.phase.value,
+        "step": run.step,
+        "first_step": run.first_step,
+        "warm_from": run.warm_from,
+        "phase_start": run.phase_start,
+        "elapsed": run.elapsed,
+        "pixels": run.pixels,
+        "sigma": (run.sigma.value, run.sigma.first_gap, run.sigma.last_gap),
+        "reseeded": run.reseeded,
+        "generator": run.generator.get_state(),
+        "frozen": [name for name, p in run.learner.named_parameters() if not p.requires_grad],
+        "finished": run.finished,
+        "fake_integer": run.config.model.has_hyper and run.learner.net.class_map.fake_integer,
     }
-    with replacing(trainer.out / name) as file:
+    with replacing(out / name) as file:
         torch.save(state, file)
 
 
@@ -59,34 +64,48 @@ def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:
         return TrainConfig.from_dict(dict(state["config"])), state
     except FileNotFoundError:
         raise UsageError(f"{run}: no checkpoint there") from None
-    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError, OSError, EOFError):
+    except BROKEN:
         raise UsageError(f"{path}: not a readable checkpoint") from None
 
 
-def load(trainer: Trainer) -> None:
-    """Puts a fresh trainer into the state of the run's checkpoint.
+def load(run: RunState, out: Path) -> None:
+    """Puts a fresh run into the state of the checkpoint in its folder.
 
     Raises:
         UsageError: there is none, or it belongs to another configuration.
     """
-    config, state = read(trainer.out)
-    if config != trainer.config:
-        raise UsageError(f"{trainer.out}: the checkpoint was made with another configuration")
+    config, state = read(out)
+    if _without_end(config) != _without_end(run.config):
+        raise UsageError(f"{out}: the checkpoint was made with another configuration")
     if "optimiser" not in state:
-        raise UsageError(f"{trainer.out}: holds a result, not a checkpoint; export it and go on with --init")
-    trainer.learner.load_state_dict(state["learner"])
+        raise UsageError(f"{out}: holds a result, not a checkpoint; export it and go on with --init")
+    try:
+        _load(run, state)
+    except BROKEN as error:
+        line = str(error).partition("\n")[0]
+        raise UsageError(f"{out}: its checkpoint lacks something, or is of another version ({line})") from None
+
+
+def _without_end(config: TrainConfig) -> TrainConfig:
+    """A stable phase may be given more steps at any time."""
+    return replace(config, schedule=replace(config.schedule, steps=1)) if config.schedule.stable else config
+
+
+def _load(run: RunState, state: dict[str, Any]) -> None:
+    run.learner.load_state_dict(state["learner"])
     frozen = set(state["frozen"])
-    for name, parameter in trainer.learner.named_parameters():
+    for name, parameter in run.learner.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    trainer.optimiser = trainer.make_optimiser()
-    trainer.optimiser.load_state_dict(state["optimiser"])
-    trainer.average = {name: tensor.to(trainer.device) for name, tensor in state["average"].items()}
-    trainer.origin = state["origin"]
-    trainer.phase = Phase(state["phase"])
-    trainer.step, trainer.phase_start, trainer.elapsed = state["step"], state["phase_start"], state["elapsed"]
-    trainer.sigma.value, trainer.sigma.first_gap, trainer.sigma.last_gap = state["sigma"]
-    trainer.reseeded = state["reseeded"]
-    trainer.finished = state["finished"]
-    trainer.generator.set_state(state["generator"])
-    if trainer.config.model.has_hyper:
-        trainer.learner.net.class_map.fake_integer = state["fake_integer"]
+    run.optimiser = make_optimiser(run.learner, run.config)
+    load_moments(run.optimiser, state["optimiser"])
+    run.average = {name: tensor.to(run.device) for name, tensor in state["average"].items()}
+    run.guard.load(state["guard"])
+    run.origin = state["origin"]
+    run.phase = Phase(state["phase"])
+    run.step, run.first_step, run.warm_from = state["step"], state["first_step"], state["warm_from"]
+    run.phase_start, run.elapsed, run.pixels = state["phase_start"], state["elapsed"], state["pixels"]
+    run.sigma.value, run.sigma.first_gap, run.sigma.last_gap = state["sigma"]
+    run.reseeded, run.finished = state["reseeded"], state["finished"]
+    run.generator.set_state(state["generator"])
+    if run.config.model.has_hyper:
+        run.learner.net.class_map.fake_integer = state["fake_integer"]

@@ -25,6 +25,8 @@ class Schedule:
     codebooks: float = 0.55  # end of the smooth phase: codebooks, soft assignments
     hard: float = 0.75  # everything hard; encoder and class map frozen
     decay: float = 0.5  # from here the learning rate falls along a cosine
+    stable: bool = False  # the smooth phase alone at a constant rate; codebooks come in a branch, a cooldown
+    young: int = 0  # steps of a stable phase that begins from nothing, in which `skip` and `integer` do not hold yet
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class TrainConfig:
     lr: float = 8e-4
     codebook_lr: float = 1e-3
     last_lr: float = 5e-6
-    clip: float = 1.0
+    hard_lr: float = 0.0  # the hard phase begins with this rate, where the smooth one's cosine ends; 0: one cosine
+    adam_beta2: float = 0.95  # decay of the second moments; short is quick and safe at first, and biased later
+    clip: float = 1.0  # the largest norm of the gradients
+    clip_factor: float = 0.0  # where above 0, the largest norm in running medians of the norm instead
     ema: float = 0.999
     rate_weight: float = 0.13  # lambda_n of the index choice, squared steps per bit
     final_pictures: int = 300  # training pictures whose symbols make the final tables
@@ -65,9 +70,9 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as the TOML files have it; `from_dict` takes it back."""
         flat = asdict(self)
-        model, schedule, annealing = flat.pop("model"), flat.pop("schedule"), flat.pop("annealing")
-        model["quantiser"]["bands"] = [list(band.values()) for band in model["quantiser"]["bands"]]
-        return {"model": model, "schedule": schedule, "annealing": annealing, "training": flat}
+        del flat["model"]
+        tables = {name: flat.pop(name) for name in ("schedule", "annealing")}
+        return {"model": self.model.to_dict(), **tables, "training": flat}
 
     @staticmethod
     def load(name: str) -> TrainConfig:
@@ -125,6 +130,10 @@ class TrainConfig:
             raise UsageError("the phases of the schedule must be fractions of the budget, in order")
         if self.model.has_hyper and s.integer > s.codebooks:
             raise UsageError("schedule.integer must not be later than schedule.codebooks, which freezes the class map")
+        if not self.adam_beta2 < 1:
+            raise UsageError("adam_beta2 must be below 1")
+        if self.hard_lr and s.codebooks != s.hard:
+            raise UsageError("hard_lr needs a hard phase right after the smooth one: codebooks = hard")
         if self.drawings > MOST_DRAWINGS:
             raise UsageError(f"drawings = {self.drawings:g} is more than {MOST_DRAWINGS:g}")
         least = (s.steps, self.batch, self.lr, self.codebook_lr, self.annealing.start, self.annealing.end)

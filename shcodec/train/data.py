@@ -8,7 +8,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -22,19 +22,28 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", 
 
 
 def _sources(root: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+    if not root.is_dir():
+        paths = [root]
+    else:  # without what is hidden, and without folders and pipes, which have no bytes to be read
+        paths = [path for path in sorted(root.rglob("*")) if not _hidden(path.relative_to(root)) and path.is_file()]
+    for path in paths:
         if path.suffix == ".tar":
             yield from _members(path)
         elif path.suffix.lower() in SUFFIXES:
             yield str(path), path.read_bytes()
 
 
+def _hidden(path: PurePath) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(path) as pack:
             for member in pack:
+                name = PurePosixPath(member.name)
                 stream = pack.extractfile(member)
-                if stream is not None and Path(member.name).suffix.lower() in SUFFIXES:
+                if stream is not None and name.suffix.lower() in SUFFIXES and not _hidden(name):
                     yield f"{path.name}/{member.name}", stream.read()
     except tarfile.TarError:
         yield str(path), b""  # a pack that breaks off counts as one damaged picture

@@ -7,18 +7,22 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import Conditioned, Residual
-from shcodec.train.export import load_model
 from shcodec.train.objective import Learner
+from shcodec.train.pretrained import load_model
 
 
 def is_smaller(theirs: ModelConfig, ours: ModelConfig) -> bool:
-    """Whether two architectures differ in nothing but sizes of g_a and g_s that are smaller in the first."""
+    """Whether the first architecture differs in nothing but smaller sizes of g_a and g_s, or fewer parts of them."""
     if replace(theirs, name="") == replace(ours, name=""):
         return False
-    same = replace(theirs, name="", analysis=ours.analysis, synthesis=ours.synthesis) == replace(ours, name="")
+    lapped = theirs.lapped or ours.lapped
+    modulation = ours.modulation if theirs.modulation == "stage" else theirs.modulation
+    large = replace(theirs, lapped=lapped, modulation=modulation, analysis=ours.analysis, synthesis=ours.synthesis)
+    same = replace(large, name="") == replace(ours, name="")
     sizes = zip(
         (*astuple(theirs.analysis), *astuple(theirs.synthesis)),
         (*astuple(ours.analysis), *astuple(ours.synthesis)),
@@ -75,10 +79,18 @@ def _embed(ours: nn.Conv2d, theirs: nn.Module) -> None:
 
 
 def _embed_knots(ours: Conditioned, theirs: Conditioned) -> None:
-    """Scales and biases of every stage, those of new channels 0: they change nothing."""
+    """Scales and biases of every stage; those of new channels and of new stages are 0 and change nothing."""
+    parts = torch.split(theirs.knots, [2 * width for width in theirs.widths], 1)
+    old = {_same_stage(name, ours, theirs): part for name, part in zip(theirs.stages, parts, strict=True)}
     new: list[Tensor] = []
-    parts = torch.split(theirs.knots, [width for width in theirs.widths for _ in range(2)], 1)
-    wanted = [width for width in ours.widths for _ in range(2)]
-    for part, width in zip(parts, wanted, strict=True):
-        new += [part, part.new_zeros(len(part), width - part.shape[1])]
+    for name, width in ours.stages.items():
+        part = old.pop(name, ours.knots.new_zeros(len(ours.knots), 0))
+        new += [F.pad(half, (0, width - half.shape[1])) for half in part.chunk(2, 1)]
     ours.knots.copy_(torch.cat(new, 1))
+
+
+def _same_stage(name: str, ours: Conditioned, theirs: Conditioned) -> str:
+    """Name of one of their stages in a network that may have one after every block."""
+    if name in ours.stages or not hasattr(theirs, name):
+        return name
+    return f"{name}.{len(getattr(theirs, name)) - 1}"

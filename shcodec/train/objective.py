@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -40,11 +40,28 @@ class Learner(nn.Module):
         self.net = CodecNet(model)
         self.books = ClassCodebooks(model.quantiser)
         self.density = SmoothDensity(64)
+        self.compiled: dict[str, Callable[..., Tensor]] = {}  # the density, compiled, for training steps alone
         if model.has_hyper:
             sizes = model.hyper
             self.histograms = HyperHistograms(sizes.rows, sizes.channels, sizes.limit)
             self.register_buffer("bank", torch.zeros(sizes.rows, sizes.channels, 2 * sizes.limit + 1))  # counts of z
         self._leave_out(config.without)
+
+    def compile_for_training(self, backend: str = "inductor") -> None:
+        """Compiles the networks and the smooth density, for training steps alone."""
+        self.net.compile_networks(backend)
+        self.compiled["density"] = torch.compile(self.density, dynamic=False, backend=backend)
+
+    def interpret(self) -> None:
+        """Takes `compile_for_training` back."""
+        self.net.compiled.clear()
+        self.compiled.clear()
+
+    def smooth_bits(self, residual: Tensor, coordinate: Tensor) -> Tensor:
+        """Bits of noisy residuals under the smooth density; see `SmoothDensity`."""
+        trained = self.training and torch.is_grad_enabled()
+        density: Callable[..., Tensor] = self.density
+        return (self.compiled.get("density", density) if trained else density)(residual, coordinate)
 
     @torch.no_grad()
     def _leave_out(self, parts: Sequence[str]) -> None:
@@ -158,7 +175,7 @@ def classes_of(learner: Learner, latents: Latents, beta_byte: Tensor) -> Tensor:
     """Class of every latent element, (B, M, h, w) int64."""
     quantiser = learner.config.model.quantiser
     if learner.config.model.has_hyper:
-        classes = latents.coordinate.detach().floor().clamp(0, quantiser.classes - 1).long()
+        classes = latents.coordinate.detach().nan_to_num().floor().clamp(0, quantiser.classes - 1).long()
         low = classes[:, : quantiser.kept].clamp(min=quantiser.skip)
         return torch.cat([low, classes[:, quantiser.kept :]], 1)
     return (beta_byte * quantiser.classes // 256)[:, None, None, None].expand_as(latents.y)
@@ -302,7 +319,7 @@ def _smooth(
     state: State,
 ) -> tuple[Tensor, Tensor, Quantised]:
     """First phase: the rate of noisy residuals, rounded ones (straight-through) for the decoder."""
-    bits = learner.density(residual + torch.rand_like(residual) - 0.5, coordinate) * chosen
+    bits = learner.smooth_bits(residual + torch.rand_like(residual) - 0.5, coordinate) * chosen
     rounded = residual + (residual.round() - residual).detach()
     coded = chosen
     if state.skip:

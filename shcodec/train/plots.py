@@ -5,19 +5,20 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from shcodec.figures import save_png
+from shcodec.figures import load_matplotlib, save_png
 
 PANELS = (("loss", True), ("bpp", False), ("psnr", False), ("sigma", True), ("gap", False), ("usage", False))
 
 
 def plot_log(run: Path) -> Path:
     """Draws loss, rate, PSNR, sigma, gap and codebook usage of `run`/log.csv into `run`/log.png."""
+    load_matplotlib()
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    with (run / "log.csv").open(newline="") as stream:
+    with (run / "log.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     figure, axes = plt.subplots(2, 3, figsize=(13, 6.5), constrained_layout=True)
     steps = [int(row["step"]) for row in rows]

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from shcodec.train.objective import Outcome, Phase
+from shcodec.train.objective import Outcome
+from shcodec.train.state import RunState
 
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 
@@ -18,8 +19,7 @@ LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 class Progress:
     """Context manager around a bar that follows the fraction of the budget."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self) -> None:
         self.console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
         self.bar = Bar(*columns, TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal)
@@ -35,10 +35,12 @@ class Progress:
     ) -> None:
         self.bar.stop()
 
-    def update(self, fraction: float, phase: Phase, outcome: Outcome, pace: str) -> None:
+    def update(self, fraction: float, run: RunState, outcome: Outcome, pace: str) -> None:
         """Shows the state after a step."""
-        figures = f"loss {float(outcome.loss.detach()):.3f}  {outcome.bpp:.3f} bpp  {outcome.psnr:.2f} dB  {pace}"
-        self.bar.update(self.task, completed=fraction, description=phase.value, figures=figures)
+        phase = run.phase.value
+        loss = float(outcome.loss.detach())
+        figures = f"{run.gpx:.3f} Gpx  loss {loss:.3f}  {outcome.bpp:.3f} bpp  {outcome.psnr:.2f} dB  {pace}"
+        self.bar.update(self.task, completed=fraction, description=phase, figures=figures)
         if not self.console.is_terminal and time.monotonic() - self.last_line > LINE_EVERY:
             self.last_line = time.monotonic()
-            print(f"{fraction:6.1%}  {phase.value}  {figures}", file=sys.stderr)
+            print(f"{fraction:6.1%}  {phase}  {figures}", file=sys.stderr)

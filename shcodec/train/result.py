@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,9 +18,7 @@ from shcodec.atomic import write_text
 from shcodec.errors import UsageError
 from shcodec.runtime import write_tensors
 from shcodec.train.config import TrainConfig
-
-if TYPE_CHECKING:
-    from shcodec.train.loop import Trainer
+from shcodec.train.state import RunState
 
 FILE = "result.json"
 PART = "result-{}.safetensors"
@@ -28,11 +26,11 @@ PART_BYTES = 12 * 2**20  # a file is closed at this size: with one tensor more, 
 EXACT = ("net.class_map.", "books.", "bank")  # what integer tables are made of; the rest is exported in half precision
 
 
-def save(trainer: Trainer) -> None:
-    """Writes the result of a finished run beside its checkpoint; `result.json` last, which names the other files."""
+def save(run: RunState, out: Path) -> None:
+    """Writes the result of a finished run into its folder; `result.json` last, which names the other files."""
     parts: list[dict[str, Tensor]] = [{}]
     size = 0
-    for name, tensor in trainer.learner.state_dict().items():
+    for name, tensor in run.learner.state_dict().items():
         if size > PART_BYTES:
             parts.append({})
             size = 0
@@ -41,16 +39,17 @@ def save(trainer: Trainer) -> None:
         size += kept.numel() * kept.element_size()
     files = [PART.format(i) for i in range(len(parts))]
     for file, part in zip(files, parts, strict=True):
-        write_tensors(trainer.out / file, {name: tensor.numpy() for name, tensor in part.items()})
+        write_tensors(out / file, {name: tensor.numpy() for name, tensor in part.items()})
     facts = {
         "files": files,
-        "config": trainer.config.to_dict(),
-        "origin": trainer.origin,
-        "step": trainer.step,
-        "elapsed": trainer.elapsed,
-        "finished": trainer.finished,
+        "config": run.config.to_dict(),
+        "origin": run.origin,
+        "step": run.step,
+        "elapsed": run.elapsed,
+        "pixels": run.pixels,
+        "finished": run.finished,
     }
-    write_text(trainer.out / FILE, json.dumps(facts, indent=1) + "\n")
+    write_text(out / FILE, json.dumps(facts, indent=1) + "\n")
 
 
 def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:

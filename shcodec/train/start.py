@@ -1,34 +1,109 @@
-"""Where a training begins: at a shipped model, of the same architecture or enlarged to the configuration's."""
+"""Where a training begins: nothing, a shipped model, a stable phase, or its own checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from shcodec.train.export import architecture, load_model
+from shcodec.errors import UsageError
+from shcodec.runtime import read_card
+from shcodec.train import checkpoint, stable
+from shcodec.train.config import TrainConfig
+from shcodec.train.data import Crops
+from shcodec.train.device_crops import DeviceCrops
 from shcodec.train.grow import is_smaller, load_smaller
-from shcodec.train.objective import Learner
+from shcodec.train.pretrained import architecture, load_model
+from shcodec.train.state import RunState, snapshot
 from shcodec.train.widen import is_narrower, load_narrower
 
+BLOCKS_STEP = 20_000_000  # number of crops that no step uses
 
-def start_from_model(learner: Learner, folder: Path, blocks: Callable[[], Tensor]) -> None:
-    """Takes the weights of a shipped model; one with fewer latent channels or smaller transforms is enlarged.
 
-    Args:
-        learner: freshly made.
-        folder: of the model.
-        blocks: (n, 3, 64, 64) crops of training pictures, 0..255; called where new channels are fitted to them.
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        resume: at the run's own checkpoint.
+        model: folder of a model.
+        folder: of a stable phase.
+        phase: what it holds.
+        option: how the command line says it.
+    """
+
+    resume: bool = False
+    model: Path | None = None
+    folder: Path | None = None
+    phase: stable.Stable | None = None
+    option: str = ""
+
+    @classmethod
+    def of(
+        cls, config: TrainConfig, resume: bool, init: Path | None, init_stable: Path | None, cooldown_from: Path | None
+    ) -> Start:
+        """Reads what a run is to start from; raises UsageError where that does not fit the configuration."""
+        given = {"--resume": resume, "--init": init, "--init-stable": init_stable, "--cooldown-from": cooldown_from}
+        named = [name for name, value in given.items() if value]
+        if len(named) > 1:
+            raise UsageError(f"{' and '.join(named)} exclude each other")
+        if init_stable is not None and not config.schedule.stable:
+            raise UsageError("--init-stable needs a configuration whose schedule is stable")
+        if cooldown_from is not None and config.schedule.stable:
+            raise UsageError("--cooldown-from needs a configuration that comes to an end: its schedule is stable")
+        folder = init_stable or cooldown_from
+        if folder is None:
+            return cls(resume, init, option="" if init is None else f" --init {init.name}")
+        phase = stable.read(folder)
+        stable.check(phase, config, folder)
+        return cls(False, None, folder, phase, f" {named[0]} {folder.name}")
+
+    def apply(self, run: RunState, crops: Crops | DeviceCrops, out: Path) -> None:
+        """Puts a fresh run there.
+
+        Args:
+            run: the state.
+            crops: of the training pictures.
+            out: folder of the run.
+        """
+        if self.resume:
+            checkpoint.load(run, out)
+        elif self.model is not None:
+            start_from_model(run, self.model, crops)
+            run.origin["init"] = f"{self.model.name} ({read_card(self.model)['id']})"
+        elif self.phase is not None and self.folder is not None:
+            stable.begin_from(run, self.phase, self.folder)
+            run.origin["init"] = f"a stable phase of {run.step} steps, {run.gpx:.2f} Gpx"
+        else:
+            start_from_data(run, crops)
+
+
+def start_from_data(run: RunState, crops: Crops | DeviceCrops) -> None:
+    """Initialises the linear shortcuts, where the model has them, from crops of the training pictures."""
+    if not run.config.model.shortcut:
+        return
+    pixels, _ = crops.batch(BLOCKS_STEP, 64, 4096)
+    blocks = torch.as_tensor(pixels).view(-1, 4, 16, 4, 16, 3).permute(0, 1, 3, 5, 2, 4).reshape(-1, 3, 16, 16)
+    run.learner.net.start_from(blocks.to(run.device))
+    run.average = snapshot(run.learner)
+
+
+def start_from_model(run: RunState, folder: Path, crops: Crops | DeviceCrops) -> None:
+    """Takes the weights of a shipped model; one that is smaller or lacks parts is enlarged.
 
     Raises:
         ModelError: the folder is not a whole model.
         UsageError: its architecture is another.
     """
-    theirs, ours = architecture(folder), learner.config.model
+    theirs, ours = architecture(folder), run.config.model
     if is_narrower(theirs, ours):
-        load_narrower(learner, folder, theirs, blocks())
+        pixels, _ = crops.batch(BLOCKS_STEP, 64, 1024)
+        blocks: Tensor = torch.as_tensor(pixels).permute(0, 3, 1, 2).to(run.device)
+        load_narrower(run.learner, folder, theirs, blocks)
     elif is_smaller(theirs, ours):
-        load_smaller(learner, folder, theirs)
+        load_smaller(run.learner, folder, theirs)
     else:
-        load_model(learner, folder)
+        load_model(run.learner, folder)
+    run.average = snapshot(run.learner)

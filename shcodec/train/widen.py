@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shcodec.errors import UsageError
+from shcodec.nets.codec import CodecNet
 from shcodec.nets.config import ModelConfig
+from shcodec.nets.layers import Conditioned
 from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, nested_order
 from shcodec.symbols import class_coordinate
-from shcodec.train.export import load_model
 from shcodec.train.objective import Learner
+from shcodec.train.pretrained import load_model
 
 BETA_BYTE = 20  # a high rate: there the number of channels is the limit
 
@@ -26,9 +28,16 @@ def places(old: int, new: int) -> Tensor:
     return torch.where(channel < old // 2, channel, channel - old // 2 + new // 2)
 
 
-def _index(name: str, old: ModelConfig, new: ModelConfig) -> tuple[int, Tensor] | None:
-    """Axis of a parameter that grows, and where its old entries go; None where nothing grows."""
-    at, n = places(old.latent, new.latent), new.latent
+def _index(name: str, net: CodecNet, old: int) -> tuple[int, Tensor] | None:
+    """Axis of a parameter that grows, and where its old entries go; None where nothing grows.
+
+    Args:
+        name: of the parameter.
+        net: the wider networks.
+        old: latent channels of the narrower ones.
+    """
+    new = net.config
+    at, n = places(old, new.latent), new.latent
     if name in ("g_a.head.weight", "g_a.head.bias", "g_a.shortcut.weight", "g_a.shortcut.bias"):
         return 0, at
     if name in ("refine.head.weight", "refine.head.bias"):
@@ -41,14 +50,14 @@ def _index(name: str, old: ModelConfig, new: ModelConfig) -> tuple[int, Tensor] 
         return 1, torch.cat([at, n + torch.arange(new.hyper.features)])
     if name == "class_map.weight":
         return 0, (16 * at[:, None] + torch.arange(16)).flatten()
-    if name == "g_a.knots":
-        before = 2 * (new.analysis.width8 + new.analysis.width16)
-        return 1, torch.cat([torch.arange(before), before + at, before + n + at])
-    if name == "h_a.knots":
-        rest = torch.arange(2 * new.hyper.channels)
-        return 1, torch.cat([at, n + at, 2 * n + rest])
-    if name == "refine.knots":
-        return 1, torch.cat([at, n + at])
+    if name.endswith(".knots") and name != "h_s.knots":
+        network: Conditioned = getattr(net, name.removesuffix(".knots"))
+        index, start = [], 0
+        for stage, width in network.stages.items():
+            grows = stage in ("y", "first")
+            index += [start + at, start + n + at] if grows else [torch.arange(start, start + 2 * width)]
+            start += 2 * width
+        return 1, torch.cat(index)
     return None
 
 
@@ -97,7 +106,7 @@ def widen(learner: Learner, parameters: Mapping[str, Tensor], old: ModelConfig, 
     """
     new, net = learner.config.model, learner.net
     for name, parameter in learner.named_parameters():
-        place = _index(name.removeprefix("net."), old, new)
+        place = _index(name.removeprefix("net."), net, old.latent)
         if place is None:
             parameter.copy_(parameters[name])
             continue
