@@ -16,6 +16,7 @@ _HEAD: Final = 1 << 20  # bytes in which headers lie
 _MOST_PROFILE: Final = (16 << 20) + 1
 _JP2_EXIF: Final = b"JpgTiffExif->JP2"  # sixteen bytes, as a UUID has
 _JP2_XMP: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_PSD_EXIF, _PSD_XMP = 1058, 1060
 _IPTC: Final = 0x0404  # among Photoshop's resources, and
 _IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # among TIFF's tags
 
@@ -47,14 +48,14 @@ class FileFacts:
 
 def read_facts(file: BinaryIO, format: str | None) -> FileFacts:
     """Looks into the header of a file; what is damaged is not there."""
-    if format not in ("AVIF", "BMP", "JPEG2000", "PPM"):
+    if format not in ("AVIF", "BMP", "JPEG2000", "PPM", "PSD"):
         return FileFacts()
     file.seek(0)
     if format == "BMP":
         return FileFacts(icc=_profile_of_bmp(file))
     head = file.read(_HEAD)
     try:
-        return {"AVIF": _of_avif, "JPEG2000": _of_jpeg_2000, "PPM": _of_ppm}[format](head)
+        return {"AVIF": _of_avif, "JPEG2000": _of_jpeg_2000, "PPM": _of_ppm, "PSD": _of_psd}[format](head)
     except (struct.error, IndexError, ValueError):
         return FileFacts()
 
@@ -155,6 +156,21 @@ def _of_jpeg_2000(data: bytes) -> FileFacts:
             elif name == b"colr" and content[0] in (2, 3) and not icc:
                 icc = content[3:]
     return FileFacts(bits=bits, icc=icc, exif=told.get(_JP2_EXIF, b""), xmp=told.get(_JP2_XMP, b""))
+
+
+def _of_psd(data: bytes) -> FileFacts:
+    """EXIF and XMP among the resources, which come behind the header and a table of colours."""
+    place = 30 + struct.unpack_from(">I", data, 26)[0]
+    end = min(place + 4 + struct.unpack_from(">I", data, place)[0], len(data))
+    place += 4
+    told: dict[int, bytes] = {}
+    while place + 12 <= end and data[place : place + 4] == b"8BIM":
+        number, name = struct.unpack_from(">HB", data, place + 4)
+        place += 7 + name + (name + 1) % 2
+        size = struct.unpack_from(">I", data, place)[0]
+        told.setdefault(number, data[place + 4 : place + 4 + size])
+        place += 4 + size + size % 2
+    return FileFacts(exif=told.get(_PSD_EXIF, b""), xmp=told.get(_PSD_XMP, b""))
 
 
 def _deep(sizes: bytes) -> int:

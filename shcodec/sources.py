@@ -165,7 +165,7 @@ def of_image(image: Image.Image) -> Source:
         file.seek(place)
     if again.image.size != image.size:  # the file does not begin where the picture does
         return Source(image)
-    if again.image.fp is file:  # Pillow reads it as it is
+    if getattr(again.image, "fp", None) is file:  # Pillow reads it as it is
         return Source(image, tiff=again.tiff)
     given = {key: image.info[key] for key in _METADATA if image.info.get(key)}
     if again.png is not None and given.get("icc_profile") == again.png.profile()[0]:  # or else it was put there
@@ -241,8 +241,8 @@ def _opened(file: BinaryIO, head: bytes) -> Source:
         file.seek(0)
         if tiff is not None:
             try:
-                notes = ["damaged metadata dropped"] if tiff.broken else []
-                return Source(tiff.open() or Image.open(file), tiff=tiff, notes=notes)
+                dropped = ["damaged metadata dropped"] if tiff.broken else []
+                return Source(tiff.open() or Image.open(file), tiff=tiff, notes=dropped)
             except UnidentifiedImageError as error:
                 raise tiff.refusal() from error
     file.seek(0)

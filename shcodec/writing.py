@@ -149,8 +149,11 @@ def _made_up_for(image: Image.Image, format: str, lost: list[str]) -> tuple[Imag
 def _write(image: Image.Image, file: BinaryIO, format: str, held: frozenset[str]) -> tuple[str, ...]:
     """Writes a picture with the metadata that its file can hold, after making up for the others."""
     lost = [key for key in _KEYS if image.info.get(key) and key not in held]
-    dpi = resolution_of(image.info.get("exif", b"").removeprefix(EXIF_PREFIX))
+    exif = image.info.get("exif", b"").removeprefix(EXIF_PREFIX)
+    dpi, before = resolution_of(exif), image
     image, notes = _made_up_for(image, format, lost)
+    if dpi is not None and image is not before and orientation_of(exif) >= 5:
+        dpi = dpi[1], dpi[0]  # the picture lies on its side now
     info = image.info
     if "icc_profile" in lost:
         image, note = to_srgb(image, info["icc_profile"])

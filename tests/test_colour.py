@@ -183,6 +183,18 @@ def test_jpeg_2000_has_metadata_in_boxes_of_their_own() -> None:
     assert read_picture(changed, strip=True).rgb.shape == (24, 16, 3)
 
 
+def test_photoshop_files_have_metadata_among_their_resources() -> None:
+    photo = make_photo(16, 24)
+    resources = b""
+    for number, data in ((1058, exif_block()), (1060, XMP), (1039, P3)):
+        resources += struct.pack(">4sHHI", b"8BIM", number, 0, len(data)) + data + bytes(len(data) % 2)
+    file = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 16, 24, 8, 3) + bytes(4)
+    file += struct.pack(">I", len(resources)) + resources + bytes(4) + bytes(2) + photo.transpose(2, 0, 1).tobytes()
+    picture = read_picture(io.BytesIO(file))
+    assert np.array_equal(picture.rgb, photo)
+    assert picture.metadata == Metadata(P3, exif_block(), XMP)
+
+
 def test_a_jpeg_whose_profile_lacks_a_part_says_so() -> None:
     part = b"\xff\xe2" + struct.pack(">H", 2 + 14 + 4) + b"ICC_PROFILE\0\1\2" + b"part"
     picture = read_picture(jpeg(Image.fromarray(make_photo(24, 32)), part))

@@ -115,6 +115,16 @@ def test_senseless_resolutions_are_none(dpi: object) -> None:
     assert with_resolution(b"no block", dpi) == b"no block"
 
 
+def test_a_turned_picture_has_its_resolution_turned() -> None:
+    image = PHOTO.copy()
+    image.info["exif"] = b"Exif\0\0" + with_resolution(exif_block(6), (300, 150))
+    for format, dpi, size in (("BMP", (150, 300), (40, 56)), ("JPEG", (300, 150), (56, 40))):
+        file = io.BytesIO()
+        write_picture(image, file, format)
+        back = Image.open(file)
+        assert (back.info["dpi"], back.size) == (pytest.approx(dpi, abs=0.03), size)
+
+
 def test_centimetres() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.XResolution] = exif[ExifTags.Base.YResolution] = 100.0
