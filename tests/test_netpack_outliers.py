@@ -179,9 +179,21 @@ def test_other_floats(dtype: type) -> None:
 
 
 odd_tensors = st.one_of(
-    st.builds(lambda value, rows: np.where(np.tri(rows, 64), 0, value), st.sampled_from([-1e4, -1e9, 1.0, -np.inf]), st.integers(8, 80)),
-    st.builds(lambda scale, rows: scale * weights(64, seed=7)[:rows], st.sampled_from([1e-30, 1e-7, 1e3, 1e9, 1e28]), st.integers(8, 64)),
-    st.builds(lambda value, number: with_outliers(value, number)[:64], st.sampled_from([1e3, -1e12, 3e38, np.nan, np.inf]), st.integers(1, 30)),
+    st.builds(
+        lambda value, rows: np.where(np.tri(rows, 64), 0, value),
+        st.sampled_from([-1e4, -1e9, 1.0, -np.inf]),
+        st.integers(8, 80),
+    ),
+    st.builds(
+        lambda scale, rows: scale * weights(64, seed=7)[:rows],
+        st.sampled_from([1e-30, 1e-7, 1e3, 1e9, 1e28]),
+        st.integers(8, 64),
+    ),
+    st.builds(
+        lambda value, number: with_outliers(value, number)[:64],
+        st.sampled_from([1e3, -1e12, 3e38, np.nan, np.inf]),
+        st.integers(1, 30),
+    ),
 )
 
 

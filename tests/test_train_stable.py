@@ -313,11 +313,18 @@ def test_sigterm_leaves_a_checkpoint(pictures: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no idle class")
-def test_idle_runs_have_the_lowest_priority() -> None:
+def test_idle_runs_have_the_lowest_priority_and_leave_others_theirs() -> None:
     code = "import os; from shcodec.train.idle import lowest_priority; lowest_priority(); "
     code += "print(os.nice(0), os.sched_getscheduler(0))"
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
-    assert told.split() == ["19", str(os.SCHED_IDLE)]
+    group = Path("/proc/self/autogroup")
+    before = group.read_text() if group.exists() else ""
+    for own_session in (False, True):
+        told = subprocess.run(
+            [sys.executable, "-c", code],
+            check=True, capture_output=True, text=True, timeout=60, start_new_session=own_session,
+        ).stdout  # fmt: skip
+        assert told.split() == ["19", str(os.SCHED_IDLE)]
+        assert (group.read_text() if group.exists() else "") == before
 
 
 # -- validation -------------------------------------------------------------------------------------

@@ -241,7 +241,9 @@ def print_tensors(found: PackReport, *, err: bool) -> None:
         )
         for tensor in found.tensors
     ]
-    print_table(("tensor", "dtype", "shape", "coding", "bits", "dB", "zeroed", "exact", "share"), rows, left=(0, 1, 2, 3))
+    print_table(
+        ("tensor", "dtype", "shape", "coding", "bits", "dB", "zeroed", "exact", "share"), rows, left=(0, 1, 2, 3)
+    )
 
 
 def describe(path: str, found: NetInfo) -> None:
@@ -270,4 +272,6 @@ def describe(path: str, found: NetInfo) -> None:
         )
         for tensor in found.tensors
     ]
-    print_table(("  tensor", "dtype", "shape", "coding", "step", "dB", "exact"), [("  " + row[0], *row[1:]) for row in rows])
+    print_table(
+        ("  tensor", "dtype", "shape", "coding", "step", "dB", "exact"), [("  " + row[0], *row[1:]) for row in rows]
+    )

@@ -51,7 +51,9 @@ Examples:
     help="Give up after the first 150 steps if they were fewer than X per second, or the loss rose.",
 )
 @click.option("--validation", type=_FOLDER, help="Measure the loss on these pictures every thousand steps.")
-@click.option("--idle", is_flag=True, help="Take only what other programs leave of the processor.")
+@click.option(
+    "--idle", is_flag=True, help="Take only what other programs leave of the processor; start it with setsid."
+)
 def command(
     config: str,
     data: Path,

@@ -78,9 +78,7 @@ def measure_losses(
     return _by_tensor(plan, errors, gone, exact)
 
 
-def _by_tensor(
-    plan: Plan, errors: Floats, gone: npt.NDArray[np.bool_], exact: npt.NDArray[np.int64]
-) -> list[Loss]:
+def _by_tensor(plan: Plan, errors: Floats, gone: npt.NDArray[np.bool_], exact: npt.NDArray[np.int64]) -> list[Loss]:
     tensors = {tensor.name: tensor for tensor in plan.tensors}
     losses = []
     start = 0

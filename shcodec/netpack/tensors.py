@@ -88,7 +88,6 @@ class Tensor:
         """Number of elements."""
         return math.prod(self.shape)
 
-
     @property
     def width(self) -> int:
         """Bytes that belong together in a tensor of a foreign dtype, one of `WIDTHS`."""
