@@ -222,7 +222,7 @@ class Packer:
             guess,
             attempt,
             limit=limit,
-            slack=CLOSE_DB if target.sqnr else (1 - FILL) * limit,
+            slack=CLOSE_DB if target.sqnr else (1 - FILL) * max(limit - self.plain_size, 0.0),
             exceeding=bool(target.sqnr),
             ends=(2.0**_FINEST * deviation, max(float(self.quantiser.peaks.max()), deviation)),
             start=2.0 ** (1 - min(octaves, 16.0)) * deviation,
@@ -259,8 +259,8 @@ class Packer:
         if target.sqnr is not None:
             off = trial.cost - target.sqnr
             return f"{trial.cost:.2f} dB instead of {target.sqnr:.2f}" if abs(off) > 2 * CLOSE_DB else ""
-        limit = self.limit(target)
-        return f"{trial.cost / limit:.1%} of the size used" if trial.cost < FILL * limit else ""
+        used = (trial.cost - self.plain_size) / (self.limit(target) - self.plain_size)
+        return f"{used:.1%} of the size used" if used < FILL else ""
 
     def summary(self, coded: Coded, missed: str) -> PackReport:
         """Tell what became of the tensors."""
