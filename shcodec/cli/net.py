@@ -89,7 +89,8 @@ def pack(
     """Compress the tensors of a safetensors file.
 
     Floats of at least two axes are quantised; small tensors, biases and norms keep more of their precision, all other
-    dtypes all of it. Elements far outside the rest, infinities and NaN are kept exactly. Names, dtypes, shapes and metadata are kept. "-" stands for standard input or output.
+    dtypes all of it. Elements far outside the rest, infinities and NaN are kept exactly. Names, dtypes, shapes and
+    metadata are kept. "-" stands for standard input or output.
     """
     from shcodec.netpack.api import make_target, pack_report
     from shcodec.netpack.plan import PackConfig
@@ -239,7 +240,9 @@ def print_tensors(found: PackReport, *, err: bool) -> None:
         )
         for tensor in found.tensors
     ]
-    print_table(("tensor", "dtype", "shape", "coding", "bits", "dB", "zeroed", "exact", "share"), rows, left=(0, 1, 2, 3))
+    print_table(
+        ("tensor", "dtype", "shape", "coding", "bits", "dB", "zeroed", "exact", "share"), rows, left=(0, 1, 2, 3)
+    )
 
 
 def describe(path: str, found: NetInfo) -> None:
@@ -268,4 +271,6 @@ def describe(path: str, found: NetInfo) -> None:
         )
         for tensor in found.tensors
     ]
-    print_table(("  tensor", "dtype", "shape", "coding", "step", "dB", "exact"), [("  " + row[0], *row[1:]) for row in rows])
+    print_table(
+        ("  tensor", "dtype", "shape", "coding", "step", "dB", "exact"), [("  " + row[0], *row[1:]) for row in rows]
+    )

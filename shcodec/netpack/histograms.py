@@ -30,6 +30,7 @@ LEAST_DENSITY: Final = -240
 SHIFT_GRAIN: Final = 32
 """Parts of a step in which the codewords' shifts are told."""
 _CACHED: Final = 64  # up to half a megabyte each
+_LONG: Final = 1 << 11  # indices beyond which a fit is too slow to begin twice
 _WORTH: Final = 0.03  # nats of an element for which the second start of a fit is taken
 _FINE: Final = 64  # parts of an octave of the interpolated logarithm
 _WEIGHT_BITS: Final = 30  # a density of 1 is this power of 2
@@ -148,6 +149,9 @@ def fit_density(even: Floats, odd: Floats) -> Integers:
     Returns:
         The density of a `Histogram`, its largest value 0.
     """
+    if even.size > _LONG:
+        value, _ = _climb(even, odd, _around_knots(even, odd))
+        return _bounded(np.rint((value - value.max()) * (GRAIN / math.log(2))))
     value, reached = _climb(even, odd, _exponential(even, odd))
     if not reached:
         other, _ = _climb(even, odd, _around_knots(even, odd))
@@ -222,7 +226,7 @@ def _exponential(even: Floats, odd: Floats) -> Floats:
 
 
 def _around_knots(even: Floats, odd: Floats) -> Floats:
-    """Return logarithms of the counts around each knot: where a few are far out, no density of one spread comes near."""
+    """Return logarithms of the counts around each knot; where a few are far out, no one spread comes near them."""
     places = knots(2 * (even.size - 1))
     counts = np.zeros(2 * even.size - 1)
     counts[0::2], counts[1::2] = even, odd[1:]

@@ -75,7 +75,9 @@ def pack_tensors(
     if len(set(names)) != len(names):
         raise UsageError("a tensor's name occurs twice")
     if METADATA in names:
-        raise UsageError(f"a tensor must not be named {METADATA!r}: safetensors files keep that name for their metadata")
+        raise UsageError(
+            f"a tensor must not be named {METADATA!r}: safetensors files keep that name for their metadata"
+        )
     rate = _rate(tensors, target, config)
     books = [] if assigned else few_valued([t for t in tensors if is_eligible(t, config)], rate)
     with_books = [*assigned, *books]
@@ -180,7 +182,9 @@ class Packer:
         losses = measure_losses(self.plan, self.quantiser, step, found, histograms)
         exact = iter(loss.exact for loss in losses)
         entries = [
-            replace(entry, coding=replace(entry.coding, exact=next(exact))) if isinstance(entry.coding, Trellis) else entry
+            replace(entry, coding=replace(entry.coding, exact=next(exact)))
+            if isinstance(entry.coding, Trellis)
+            else entry
             for entry in self.entries
         ]
         return Coded(self.file(entries, machine, groups, losses), found, histograms, losses)
@@ -240,7 +244,8 @@ class Packer:
         if plain > limit // 2:
             remedy += ", or for fewer fine bits (--fine-bits), which tensors that are not quantised keep"
         return LimitError(
-            f"the tensors take {least} bytes at least ({plain} of them are not quantised), more than the {limit} wanted: {remedy}"
+            f"the tensors take {least} bytes at least ({plain} of them are not quantised), "
+            f"more than the {limit} wanted: {remedy}"
         )
 
     def limit(self, target: Target) -> float:

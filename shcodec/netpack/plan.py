@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -221,7 +222,7 @@ def _families(levels: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str
     """
     order = sorted(levels, key=lambda name: levels[name])
     families = [[order[0]]]
-    for before, name in zip(order, order[1:], strict=False):
+    for before, name in itertools.pairwise(order):
         if levels[name] - levels[before] >= _GAP:
             families.append([])
         families[-1].append(name)

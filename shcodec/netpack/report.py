@@ -116,8 +116,8 @@ def notes_of(tensors: Sequence[TensorReport], spoiled: Sequence[str], fine_bits:
         most = max(exact, key=lambda t: t.exact)
         number = sum(t.exact for t in exact)
         notes.append(
-            f"{number:,} {'elements' if number > 1 else 'element'} of {_tensors(len(exact))}, not finite or far outside "
-            f"the rest, kept exactly; most in {most.name} ({most.exact:,})"
+            f"{number:,} {'elements' if number > 1 else 'element'} of {_tensors(len(exact))}, not finite or far "
+            f"outside the rest, kept exactly; most in {most.name} ({most.exact:,})"
         )
     if spoiled:
         notes.append(
