@@ -235,7 +235,7 @@ def _around_knots(even: Floats, odd: Floats) -> Floats:
     ends = np.concatenate([[0], (places[1:] + places[:-1] + 1) // 2, [counts.size]])
     sides = np.where(places > 0, 2.0, 1.0)
     own = (sums[ends[1:]] - sums[ends[:-1]] + 0.1) / (np.diff(ends) * sides)
-    return np.log(np.concatenate([[odd[0] + 0.1], own]))
+    return np.asarray(np.log(np.concatenate([[odd[0] + 0.1], own])), dtype=np.float64)
 
 
 @dataclass(frozen=True)
