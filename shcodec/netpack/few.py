@@ -15,6 +15,7 @@ from shcodec.netpack.directory import MAX_CODEBOOKS
 from shcodec.netpack.tensors import Tensor, from_floats, to_floats
 
 _FEW: Final = 256
+_FEW_OF: Final = 16  # elements for each different value, at least
 _SAMPLE: Final = 1 << 12
 _WORD_BITS: Final = 48  # a codeword's own bits, and those of its frequency
 
@@ -38,9 +39,8 @@ def few_valued(tensors: Sequence[Tensor], rate: float) -> list[Assigned]:
 
 def _book(tensor: Tensor, rate: float) -> Assigned | None:
     values = to_floats(tensor)
-    most = min(_FEW, int(rate * values.size / _WORD_BITS))
-    # Of a sample of so many, more values than half of it mean more than can pay.
-    if np.unique(values[:: max(values.size // _SAMPLE, 1)]).size > min(most, _SAMPLE // 2):
+    most = min(_FEW, values.size // _FEW_OF, int(rate * values.size / _WORD_BITS))
+    if np.unique(values[:: max(values.size // _SAMPLE, 1)]).size > most:  # a sample tells it sooner
         return None
     # Bits tell 0 from -0.
     words, index, counts = np.unique(values.view(np.uint32), return_inverse=True, return_counts=True)
