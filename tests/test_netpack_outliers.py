@@ -253,6 +253,13 @@ def test_ratios_of_any_size_are_met() -> None:
     assert sqnr(weights(40), found["w"]) == pytest.approx(110, abs=0.1)
 
 
+def test_a_ratio_is_not_met_by_what_is_large_alone() -> None:
+    moved = (1e6 + np.random.default_rng(3).normal(size=(64, 64))).astype(np.float32)
+    found, report = packed({"moved": moved, "w": weights()}, sqnr=30)
+    assert 26 < sqnr(weights(), found["w"]) < 31
+    assert not report.missed
+
+
 def test_damage_is_told_and_the_worst_is_named() -> None:
     arrays = {"good": weights(), "small": (weights(64) / 4).astype(np.float32), "b": np.zeros(4, np.float32)}
     data, report = netpack.pack_report(arrays, target=Target(bits=1.5), config=QUICK)

@@ -28,6 +28,7 @@ from shcodec.reports import Report, unheard
 _DB_PER_BIT: Final = 6.02
 _LOSSLESS: Final = 8.0  # bits an element: with more of them the tensors may fit as they are
 _FINEST_DB: Final = 150.0  # the precision of float32
+_WORSE_DB: Final = 3.0  # that tensors with a step of their own may be worse than all together
 _FINEST: Final = -24.0  # octaves of the deviation: the precision of float32
 DEFAULT: Final = Target(bits=4.0)
 
@@ -212,7 +213,7 @@ class Packer:
                 coded = self.at(step)
             except LimitError as error:
                 raise LimitError(f"{error}: ask for more bits, or for a larger size") from error
-            return Trial(step, coded.sqnr if target.sqnr else float(len(coded.data)), coded)
+            return Trial(step, self.quality(coded) if target.sqnr else float(len(coded.data)), coded)
 
         def guess(step: float) -> float:
             _, bits, error = self.learn(step)
@@ -235,6 +236,21 @@ class Packer:
         if not target.sqnr and found.cost > limit:
             raise self.too_large(int(found.cost), target)
         return found
+
+    def quality(self, coded: Coded) -> float:
+        """Return the ratio of energies in dB that a target limits.
+
+        It is that of all quantised tensors. But where some are of another order of magnitude, their energy must not
+        hide that nothing is left of the others, so of tensors that share a step it is not much more than their own.
+        """
+        found = coded.sqnr
+        if self.config.weighting != "mse":
+            return found
+        sums: dict[int, tuple[float, float]] = {}
+        for (_, coding), loss in zip(self.plan.walked(), coded.losses, strict=True):
+            energy, error = sums.get(coding.octaves, (0.0, 0.0))
+            sums[coding.octaves] = energy + loss.energy, error + loss.error
+        return min(found, *(ratio_db(energy, error) + _WORSE_DB for energy, error in sums.values()))
 
     def too_large(self, least: int, target: Target) -> LimitError:
         """Return the error that says what can be done about a file that is larger than it may be."""
