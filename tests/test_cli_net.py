@@ -74,10 +74,26 @@ def test_wrong_usage(weights: Path, shc: Shc, options: list[str], word: str) -> 
 def test_failures(weights: Path, shc: Shc) -> None:
     assert shc("net", "pack", weights.with_name("none.safetensors")).code == 1
     done = shc("net", "pack", weights, "--size", 100)
-    assert done.code == 1 and "bytes at least" in done.err
+    assert done.code == 1 and "bytes at least" in done.err and "ask for" in done.err and done.err.count("\n") == 1
     weights.write_bytes(b"no weights")
     done = shc("net", "pack", weights)
     assert done.code == 1 and "not a safetensors file" in done.err
+
+
+def test_damage_is_told(weights: Path, shc: Shc) -> None:
+    arrays = make_weights()
+    arrays["conv.weight"][3, 3, 0, 0] = np.nan
+    save_file(arrays, weights)
+    done = shc("net", "pack", weights, "-v", "--states", 4)
+    assert done.code == 0 and "worst " in done.out.splitlines()[0] and "zeroed" in done.out
+    assert "1 element of 1 tensor" in done.err and "conv.weight" in done.err and done.err.count("\n") == 1
+    told = json.loads(shc("net", "pack", weights, "-f", "--json", "--states", 4).out)
+    assert told["worst"] in arrays and told["notes"]
+    info = json.loads(shc("net", "info", "--json", weights.with_suffix(".shcn")).out)
+    assert info["worst"] == told["worst"]
+    by_name = {tensor["name"]: tensor for tensor in info["tensors"]}
+    assert by_name["conv.weight"]["exact"] == 1 and by_name["conv.weight"]["sqnr"] > 20
+    assert f"worst    {told['worst']}" in shc("net", "info", weights.with_suffix(".shcn")).out
 
 
 def test_too_many_weights(weights: Path, shc: Shc) -> None:

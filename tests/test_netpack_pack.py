@@ -104,8 +104,10 @@ def test_what_cannot_be_met_is_said() -> None:
     tensors = make_tensors()
     with pytest.raises(LimitError, match="bytes at least"):
         pack_tensors(tensors, target=Target(size=300), config=QUICK)
-    _, report = pack_tensors(tensors, target=Target(size=10**6), config=QUICK)
-    assert "of the size used" in report.missed
+    data, report = pack_tensors(tensors, target=Target(size=10**6), config=QUICK)
+    assert any("fit as they are" in note for note in report.notes)
+    found = {tensor.name: bytes(tensor.data) for tensor in unpack_tensors(data)[0]}
+    assert found["conv.weight"] == tensors[0].data
 
 
 @pytest.mark.parametrize("target", [{}, {"bits": 1.0, "size": 3}, {"bits": 0.0}, {"sqnr": float("nan")}, {"size": -1}])
@@ -180,9 +182,9 @@ def test_extremes_are_quantised() -> None:
     for name in ("outlier", "moved", "double", "long"):
         centred = weights[name] - weights[name].mean()
         assert sqnr(centred, centred + (found[name] - weights[name])) > 20, name
-    assert not found["tiny"].any()
     relative = netpack.unpack(netpack.pack(weights, bits=5, config=PackConfig(states=4, weighting="relative")))
-    assert sqnr(weights["tiny"], relative["tiny"]) > 20
+    for unpacked in (found, relative):  # of another order of magnitude, so with a step of its own
+        assert sqnr(weights["tiny"], unpacked["tiny"]) > 20
 
 
 def test_steps_are_powers_of_two() -> None:
@@ -257,8 +259,11 @@ def test_info_tells_the_parts() -> None:
     assert [(t.name, t.coding) for t in found.tensors] == [(t.name, t.coding) for t in report.tensors]
 
 
-def test_decoding_has_not_changed() -> None:
-    """A file of version 1 that is kept with what it decodes to."""
+@pytest.mark.parametrize(("name", "version"), [("weights", 1), ("weights2", 2)])
+def test_decoding_has_not_changed(name: str, version: int) -> None:
+    """A file of each version that is kept with what it decodes to."""
     golden = Path(__file__).parent / "golden" / "net"
-    unpacked = netpack.unpack_safetensors((golden / "weights.shcn").read_bytes())
-    assert hashlib.sha256(unpacked).hexdigest() == (golden / "weights.sha256").read_text("ascii").strip()
+    data = (golden / f"{name}.shcn").read_bytes()
+    assert netpack.info(data).version == version
+    unpacked = netpack.unpack_safetensors(data)
+    assert hashlib.sha256(unpacked).hexdigest() == (golden / f"{name}.sha256").read_text("ascii").strip()

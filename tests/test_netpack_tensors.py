@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from shcodec import netpack
 from shcodec.errors import ShcError, UsageError
 from shcodec.netpack import planes, tensors
 from shcodec.netpack.tensors import Tensor, from_array, from_floats, read_safetensors, to_array, to_floats
@@ -52,7 +54,13 @@ def header(**entries: object) -> bytes:
         b"\x02\0\0\0\0\0\0\0[]",
         header(a=1),
         header(a={"dtype": "F32", "shape": [1], "data_offsets": [0]}),
-        header(a={"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": 33, "shape": [1], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "", "shape": [1], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "F4", "shape": [3], "data_offsets": [0, 2]}) + bytes(2),
+        header(a={"dtype": "C64", "shape": [1], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "NEW", "shape": [1], "data_offsets": [0, 400]}) + bytes(400),
+        header(a={"dtype": "NEW", "shape": [1], "data_offsets": [4, 0]}) + bytes(4),
+        b'"\0\0\0\0\0\0\0{"__metadata__":{},"__metadata__":{}}',
         header(a={"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}) + bytes(4),
         header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}) + bytes(4),
         header(a={"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}) + bytes(8),
@@ -84,8 +92,15 @@ def test_half_precision_does_not_overflow() -> None:
 
 
 def test_dtypes_without_a_place_are_refused() -> None:
-    with pytest.raises(UsageError, match="complex64"):
-        from_array("c", np.zeros(2, dtype=np.complex64))
+    with pytest.raises(UsageError, match="complex128"):
+        from_array("c", np.zeros(2, dtype=np.complex128))
+    with pytest.raises(UsageError, match="float4_e2m1fn"):
+        from_array("c", np.zeros(2, dtype=ml_dtypes.float4_e2m1fn))
+    for value in (None, 3.0, [1.0], {"a": 1}):
+        with pytest.raises(UsageError, match="is no array"):
+            netpack.pack({"c": value})
+    with pytest.raises(UsageError, match="must be a text"):
+        netpack.pack({3: np.zeros(2)})  # type: ignore[dict-item]
 
 
 def test_big_endian_arrays_are_turned() -> None:
@@ -117,3 +132,80 @@ def test_rounding_keeps_what_is_not_finite_and_makes_nothing_infinite() -> None:
     found = np.frombuffer(planes.rounded(values.tobytes(), "F32", 8), np.float32)
     np.testing.assert_array_equal(found[[0, 1, 2, 4]], values[[0, 1, 2, 4]])
     assert np.isfinite(found[3])
+
+
+FOREIGN = {
+    "F4": ([3, 4], 6),
+    "F6_E2M3": ([8], 6),
+    "F6_E3M2": ([2, 4], 6),
+    "F8_E8M0": ([5, 4], 20),
+    "F8_E4M3": ([20], 20),
+    "F8_E5M2": ([20], 20),
+    "F8_E4M3FNUZ": ([3, 7], 21),
+    "F8_E5M2FNUZ": ([21], 21),
+    "C64": ([30, 20], 4800),
+    "C128": ([3], 48),
+    "F2_OF_THE_FUTURE": ([2, 2, 2], 2),
+    "NOTHING": ([0, 3], 0),
+}
+
+
+def foreign_file() -> bytes:
+    """A safetensors file with a tensor of each dtype."""
+    rng = np.random.default_rng(4)
+    entries: dict[str, object] = {}
+    body = b""
+    for dtype, (shape, size) in FOREIGN.items():
+        entries[f"of {dtype}"] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + size]}
+        body += rng.bytes(size)
+    return header(**entries) + body
+
+
+def test_any_dtype_is_kept_byte_for_byte() -> None:
+    before = read_safetensors(foreign_file())[0]
+    data = netpack.pack(foreign_file())
+    after = read_safetensors(netpack.unpack_safetensors(data))[0]
+    assert len(before) == len(FOREIGN)
+    assert {(t.name, t.dtype, t.shape, bytes(t.data)) for t in after} == {
+        (t.name, t.dtype, t.shape, bytes(t.data)) for t in before
+    }
+    arrays = netpack.unpack(data)
+    assert arrays["of C64"].dtype == np.complex64 and arrays["of C64"].shape == (30, 20)
+    assert arrays["of F4"].shape == (6,) and arrays["of F8_E8M0"].shape == (5, 4)
+    assert {t.name: t.dtype for t in netpack.info(data).tensors} == {f"of {dtype}": dtype for dtype in FOREIGN}
+
+
+def test_the_library_reads_its_own_dtypes_back() -> None:
+    """All that safetensors 0.8 knows but those that numpy does not."""
+    arrays = {"c": np.arange(6, dtype=np.complex64).reshape(2, 3), "f": np.ones((3, 3), np.float32)}
+    for name, array in load(netpack.unpack_safetensors(netpack.pack(save(arrays)))).items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"]
+)
+def test_arrays_of_small_floats(name: str) -> None:
+    array = np.arange(1, 7).reshape(2, 3).astype(getattr(ml_dtypes, name))
+    found = netpack.unpack(netpack.pack({"x": array}))["x"]
+    np.testing.assert_array_equal(found, array.view(np.uint8))
+
+
+def test_the_name_of_the_metadata_is_refused() -> None:
+    with pytest.raises(UsageError, match="__metadata__"):
+        netpack.pack({"__metadata__": np.zeros((2, 2), np.float32)})
+    with pytest.raises(ShcError, match="__metadata__"):
+        tensors.write_safetensors([from_array("__metadata__", np.zeros(2))], {})
+
+
+def test_names_that_utf8_cannot_tell_are_refused() -> None:
+    with pytest.raises(UsageError, match="UTF-8"):
+        netpack.pack({"\ud800": np.zeros((2, 2), np.float32)})
+
+
+def test_denormals_are_rounded_like_others() -> None:
+    bits = np.array([1, 5, 0x1FF, 0x155555, 0x7FFFFF, 0x80000003], dtype=np.uint32)
+    found = np.frombuffer(planes.rounded(bits.tobytes(), "F32", 8), np.float32).astype(np.float64)
+    before = bits.view(np.float32).astype(np.float64)
+    assert np.abs(found / before - 1).max() <= 2.0**-9
+    assert found[0] == before[0] and found[1] == before[1] and found[5] == before[5]

@@ -89,7 +89,8 @@ def pack(
     """Compress the tensors of a safetensors file.
 
     Floats of at least two axes are quantised; small tensors, biases and norms keep more of their precision, all other
-    dtypes all of it. Elements far outside the rest, infinities and NaN are kept exactly. Names, dtypes, shapes and metadata are kept. "-" stands for standard input or output.
+    dtypes all of it. Elements far outside the rest, infinities and NaN are kept exactly. Names, dtypes, shapes and
+    metadata are kept. "-" stands for standard input or output.
     """
     from shcodec.netpack.api import make_target, pack_report
     from shcodec.netpack.plan import PackConfig

@@ -11,9 +11,11 @@ from typing import Final
 import numpy as np
 
 from shcodec.netpack.codebooks import Assigned
-from shcodec.netpack.directory import MAX_CODEBOOKS, MAX_WORDS
+from shcodec.netpack.directory import MAX_CODEBOOKS
 from shcodec.netpack.tensors import Tensor, from_floats, to_floats
 
+_FEW: Final = 256
+_FEW_OF: Final = 16  # elements for each different value, at least
 _SAMPLE: Final = 1 << 12
 _WORD_BITS: Final = 48  # a codeword's own bits, and those of its frequency
 
@@ -25,7 +27,7 @@ def few_valued(tensors: Sequence[Tensor], rate: float) -> list[Assigned]:
         tensors: Float tensors.
         rate: Bits that an element may take.
     """
-    found = []
+    found: list[Assigned] = []
     for tensor in tensors[:MAX_CODEBOOKS]:
         if len(found) == MAX_CODEBOOKS:
             break
@@ -37,9 +39,8 @@ def few_valued(tensors: Sequence[Tensor], rate: float) -> list[Assigned]:
 
 def _book(tensor: Tensor, rate: float) -> Assigned | None:
     values = to_floats(tensor)
-    most = min(MAX_WORDS, int(rate * values.size / _WORD_BITS))
-    # Of a sample of so many, more values than half of it mean more than can pay.
-    if np.unique(values[:: max(values.size // _SAMPLE, 1)]).size > min(most, _SAMPLE // 2):
+    most = min(_FEW, values.size // _FEW_OF, int(rate * values.size / _WORD_BITS))
+    if np.unique(values[:: max(values.size // _SAMPLE, 1)]).size > most:  # a sample tells it sooner
         return None
     # Bits tell 0 from -0.
     words, index, counts = np.unique(values.view(np.uint32), return_inverse=True, return_counts=True)

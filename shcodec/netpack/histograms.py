@@ -29,7 +29,8 @@ GRAIN: Final = 8
 LEAST_DENSITY: Final = -240
 SHIFT_GRAIN: Final = 32
 """Parts of a step in which the codewords' shifts are told."""
-_CACHED: Final = 16  # matrices, up to 8 MB each
+_CACHED: Final = 64  # up to half a megabyte each
+_LONG: Final = 1 << 11  # indices beyond which a fit is too slow to begin twice
 _WORTH: Final = 0.03  # nats of an element for which the second start of a fit is taken
 _FINE: Final = 64  # parts of an octave of the interpolated logarithm
 _WEIGHT_BITS: Final = 30  # a density of 1 is this power of 2
@@ -148,6 +149,9 @@ def fit_density(even: Floats, odd: Floats) -> Integers:
     Returns:
         The density of a `Histogram`, its largest value 0.
     """
+    if even.size > _LONG:
+        value, _ = _climb(even, odd, _around_knots(even, odd))
+        return _bounded(np.rint((value - value.max()) * (GRAIN / math.log(2))))
     value, reached = _climb(even, odd, _exponential(even, odd))
     if not reached:
         other, _ = _climb(even, odd, _around_knots(even, odd))
@@ -159,9 +163,8 @@ def fit_density(even: Floats, odd: Floats) -> Integers:
 
 def _climb(even: Floats, odd: Floats, value: Floats) -> tuple[Floats, bool]:
     """Return the values at the knots of the greatest likelihood, and whether they were reached from a start."""
-    basis = _basis(even.size - 1)  # (2, largest + 1, knots + 1)
     sides = np.where(np.arange(even.size) > 0, 2.0, 1.0)
-    size = basis.shape[2]
+    size = value.size
     # A weak pull towards a smooth curve decides where there are no counts.
     bend = np.diff(np.eye(size - 1), 2, axis=0)
     smooth = np.zeros((size, size))
@@ -170,14 +173,14 @@ def _climb(even: Floats, odd: Floats, value: Floats) -> tuple[Floats, bool]:
     for _ in range(20):
         gradient = -0.02 * (smooth @ value)
         hessian = 0.02 * smooth
-        for counts, part in ((even, basis[0]), (odd, basis[1])):
-            logits = part @ value
+        for counts, hats in zip((even, odd), _halves(even.size - 1), strict=True):
+            logits = hats.between(value)
             weight = sides * np.exp(logits - logits.max())
             p = weight / weight.sum()
             total = counts.sum()
-            mean = part.T @ p
-            gradient += part.T @ counts - total * mean
-            hessian += total * ((part.T * p) @ part - np.outer(mean, mean))
+            mean = hats.sums(p)
+            gradient += hats.sums(counts) - total * mean
+            hessian += total * (hats.squares(p) - np.outer(mean, mean))
         hessian += 1e-9 * max(1.0, float(np.trace(hessian))) * np.eye(size)
         move = np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)
         value = value + move
@@ -190,8 +193,8 @@ def _likelihood(even: Floats, odd: Floats, value: Floats) -> float:
     """Return the logarithm of the likelihood of counts, but for what they alone decide."""
     sides = np.log(np.where(np.arange(even.size) > 0, 2.0, 1.0))
     total = 0.0
-    for counts, part in zip((even, odd), _basis(even.size - 1), strict=True):
-        logits = part @ value
+    for counts, hats in zip((even, odd), _halves(even.size - 1), strict=True):
+        logits = hats.between(value)
         whole = logits + sides
         total += float(counts @ logits) - counts.sum() * (whole.max() + math.log(np.exp(whole - whole.max()).sum()))
     return total
@@ -204,10 +207,10 @@ def fit_shifts(counts: Floats, excess: Floats) -> Integers:
         counts: How often |m| = 0..reach was chosen, reach an even number.
         excess: Sums of |x| - |m| over those elements, in steps.
     """
-    basis = _hats(counts.size - 1)[:, 1:]
+    hats = _whole(counts.size - 1)
     # The ridge keeps codewords that hardly occur where they are.
-    normal = (basis.T * counts) @ basis + 20.0 * np.eye(basis.shape[1])
-    shifts: Floats = np.rint(np.linalg.solve(normal, basis.T @ excess) * SHIFT_GRAIN)
+    normal = hats.squares(counts)[1:, 1:] + 20.0 * np.eye(hats.size - 1)
+    shifts: Floats = np.rint(np.linalg.solve(normal, hats.sums(excess)[1:]) * SHIFT_GRAIN)
     return np.clip(shifts, -127, 127).astype(np.int64)
 
 
@@ -223,7 +226,7 @@ def _exponential(even: Floats, odd: Floats) -> Floats:
 
 
 def _around_knots(even: Floats, odd: Floats) -> Floats:
-    """Return logarithms of the counts around each knot: where a few are far out, no density of one spread comes near."""
+    """Return logarithms of the counts around each knot; where a few are far out, no one spread comes near them."""
     places = knots(2 * (even.size - 1))
     counts = np.zeros(2 * even.size - 1)
     counts[0::2], counts[1::2] = even, odd[1:]
@@ -232,22 +235,54 @@ def _around_knots(even: Floats, odd: Floats) -> Floats:
     ends = np.concatenate([[0], (places[1:] + places[:-1] + 1) // 2, [counts.size]])
     sides = np.where(places > 0, 2.0, 1.0)
     own = (sums[ends[1:]] - sums[ends[:-1]] + 0.1) / (np.diff(ends) * sides)
-    return np.log(np.concatenate([[odd[0] + 0.1], own]))
+    return np.asarray(np.log(np.concatenate([[odd[0] + 0.1], own])), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Hats:
+    """Straight lines between values: each point takes part in those on its left and on its right.
+
+    Attributes:
+        size: Number of values.
+        left: The value on the left of each point.
+        share: How much the one on the right counts.
+    """
+
+    size: int
+    left: npt.NDArray[np.intp]
+    share: Floats
+
+    def between(self, values: Floats) -> Floats:
+        """Return what values are at the points."""
+        return np.asarray(values[self.left] * (1 - self.share) + values[self.left + 1] * self.share)
+
+    def sums(self, weights: Floats) -> Floats:
+        """Return by value the sum of weights of the points, as far as each takes part."""
+        found = np.bincount(self.left, weights * (1 - self.share), self.size)
+        return np.asarray(found + np.bincount(self.left + 1, weights * self.share, self.size))
+
+    def squares(self, weights: Floats) -> Floats:
+        """Return by two values the sum of weights of the points, as far as each takes part in both."""
+        a, b = 1 - self.share, self.share
+        diagonal = np.bincount(self.left, weights * a * a, self.size)
+        diagonal = diagonal + np.bincount(self.left + 1, weights * b * b, self.size)
+        beside = np.bincount(self.left, weights * a * b, self.size)[:-1]
+        return np.asarray(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
 
 
 @functools.lru_cache(_CACHED)
-def _hats(reach: int) -> Floats:
+def _whole(reach: int) -> _Hats:
     """Return how much each knot counts at the multiples 0..reach."""
     places = knots(reach)
-    return np.stack([np.interp(np.arange(reach + 1), places, row) for row in np.eye(places.size)], axis=1)
+    m = np.arange(reach + 1)
+    left = np.minimum(np.searchsorted(places, m, side="right") - 1, places.size - 2)
+    return _Hats(places.size, left, (m - places[left]) / (places[left + 1] - places[left]))
 
 
 @functools.lru_cache(_CACHED)
-def _basis(largest: int) -> Floats:
-    """Return how much each value counts in the logarithm at |k| = 0..largest of the even and the odd quantiser."""
-    hats = _hats(2 * largest)
-    basis = np.zeros((2, largest + 1, hats.shape[1] + 1))
-    basis[0, :, 1:] = hats[0::2]
-    basis[1, 1:, 1:] = hats[1::2]
-    basis[1, 0, 0] = 1.0
-    return basis
+def _halves(largest: int) -> tuple[_Hats, _Hats]:
+    """Return how much each value of a density counts at |k| = 0..largest of the even and the odd quantiser."""
+    whole = _whole(2 * largest)
+    left, share = whole.left + 1, whole.share  # the first value is that of 0 in the odd quantiser
+    odd = _Hats(whole.size + 1, np.concatenate([[0], left[1::2]]), np.concatenate([[0.0], share[1::2]]))
+    return _Hats(whole.size + 1, left[0::2], share[0::2]), odd

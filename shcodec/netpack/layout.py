@@ -18,7 +18,7 @@ from shcodec.netpack.tensors import SIZES
 
 TOLD_MOST: Final = 63.5
 """The largest ratio in dB that a file tells of a tensor."""
-GONE: Final = 0.95
+GONE: Final = 0.85
 """Share of a tensor's elements: where more of them became 0, the ratio of energies says little of the rest."""
 
 

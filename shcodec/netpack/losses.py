@@ -67,29 +67,33 @@ def measure_losses(
         where = start + section.order
         for first, last, number in trellis.segments(section.ends, 0, own.x.size):
             span = slice(first, last)
-            value = codewords(indices.k[span], indices.odd[span], histograms[number]) * np.float32(step)
-            errors[where[span]] = np.square(own.x[span] - value)
+            value = codewords(indices.k[span], indices.odd[span], histograms[number])
+            # In squared steps, which do not overflow whatever the step.
+            errors[where[span]] = np.square(own.x[span] / np.float32(step) - value)
             gone[where[span]] = (indices.k[span] == 0) & (own.x[span] != 0)
         start += own.x.size
     exact = plan.exact
     if limits is not None:
         exact = np.union1d(exact, np.flatnonzero(np.abs(plan.x) > limits[plan.tables]))
     errors[exact] = 0.0
-    return _by_tensor(plan, errors, gone, exact)
+    return _by_tensor(plan, step, errors, gone, exact)
 
 
-def _by_tensor(plan: Plan, errors: Floats, gone: npt.NDArray[np.bool_], exact: npt.NDArray[np.int64]) -> list[Loss]:
+def _by_tensor(
+    plan: Plan, step: float, errors: Floats, gone: npt.NDArray[np.bool_], exact: npt.NDArray[np.int64]
+) -> list[Loss]:
+    """Sum up errors, in squared steps, and what is gone by tensor."""
     tensors = {tensor.name: tensor for tensor in plan.tensors}
     losses = []
     start = 0
     for (entry, _), weight, scale, energy in zip(plan.walked(), plan.weight, plan.scales(), plan.energy, strict=True):
         end = start + entry.size
         first, last = np.searchsorted(exact, (start, end))
-        each = errors[start:end] if scale is None else errors[start:end] * np.square(scale)
+        each = errors[start:end] if scale is None else errors[start:end] * np.square(scale, dtype=np.float64)
         losses.append(
             Loss(
                 energy,
-                float(each.sum(dtype=np.float64)) * weight**2,
+                float(each.sum(dtype=np.float64)) * (step * weight) ** 2,
                 float(np.count_nonzero(gone[start:end])) / entry.size,
                 pick(tensors[entry.name].data, SIZES[entry.dtype], exact[first:last] - start),
             )

@@ -110,9 +110,10 @@ def _scale(distance: Floats) -> Scale:
     """Return by how many octaves rows and columns lie above all others, if there is a wide gap between.
 
     Args:
-        distance: The elements' distances from the median, in the tensor's shape; it is changed.
+        distance: The elements' distances from the median, in the tensor's shape.
     """
     found: list[Offsets | None] = [None] * distance.ndim
+    distance = distance.copy()
     for axis, count in enumerate(distance.shape):
         if count < 4 or distance.size // count < _LEAST:
             continue
@@ -123,9 +124,8 @@ def _scale(distance: Floats) -> Scale:
         octaves = _above(np.median(rows, axis=1))
         if octaves.any():
             found[axis] = octaves
-            distance = distance / np.exp2(octaves.astype(np.float32)).reshape(
-                [-1 if a == axis else 1 for a in range(distance.ndim)]
-            )
+            shape = [-1 if a == axis else 1 for a in range(distance.ndim)]
+            distance /= np.exp2(octaves.astype(np.float32)).reshape(shape)
     return tuple(found) if any(offsets is not None for offsets in found) else ()
 
 

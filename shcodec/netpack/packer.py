@@ -28,6 +28,7 @@ from shcodec.reports import Report, unheard
 _DB_PER_BIT: Final = 6.02
 _LOSSLESS: Final = 8.0  # bits an element: with more of them the tensors may fit as they are
 _FINEST_DB: Final = 150.0  # the precision of float32
+_WORSE_DB: Final = 3.0  # that tensors with a step of their own may be worse than all together
 _FINEST: Final = -24.0  # octaves of the deviation: the precision of float32
 DEFAULT: Final = Target(bits=4.0)
 
@@ -212,7 +213,7 @@ class Packer:
                 coded = self.at(step)
             except LimitError as error:
                 raise LimitError(f"{error}: ask for more bits, or for a larger size") from error
-            return Trial(step, coded.sqnr if target.sqnr else float(len(coded.data)), coded)
+            return Trial(step, self.quality(coded) if target.sqnr else float(len(coded.data)), coded)
 
         def guess(step: float) -> float:
             _, bits, error = self.learn(step)
@@ -226,7 +227,7 @@ class Packer:
             guess,
             attempt,
             limit=limit,
-            slack=CLOSE_DB if target.sqnr else (1 - FILL) * limit,
+            slack=CLOSE_DB if target.sqnr else (1 - FILL) * max(limit - self.plain_size, 0.0),
             exceeding=bool(target.sqnr),
             ends=(2.0**_FINEST * deviation, max(float(self.quantiser.peaks.max()), deviation)),
             start=2.0 ** (1 - min(octaves, 16.0)) * deviation,
@@ -236,6 +237,21 @@ class Packer:
             raise self.too_large(int(found.cost), target)
         return found
 
+    def quality(self, coded: Coded) -> float:
+        """Return the ratio of energies in dB that a target limits.
+
+        It is that of all quantised tensors. But where some are of another order of magnitude, their energy must not
+        hide that nothing is left of the others, so of tensors that share a step it is not much more than their own.
+        """
+        found = coded.sqnr
+        if self.config.weighting != "mse":
+            return found
+        sums: dict[int, tuple[float, float]] = {}
+        for (_, coding), loss in zip(self.plan.walked(), coded.losses, strict=True):
+            energy, error = sums.get(coding.octaves, (0.0, 0.0))
+            sums[coding.octaves] = energy + loss.energy, error + loss.error
+        return min(found, *(ratio_db(energy, error) + _WORSE_DB for energy, error in sums.values()))
+
     def too_large(self, least: int, target: Target) -> LimitError:
         """Return the error that says what can be done about a file that is larger than it may be."""
         limit = int(self.limit(target))
@@ -244,7 +260,8 @@ class Packer:
         if plain > limit // 2:
             remedy += ", or for fewer fine bits (--fine-bits), which tensors that are not quantised keep"
         return LimitError(
-            f"the tensors take {least} bytes at least ({plain} of them are not quantised), more than the {limit} wanted: {remedy}"
+            f"the tensors take {least} bytes at least ({plain} of them are not quantised), "
+            f"more than the {limit} wanted: {remedy}"
         )
 
     def limit(self, target: Target) -> float:
@@ -263,8 +280,8 @@ class Packer:
         if target.sqnr is not None:
             off = trial.cost - target.sqnr
             return f"{trial.cost:.2f} dB instead of {target.sqnr:.2f}" if abs(off) > 2 * CLOSE_DB else ""
-        limit = self.limit(target)
-        return f"{trial.cost / limit:.1%} of the size used" if trial.cost < FILL * limit else ""
+        used = (trial.cost - self.plain_size) / (self.limit(target) - self.plain_size)
+        return f"{used:.1%} of the size used" if used < FILL else ""
 
     def summary(self, coded: Coded, missed: str) -> PackReport:
         """Tell what became of the tensors."""

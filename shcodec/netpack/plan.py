@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -25,6 +26,7 @@ Floats = npt.NDArray[np.float32]
 WEIGHTINGS: Final = ("mse", "relative")
 _HEADROOM: Final = 24  # classes above that of a tensor's mean spread, for its rows of large spread
 _GAP: Final = 4.0  # octaves of spread between tensors that do not share a step; in networks of ours at most 3.5
+_LARGEST: Final = 40.0  # octaves that elements in units of the common step may be away from 1
 _WIDEST: Final = 100.0  # octaves: steps must be normal float32 numbers
 
 
@@ -207,6 +209,7 @@ def _octaves(ready: Mapping[str, Prepared], weighting: str) -> dict[str, int]:
         middle = max(set(own.values()), key=lambda of: (sum(sizes[name] for name in own if own[name] == of), of))
     else:
         middle = sum(own[name] * sizes[name] for name in own) / sum(sizes.values())
+    middle = min(max(middle, -_LARGEST), _LARGEST)
     middle = min(max(middle, max(own.values()) - _WIDEST), min(own.values()) + _WIDEST)
     return {name: round(8 * (level - middle)) for name, level in own.items()}
 
@@ -219,7 +222,7 @@ def _families(levels: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str
     """
     order = sorted(levels, key=lambda name: levels[name])
     families = [[order[0]]]
-    for before, name in zip(order, order[1:], strict=False):
+    for before, name in itertools.pairwise(order):
         if levels[name] - levels[before] >= _GAP:
             families.append([])
         families[-1].append(name)

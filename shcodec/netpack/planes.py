@@ -15,7 +15,7 @@ MANTISSA: Final = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 """Stored bits of a float's mantissa."""
 
 
-GROUPS: Final[Mapping[str, int]] = MappingProxyType(SIZES | {f"*{width}": width for width in WIDTHS})
+GROUPS: Final[Mapping[str, int]] = MappingProxyType(dict(SIZES) | {f"*{width}": width for width in WIDTHS})
 """Bytes of an element by what is joined: the dtypes, then the foreign ones by width as "*1", "*2", "*4" and "*8"."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -57,7 +58,7 @@ class PackReport:
         sqnr: Energy of the elements that a trellis codes over that of their error, in dB, before these are rounded to
             their dtypes; None without any.
         missed: How the file misses what was wanted; "" if it does not.
-        worst: Name of the tensor that has lost most; None where none is quantised.
+        worst: Name of the tensor that has lost most; None where none has lost anything.
         notes: What else a user should know, a line each.
         tensors: Each of them.
     """
@@ -91,7 +92,8 @@ class Damaged(Protocol):
 
 def worst_of(tensors: Iterable[Damaged]) -> str | None:
     """Return the name of the tensor that has lost most: nearly all of its elements, or most of its energy."""
-    ranked = [(not tensor.gone, tensor.sqnr, tensor.name) for tensor in tensors if tensor.sqnr is not None]
+    lossy = (tensor for tensor in tensors if tensor.sqnr is not None and tensor.sqnr < math.inf)
+    ranked = [(not tensor.gone, tensor.sqnr or 0.0, tensor.name) for tensor in lossy]
     return min(ranked)[2] if ranked else None
 
 
@@ -116,8 +118,8 @@ def notes_of(tensors: Sequence[TensorReport], spoiled: Sequence[str], fine_bits:
         most = max(exact, key=lambda t: t.exact)
         number = sum(t.exact for t in exact)
         notes.append(
-            f"{number:,} {'elements' if number > 1 else 'element'} of {_tensors(len(exact))}, not finite or far outside "
-            f"the rest, kept exactly; most in {most.name} ({most.exact:,})"
+            f"{number:,} {'elements' if number > 1 else 'element'} of {_tensors(len(exact))}, not finite or far "
+            f"outside the rest, kept exactly; most in {most.name} ({most.exact:,})"
         )
     if spoiled:
         notes.append(

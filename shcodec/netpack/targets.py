@@ -91,7 +91,7 @@ def meet(
     Returns:
         The best trial: one within the limit if any attempt was, otherwise the cheapest.
     """
-    aim = limit if exceeding else limit - slack * (1 - _AIM) / (1 - FILL)
+    aim = limit if exceeding else limit - min((1 - _AIM) * limit, slack / 2)
     low, high = (math.log2(end) for end in ends)
     x, slope = _solve(guess, aim, low, high, math.log2(start), slope)
     trials: list[Trial[Result]] = []

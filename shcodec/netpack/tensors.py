@@ -92,7 +92,7 @@ class Tensor:
     def width(self) -> int:
         """Bytes that belong together in a tensor of a foreign dtype, one of `WIDTHS`."""
         size = 4 if self.dtype == "C64" else len(self.data) // max(self.size, 1)
-        return size if size in WIDTHS and len(self.data) == self.size * size or self.dtype == "C64" else 1
+        return size if (size in WIDTHS and len(self.data) == self.size * size) or self.dtype == "C64" else 1
 
 
 def from_value(name: str, value: Any) -> Tensor:

@@ -18,9 +18,11 @@ from shcodec.bytestream import varint
 from shcodec.deflate import deflated
 from shcodec.errors import CorruptFileError, LimitError, ShcError
 from shcodec.netpack.directory import write_directory
+from shcodec.netpack.exact import Exact
 from shcodec.netpack.file import FREE, MAGIC, PER_BYTE, split
 from shcodec.netpack.histograms import first_guess
-from shcodec.netpack.layout import ONE_RUN, Codebook, Directory, Entry, Indexed, Machine, Runs, Trellis
+from shcodec.netpack.layout import ONE_RUN, Codebook, Directory, Entry, Foreign, Indexed, Machine, Runs, Told, Trellis
+from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.spread import Spread
 
 DATA = (GOLDEN / "net" / "weights.shcn").read_bytes()
@@ -30,12 +32,14 @@ def sealed(data: bytes) -> bytes:
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
-def forged(directory: bytes, plain: bytes = b"", symbols: bytes = b"", described: int | None = None) -> bytes:
+def forged(
+    directory: bytes, plain: bytes = b"", symbols: bytes = b"", described: int | None = None, version: int = 1
+) -> bytes:
     """A file with a matching checksum whose directory is any bytes."""
     head, kept = deflated(directory), deflated(plain)
     size = len(directory) if described is None else described
     parts = (varint(len(part)) + part for part in (head, kept, symbols))
-    return sealed(MAGIC + b"\x01" + varint(size) + b"".join(parts))
+    return sealed(MAGIC + bytes([version]) + varint(size) + b"".join(parts))
 
 
 def rejected(data: bytes) -> str:
@@ -161,6 +165,68 @@ LIES: dict[str, tuple[Directory, str]] = {
 def test_lies(lie: str) -> None:
     directory, reason = LIES[lie]
     assert reason in rejected(forged(write_directory(directory)))
+
+
+def far(*positions: int, values: bytes | None = None) -> Exact:
+    return Exact(np.array(positions, np.int64), bytes(4 * len(positions)) if values is None else values)
+
+
+def second(coding: Trellis | None, foreign: Foreign | None = None, dtype: str = "F32", told: int = 1) -> Directory:
+    entry = replace(one(coding, dtype=dtype), foreign=foreign)
+    return Directory((entry,), machine=MACHINE if coding else None, told=(Told(9),) * told if coding else ())
+
+
+SECOND: dict[str, tuple[Directory, str]] = {
+    "nothing new": (Directory((one(None),)), "nothing that needs it"),
+    "not told": (second(replace(TRELLIS, exact=far(3)), told=0), "truncated"),
+    "told too much": (second(TRELLIS, told=2), "after the directory"),
+    "positions": (second(replace(TRELLIS, exact=far(3, 50))), "beyond its end"),
+    "far positions": (second(replace(TRELLIS, exact=far(3, 1 << 32))), "beyond its end"),
+    "scale": (second(replace(TRELLIS, scale=(np.full(50, -128, np.int8),))), "offsets beyond"),
+    "scale of no axis": (second(replace(TRELLIS, scale=(None, np.zeros(1, np.int8)))), "do not exist"),
+    "foreign that is none": (second(None, Foreign(200, 4)), "normal form"),
+    "foreign without a name": (second(None, Foreign(200, 4), dtype=""), "normal form"),
+    "width": (second(None, Foreign(200, 3), dtype="X"), "normal form"),
+    "many bytes": (second(None, Foreign(801, 1), dtype="X"), "do not fit"),
+    "odd bytes": (second(None, Foreign(33, 2), dtype="X"), "do not fit"),
+    "bytes that are not there": (second(None, Foreign(40, 2), dtype="X"), "holds 0 bytes, not 40"),
+}
+
+
+@pytest.mark.parametrize("lie", SECOND)
+def test_lies_of_the_second_version(lie: str) -> None:
+    directory, reason = SECOND[lie]
+    assert reason in rejected(forged(write_directory(directory), version=2))
+
+
+def test_the_first_version_knows_nothing_of_the_second() -> None:
+    for directory in (second(replace(TRELLIS, exact=far(3))), second(None, Foreign(40, 2), dtype="X")):
+        assert "not known here" in rejected(forged(write_directory(directory)))
+    assert "not known here" in rejected(forged(write_directory(second(TRELLIS)), version=3))
+
+
+def test_a_claimed_number_of_exact_elements() -> None:
+    whole = write_directory(second(replace(TRELLIS, exact=far(3))))
+    at = whole.index(b"\x01\0\0\0\x03")
+    assert "truncated" in rejected(forged(whole[:at] + varint(1 << 27) + whole[at + 1 :], version=2))
+
+
+def test_bit_flips_of_a_directory_of_the_second_version() -> None:
+    rng = np.random.default_rng(5)
+    arrays = {"w": rng.normal(size=(40, 40)).astype(np.float32), "c": np.ones((3, 3), np.complex64)}
+    arrays["w"][[3, 9]] *= 1e4
+    arrays["w"][5, 5] = np.nan
+    parts = split(netpack.pack(arrays, config=PackConfig(states=4)))
+    assert parts.version == 2
+    directory = write_directory(parts.directory)
+    for bit in Random(3).sample(range(8 * len(directory)), 150):
+        flipped = bytearray(directory)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            data = forged(bytes(flipped), parts.inflated_plain(), bytes(parts.symbols), version=2)
+            netpack.unpack(data, max_weights=1 << 16)
+        except ShcError as error:
+            assert "\n" not in str(error)
 
 
 RAW: dict[str, tuple[Callable[[], bytes], str]] = {
