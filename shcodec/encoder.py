@@ -20,6 +20,7 @@ from shcodec.tiles import Tile, check_number, join, tiles_of
 Pixels = npt.NDArray[np.uint8]
 
 MUCH = 0.01  # share of the error beyond the reach of codewords that is much
+USUAL = 0.99  # share of the coded elements whose steps are believed
 STEPS_PER_OCTAVE = 2 * 255 / 11  # rate steps in which the step of the quantiser doubles: it grows with sqrt(beta)
 STEERINGS = (False, True, True)  # rounds of moving z: whether each looks at the second pass, too
 
@@ -157,7 +158,7 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
     """Chooses the indices and writes the file.
 
     Where residuals lie too far from every codeword of their class, the hyper indices are moved to give them classes
-    that reach (`shcodec.steering`), as long as that makes the file better.
+    that reach (`shcodec.steering`), if that lowers D + beta * R of the picture.
 
     Args:
         analysis: of the picture.
@@ -166,20 +167,23 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
         rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword.
         report: told how many tiles are done, of both passes together.
     """
-    best = last = _code(analysis, beta_byte, rate_weight, report)
+    first = best = last = _code(analysis, beta_byte, rate_weight, report)
     if analysis.z is None or not last.missed.is_much or last.missed.is_outside:
-        return best
+        return first
     units = _units(last)
     prices, least = Prices.of(analysis.model.tables, rate_weight), _loss(analysis, last, units, rate_weight)
     for second in STEERINGS:
-        z = steered(last.latent, analysis.y, last.missed.tiles, prices, second=second)
+        z = steered(last.latent, analysis.y, units, last.missed.tiles, prices, second=second)
         last = _code(replace(analysis, z=z), beta_byte, rate_weight, report)
         loss = _loss(analysis, last, units, rate_weight)
         if loss < least:
             best, least = last, loss
         if not last.missed.is_much:
             break
-    return best
+    if best is first:
+        return first
+    price = container.byte_to_beta(beta_byte)
+    return min((best, first), key=lambda coded: distortion(analysis, coded) + price * bits_per_pixel(analysis, coded))
 
 
 def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report) -> Coded:
@@ -214,10 +218,17 @@ def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report
 
 
 def _units(coded: Coded) -> Floats:
-    """Step of each channel on the average over the first tile, which stands for all: (M, 1, 1)."""
-    area = tiles_of(coded.latent.grid)[0].area
-    units: Floats = coded.latent.means(0, area)[1].mean((1, 2), keepdims=True)
-    return units
+    """Lengths in which errors of each channel count, (M, 1, 1): its step, on the average over the first tile.
+
+    The networks' steps of elements that are never coded are without meaning, and may be thousands: none counts for more
+    than almost all of those that are coded.
+    """
+    latent, tile = coded.latent, tiles_of(coded.latent.grid)[0]
+    step = latent.means(0, tile.area)[1]
+    elements = [order.elements for order in latent.orders(tile)]
+    used = step.ravel()[np.concatenate(elements)]
+    units: Floats = step.mean((1, 2), keepdims=True)
+    return np.minimum(units, np.quantile(used, USUAL)) if len(used) else units
 
 
 def _loss(analysis: Analysis, coded: Coded, units: Floats, rate_weight: float) -> float:
