@@ -81,9 +81,11 @@ def encode(
     Args:
         image: a Pillow picture, one that `read_picture` has read, (H, W, 3) uint8 samples, a path, or a binary file
             object. Grey, alpha and metadata (colour profile, EXIF, XMP) are kept; what else is not RGB is converted.
-        beta: 2 (largest file) to 4096; D + beta * R is minimised, D the squared error on 0..255, R bits per pixel.
+        beta: 2 (largest file) to 4096; D + beta * R is minimised, D the squared error on 0..255, R bits per pixel. A
+            coarser one is taken where it shows the picture better: `info` tells which.
         model: name of an installed model, or a loaded one.
-        size: bytes of the whole file with alpha and metadata, which has at most these and at least 97 % of them.
+        size: bytes of the whole file with alpha and metadata, which has at most these and at least 97 % of them, unless
+            a smaller one shows the picture better.
         bpp: the same in bits per pixel.
         psnr: dB of the decoded 8-bit picture, met within 0.1 dB.
         effort: 0 to 9, how hard to try; None is 3. From 7 on torch is needed (extra `train`).

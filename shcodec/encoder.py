@@ -92,7 +92,7 @@ class Missed:
     @property
     def steps_to_reach(self) -> int:
         """By how many rate steps the next try must be coarser."""
-        return max(1, math.ceil(math.log2(self.farthest) * STEPS_PER_OCTAVE))
+        return math.ceil(math.log2(self.farthest) * STEPS_PER_OCTAVE) + 2  # the mean moves a little, too
 
     @property
     def is_much(self) -> bool:

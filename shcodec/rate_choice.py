@@ -88,7 +88,10 @@ class Files:
         """The rate step of the file to write where one is asked for."""
         if is_plain(self.rgb):
             return self._best(ladder(self.rgb, beta_byte))
-        step = beta_byte
+        return self.within_reach(beta_byte)
+
+    def within_reach(self, step: int) -> int:
+        """The finest rate step from one on at which residuals lie within the reach of codewords."""
         while self.coded(step).missed.is_outside and step < LAST:
             coarser = min(step + self.coded(step).missed.steps_to_reach, LAST)
             del self._made[step]  # it may be large

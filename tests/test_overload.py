@@ -21,7 +21,7 @@ from shcodec.steering import Prices, steered
 
 BETAS = np.geomspace(2, 4096, 24).tolist()
 SLACK = 0.05  # dB
-SIDES = 96, 128
+SIDES = 64, 96
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def noise(mean: float, spread: float) -> np.ndarray:
     return np.clip(np.random.default_rng(3).normal(mean, spread, (*SIDES, 3)), 0, 255).astype(np.uint8)
 
 
-def sky(height: int = 256, width: int = 256) -> np.ndarray:
+def sky(height: int = 192, width: int = 192) -> np.ndarray:
     """A photograph of sorts: texture below, white above."""
     picture = np.repeat(make_photo(height, width)[..., :1] // 2, 3, 2)
     picture += np.random.default_rng(5).integers(0, 40, picture.shape, np.uint8)
@@ -59,7 +59,6 @@ PLAIN = {
     "black": flat(0, 0, 0),
     "green": flat(0, 255, 0),
     "red": flat(255, 0, 0),
-    "magenta": flat(255, 0, 255),
     "light": flat(245, 245, 247),
     "gradient": gradient(0, 255),
     "bright gradient": gradient(215, 255),
@@ -86,9 +85,8 @@ def test_quality_never_falls_under_a_white_sky(fast: Model) -> None:
     assert_quality_never_falls(fast, sky())
 
 
-@pytest.mark.parametrize("name", ["009-strecha_sfm.webp", "020-taming_openimages.webp"])
-def test_quality_never_falls_on_photographs(fast: Model, shc_data: Path, name: str) -> None:
-    rgb = np.asarray(Image.open(shc_data / "val" / name).convert("RGB"))[100:356, 100:356]
+def test_quality_never_falls_on_a_photograph(fast: Model, shc_data: Path) -> None:
+    rgb = np.asarray(Image.open(shc_data / "val" / "020-taming_openimages.webp").convert("RGB"))[100:292, 100:292]
     assert_quality_never_falls(fast, rgb)
 
 
@@ -119,10 +117,12 @@ def test_moving_z_leaves_other_places_alone(fast: Model) -> None:
     rgb, step = sky(), beta_to_byte(4)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
     plain = encoder._code(analysis, step, weight, encoder.unheard)
-    z = steered(plain.latent, analysis.y, plain.missed.tiles, Prices.of(fast.tables, weight), second=False)
+    units, prices = encoder._units(plain), Prices.of(fast.tables, weight)
+    z = steered(plain.latent, analysis.y, units, plain.missed.tiles, prices, second=False)
     assert z is not None and analysis.z is not None
     moved = (z != analysis.z).any(0)
-    assert moved[:2].any() and not moved[2:].any()
+    assert moved[:2].any()
+    assert not moved[2:].any()
     assert np.abs(z).max() <= fast.tables.limit
 
 
