@@ -234,8 +234,8 @@ def encode_found(
     if len(wanted) > 1:
         raise UsageError("beta, a size, bits per pixel and a PSNR exclude each other")
     trying = effort_of(effort)
-    asked_beta = DEFAULT_BETA if beta is None else beta
-    beta_byte = container.beta_to_byte(asked_beta)
+    asked = DEFAULT_BETA if beta is None else beta
+    beta_byte = container.beta_to_byte(asked)
     check_pixels(rgb)
     goal = None
     if wanted and beta is None:
@@ -246,12 +246,8 @@ def encode_found(
     analysis, coded = start(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
     *_, coded = refine(analysis, coded.beta_byte, trying, report, coded)
     took = container.byte_to_beta(coded.beta_byte)
-    asked = (
-        ""
-        if coded.beta_byte == beta_byte
-        else f"at beta {asked_beta:g} the picture would come out worse, took {took:.3g}"
-    )
-    return Found(coded, probes=1, analyses=1, missed=asked)
+    missed = "" if coded.beta_byte == beta_byte else f"wanted beta {asked:g}, took {took:.3g}"
+    return Found(coded, probes=1, analyses=1, missed=missed)
 
 
 def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:

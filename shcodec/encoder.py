@@ -193,14 +193,14 @@ def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report
     tiles = tiles_of(analysis.grid)
     passes: list[list[tuple[Order, list[Indices]]]] = [[] for _ in tiles]
     numbers = range(2 if tables.has_hyper else 1)
-    missed = Missed()
+    missed, reach = Missed(), tables.reach if tables.has_hyper else math.inf  # without classes to choose, as it comes
     for number in numbers:
         for place, (tile, done) in enumerate(zip(tiles, passes, strict=True), 1):
             order = latent.orders(tile)[number]
             mean, step = latent.means(number, tile.area)
             residual = ((analysis.y[(slice(None), *tile.area)] - mean) / step).ravel()
             indices = tables.search(order, residual, rate_weight)
-            missed = missed.and_of(tile, residual[order.elements], tables.codewords(order, indices), tables.reach)
+            missed = missed.and_of(tile, residual[order.elements], tables.codewords(order, indices), reach)
             latent.put(tile, order, indices)
             if len(tiles) > 1:  # of a large picture no more is kept than must be: its symbols, in few bytes
                 order = Order(order.elements[:0].copy(), order.numbers)

@@ -11,11 +11,11 @@ import pytest
 from conftest import Shc, make_photo
 from PIL import Image
 
-from shcodec import codec, encoder, zoo
+from shcodec import codec, encoder, tiles, zoo
 from shcodec.container import beta_to_byte
 from shcodec.encoder import MUCH, analyse, code, decoded_pixels, own_rate_weight
 from shcodec.pictures import psnr
-from shcodec.rate_choice import LADDER, Files, is_plain
+from shcodec.rate_choice import LADDER, Files, is_plain, ladder
 from shcodec.runtime import Model
 from shcodec.steering import Prices, steered
 
@@ -126,6 +126,17 @@ def test_moving_z_leaves_other_places_alone(fast: Model) -> None:
     assert np.abs(z).max() <= fast.tables.limit
 
 
+def test_tiles_are_steered_as_well(fast: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "SIDE", 2)
+    rgb, step = sky(), beta_to_byte(4)
+    analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
+    assert len(tiles.tiles_of(analysis.grid)) == 4
+    plain, coded = encoder._code(analysis, step, weight, encoder.unheard), code(analysis, step, weight)
+    shown = codec.decode_array(coded.data, model=fast)
+    assert (shown == decoded_pixels(analysis, coded)).all()
+    assert np.square(shown[:90] - 255.0).mean() < 0.1 * np.square(decoded_pixels(analysis, plain)[:90] - 255.0).mean()
+
+
 def test_what_is_not_overloaded_stays_as_it_was(fast: Model) -> None:
     rgb, step = make_photo(128, 192), beta_to_byte(50)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
@@ -139,7 +150,7 @@ def test_beyond_all_codewords_the_next_coarser_beta_is_taken(fast: Model) -> Non
     rgb = sky()
     found = codec.encode_found(rgb, 2, model=fast)
     assert beta_to_byte(2) < found.coded.beta_byte <= beta_to_byte(3.5)
-    assert re.fullmatch(r"at beta 2 the picture would come out worse, took [23]\.\d+", found.missed)
+    assert re.fullmatch(r"wanted beta 2, took [23]\.\d+", found.missed)
     forced = code(replace(analyse(fast, rgb, 0)), 0, own_rate_weight(fast, 0))
     assert forced.missed.is_outside
     assert found.coded.missed.excess < MUCH * forced.missed.excess
@@ -152,7 +163,7 @@ def test_a_coarser_beta_is_told(shc: Shc, tmp_path: Path) -> None:
     Image.fromarray(sky()).save(tmp_path / "sky.png")
     outcome = shc("encode", tmp_path / "sky.png", "--beta", 2)
     assert outcome.code == 0
-    assert "at beta 2 the picture would come out worse, took " in outcome.err
+    assert re.search(r": wanted beta 2, took [23]\.\d+$", outcome.err, re.MULTILINE)
 
 
 def test_plain_pictures() -> None:
@@ -162,10 +173,8 @@ def test_plain_pictures() -> None:
     assert LADDER[0] == 0 and LADDER[-1] == 255
 
 
-def test_large_plain_pictures_try_few_steps(fast: Model) -> None:
-    files = Files(fast, flat(255, 255, 255, sides=(64, 64)))
-    files.rgb = np.broadcast_to(np.uint8(255), (3000, 3000, 3))
-    from shcodec.rate_choice import ladder
-
-    assert ladder(files.rgb, 30) == [32, 48]
-    assert ladder(files.rgb, 250) == [255]
+def test_large_plain_pictures_are_coded_at_the_beta_asked_for() -> None:
+    assert is_plain(flat(255, 255, 255, sides=(500, 1000)))
+    assert not is_plain(flat(255, 255, 255, sides=(501, 1000)))
+    assert ladder(flat(0, 0, 0, sides=(500, 1000)), 30) == [32, 48, 64, 80, 96, 112]
+    assert ladder(flat(0, 0, 0), 250) == [255]
