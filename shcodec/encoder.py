@@ -20,6 +20,7 @@ from shcodec.tiles import Tile, check_number, join, tiles_of
 Pixels = npt.NDArray[np.uint8]
 
 MUCH = 0.01  # share of the error beyond the reach of codewords that is much
+ROWS = 256  # of a picture that are compared at once
 USUAL = 0.99  # share of the coded elements whose steps are believed
 STEPS_PER_OCTAVE = 2 * 255 / 11  # rate steps in which the step of the quantiser doubles: it grows with sqrt(beta)
 STEERINGS = (False, True, True)  # rounds of moving z: whether each looks at the second pass, too
@@ -167,23 +168,32 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
         rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword.
         report: told how many tiles are done, of both passes together.
     """
-    first = best = last = _code(analysis, beta_byte, rate_weight, report)
-    if analysis.z is None or not last.missed.is_much or last.missed.is_outside:
-        return first
-    units = _units(last)
-    prices, least = Prices.of(analysis.model.tables, rate_weight), _loss(analysis, last, units, rate_weight)
+    coded = _code(analysis, beta_byte, rate_weight, report)
+    if analysis.z is None or not coded.missed.is_much or coded.missed.is_outside:
+        return coded
+    units, prices = _units(coded), Prices.of(analysis.model.tables, rate_weight)
+    before = _cost(analysis, coded)
+    best: Hyper = analysis.z
+    least = _loss(analysis, coded, units, rate_weight)
     for second in STEERINGS:
-        z = steered(last.latent, analysis.y, units, last.missed.tiles, prices, second=second)
-        last = _code(replace(analysis, z=z), beta_byte, rate_weight, report)
-        loss = _loss(analysis, last, units, rate_weight)
+        z = steered(coded.latent, analysis.y, units, coded.missed.tiles, prices, second=second)
+        del coded  # of a large picture not more is kept than must be
+        coded = _code(replace(analysis, z=z), beta_byte, rate_weight, report)
+        loss = _loss(analysis, coded, units, rate_weight)
         if loss < least:
-            best, least = last, loss
-        if not last.missed.is_much:
+            best, least = coded.latent.z, loss
+        if not coded.missed.is_much:
             break
-    if best is first:
-        return first
-    price = container.byte_to_beta(beta_byte)
-    return min((best, first), key=lambda coded: distortion(analysis, coded) + price * bits_per_pixel(analysis, coded))
+    if coded.latent.z is not best:
+        coded = _code(replace(analysis, z=best), beta_byte, rate_weight, report)
+    if best is analysis.z or _cost(analysis, coded) < before:
+        return coded
+    return _code(analysis, beta_byte, rate_weight, report)
+
+
+def _cost(analysis: Analysis, coded: Coded) -> float:
+    """D + beta * R of a file."""
+    return distortion(analysis, coded) + container.byte_to_beta(coded.beta_byte) * bits_per_pixel(analysis, coded)
 
 
 def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report) -> Coded:
@@ -258,8 +268,11 @@ def distortion(analysis: Analysis, coded: Coded) -> float:
 
 def distortion_of(analysis: Analysis, pixels: Pixels) -> float:
     """Mean squared error of `decoded_pixels`, where the caller has them."""
-    difference = pixels.astype(np.float32) - analysis.rgb
-    return float(np.mean(np.square(difference), dtype=np.float64))
+    total = 0.0
+    for top in range(0, len(pixels), ROWS):
+        difference = pixels[top : top + ROWS].astype(np.float32) - analysis.rgb[top : top + ROWS]
+        total += float(np.sum(np.square(difference), dtype=np.float64))
+    return total / pixels.size
 
 
 def bits_per_pixel(analysis: Analysis, coded: Coded) -> float:
