@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -142,12 +142,16 @@ class _Trials:
             step = int(max(dial, self.finest))
             used = analysis or self._analysed(step)
             level = self._try(used, step, weight + TRIM * max(dial - step, 0.0))
-            missed = self.tried[-1].coded.missed
-            if not missed.is_outside or step == LAST:
+            coded = self.tried[-1].coded
+            if (
+                analysis is None
+            ):  # what was done about overload serves the neighbours, too, so that sizes follow the dial
+                self.analysis = replace(used, z=coded.latent.z)
+            if not coded.missed.is_outside or step == LAST:
                 if dial <= self.finest:
                     self.at_finest = level
                 return level
-            self.finest = max(self.finest, step + missed.steps_to_reach)
+            self.finest = max(self.finest, step + coded.missed.steps_to_reach)
         return self.at_finest
 
     def _analysed(self, step: int) -> Analysis:
