@@ -255,17 +255,16 @@ def test_following_a_curve_that_turns(place: float, start: float) -> None:
 GREEN = np.broadcast_to(np.array([0, 255, 0], np.uint8), (256, 320, 3))
 
 
-@pytest.mark.parametrize(("wanted", "least"), [(45.0, 44.6), (48.0, 47.5)])
-def test_qualities_of_a_saturated_field(monkeypatch: pytest.MonkeyPatch, wanted: float, least: float) -> None:
+def test_the_quality_of_a_saturated_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """20.5 dB it was, at beta 2, where beta 4 gave 44.9."""
     monkeypatch.delenv("SHC_MODELS")
-    found = codec.encode_found(GREEN, model="fast", psnr=wanted)
-    assert least < psnr(codec.decode_array(found.coded.data), GREEN) < wanted + 1
+    found = codec.encode_found(GREEN, model="fast", psnr=45)
+    assert 44.6 < psnr(codec.decode_array(found.coded.data), GREEN) < 46
 
 
 def test_a_ceiling_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHC_MODELS")
-    rgb = np.tile(np.array([[[0, 255, 255], [255, 0, 0]]], np.uint8), (128, 64, 1))  # stripes, a pixel wide
+    rgb = np.tile(np.array([[[0, 255, 255], [255, 0, 0]]], np.uint8), (48, 32, 1))  # stripes, a pixel wide
     told = r"wanted 60.00 dB, reached \d+\.\d\d, the most that model 'fast' can show of this picture"
     found = codec.encode_found(rgb, model="fast", psnr=60)
     assert re.fullmatch(told, found.missed)
