@@ -82,9 +82,11 @@ def encode(
     Args:
         image: a Pillow picture, one that `read_picture` has read, (H, W, 3) uint8 samples, a path, or a binary file
             object. Grey, alpha and metadata (colour profile, EXIF, XMP) are kept; what else is not RGB is converted.
-        beta: 2 (largest file) to 4096; D + beta * R is minimised, D the squared error on 0..255, R bits per pixel.
+        beta: 2 (largest file) to 4096; D + beta * R is minimised, D the squared error on 0..255, R bits per pixel. A
+            coarser one is taken where it shows the picture better: `info` tells which.
         model: name of an installed model, or a loaded one.
-        size: bytes of the whole file with alpha and metadata, which has at most these and at least 97 % of them.
+        size: bytes of the whole file with alpha and metadata, which has at most these and at least 97 % of them, unless
+            a smaller one shows the picture better.
         bpp: the same in bits per pixel.
         psnr: dB of the decoded 8-bit picture, met within 0.1 dB.
         effort: 0 to 9, how hard to try; None is 3. From 7 on torch is needed (extra `train`).
@@ -236,8 +238,8 @@ def encode_found(
     if len(wanted) > 1:
         raise UsageError("beta, a size, bits per pixel and a PSNR exclude each other")
     trying = effort_of(effort)
-    asked_beta = DEFAULT_BETA if beta is None else beta
-    beta_byte = container.beta_to_byte(asked_beta)
+    asked = DEFAULT_BETA if beta is None else beta
+    beta_byte = container.beta_to_byte(asked)
     check_pixels(rgb)
     goal = None
     if wanted and beta is None:
@@ -248,12 +250,8 @@ def encode_found(
     analysis, coded = start(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
     *_, coded = refine(analysis, coded.beta_byte, trying, report, coded)
     took = container.byte_to_beta(coded.beta_byte)
-    asked = (
-        ""
-        if coded.beta_byte == beta_byte
-        else f"at beta {asked_beta:g} the picture would come out worse, took {took:.3g}"
-    )
-    return Found(coded, probes=1, analyses=1, missed=asked)
+    missed = "" if coded.beta_byte == beta_byte else f"wanted beta {asked:g}, took {took:.3g}"
+    return Found(coded, probes=1, analyses=1, missed=missed)
 
 
 def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:

@@ -20,6 +20,8 @@ from shcodec.tiles import Tile, check_number, join, tiles_of
 Pixels = npt.NDArray[np.uint8]
 
 MUCH = 0.01  # share of the error beyond the reach of codewords that is much
+ROWS = 256  # of a picture that are compared at once
+USUAL = 0.99  # share of the coded elements whose steps are believed
 STEPS_PER_OCTAVE = 2 * 255 / 11  # rate steps in which the step of the quantiser doubles: it grows with sqrt(beta)
 STEERINGS = (False, True, True)  # rounds of moving z: whether each looks at the second pass, too
 
@@ -91,7 +93,7 @@ class Missed:
     @property
     def steps_to_reach(self) -> int:
         """By how many rate steps the next try must be coarser."""
-        return max(1, math.ceil(math.log2(self.farthest) * STEPS_PER_OCTAVE))
+        return math.ceil(math.log2(self.farthest) * STEPS_PER_OCTAVE) + 2  # the mean moves a little, too
 
     @property
     def is_much(self) -> bool:
@@ -157,7 +159,7 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
     """Chooses the indices and writes the file.
 
     Where residuals lie too far from every codeword of their class, the hyper indices are moved to give them classes
-    that reach (`shcodec.steering`), as long as that makes the file better.
+    that reach (`shcodec.steering`), if that lowers D + beta * R of the picture.
 
     Args:
         analysis: of the picture.
@@ -166,20 +168,32 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
         rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword.
         report: told how many tiles are done, of both passes together.
     """
-    best = last = _code(analysis, beta_byte, rate_weight, report)
-    if analysis.z is None or not last.missed.is_much or last.missed.is_outside:
-        return best
-    units = _units(last)
-    prices, least = Prices.of(analysis.model.tables, rate_weight), _loss(analysis, last, units, rate_weight)
+    coded = _code(analysis, beta_byte, rate_weight, report)
+    if analysis.z is None or not coded.missed.is_much or coded.missed.is_outside:
+        return coded
+    units, prices = _units(coded), Prices.of(analysis.model.tables, rate_weight)
+    before = _cost(analysis, coded)
+    best: Hyper = analysis.z
+    least = _loss(analysis, coded, units, rate_weight)
     for second in STEERINGS:
-        z = steered(last.latent, analysis.y, last.missed.tiles, prices, second=second)
-        last = _code(replace(analysis, z=z), beta_byte, rate_weight, report)
-        loss = _loss(analysis, last, units, rate_weight)
+        z = steered(coded.latent, analysis.y, units, coded.missed.tiles, prices, second=second)
+        del coded  # of a large picture not more is kept than must be
+        coded = _code(replace(analysis, z=z), beta_byte, rate_weight, report)
+        loss = _loss(analysis, coded, units, rate_weight)
         if loss < least:
-            best, least = last, loss
-        if not last.missed.is_much:
+            best, least = coded.latent.z, loss
+        if not coded.missed.is_much:
             break
-    return best
+    if coded.latent.z is not best:
+        coded = _code(replace(analysis, z=best), beta_byte, rate_weight, report)
+    if best is analysis.z or _cost(analysis, coded) < before:
+        return coded
+    return _code(analysis, beta_byte, rate_weight, report)
+
+
+def _cost(analysis: Analysis, coded: Coded) -> float:
+    """D + beta * R of a file."""
+    return distortion(analysis, coded) + container.byte_to_beta(coded.beta_byte) * bits_per_pixel(analysis, coded)
 
 
 def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report) -> Coded:
@@ -189,14 +203,14 @@ def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report
     tiles = tiles_of(analysis.grid)
     passes: list[list[tuple[Order, list[Indices]]]] = [[] for _ in tiles]
     numbers = range(2 if tables.has_hyper else 1)
-    missed = Missed()
+    missed, reach = Missed(), tables.reach if tables.has_hyper else math.inf  # without classes to choose, as it comes
     for number in numbers:
         for place, (tile, done) in enumerate(zip(tiles, passes, strict=True), 1):
             order = latent.orders(tile)[number]
             mean, step = latent.means(number, tile.area)
             residual = ((analysis.y[(slice(None), *tile.area)] - mean) / step).ravel()
             indices = tables.search(order, residual, rate_weight)
-            missed = missed.and_of(tile, residual[order.elements], tables.codewords(order, indices), tables.reach)
+            missed = missed.and_of(tile, residual[order.elements], tables.codewords(order, indices), reach)
             latent.put(tile, order, indices)
             if len(tiles) > 1:  # of a large picture no more is kept than must be: its symbols, in few bytes
                 order = Order(order.elements[:0].copy(), order.numbers)
@@ -214,10 +228,17 @@ def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report
 
 
 def _units(coded: Coded) -> Floats:
-    """Step of each channel on the average over the first tile, which stands for all: (M, 1, 1)."""
-    area = tiles_of(coded.latent.grid)[0].area
-    units: Floats = coded.latent.means(0, area)[1].mean((1, 2), keepdims=True)
-    return units
+    """Lengths in which errors of each channel count, (M, 1, 1): its step, on the average over the first tile.
+
+    The networks' steps of elements that are never coded are without meaning, and may be thousands: none counts for more
+    than almost all of those that are coded.
+    """
+    latent, tile = coded.latent, tiles_of(coded.latent.grid)[0]
+    step = latent.means(0, tile.area)[1]
+    elements = [order.elements for order in latent.orders(tile)]
+    used = step.ravel()[np.concatenate(elements)]
+    units: Floats = step.mean((1, 2), keepdims=True)
+    return np.minimum(units, np.quantile(used, USUAL)) if len(used) else units
 
 
 def _loss(analysis: Analysis, coded: Coded, units: Floats, rate_weight: float) -> float:
@@ -247,8 +268,11 @@ def distortion(analysis: Analysis, coded: Coded) -> float:
 
 def distortion_of(analysis: Analysis, pixels: Pixels) -> float:
     """Mean squared error of `decoded_pixels`, where the caller has them."""
-    difference = pixels.astype(np.float32) - analysis.rgb
-    return float(np.mean(np.square(difference), dtype=np.float64))
+    total = 0.0
+    for top in range(0, len(pixels), ROWS):
+        difference = pixels[top : top + ROWS].astype(np.float32) - analysis.rgb[top : top + ROWS]
+        total += float(np.sum(np.square(difference), dtype=np.float64))
+    return total / pixels.size
 
 
 def bits_per_pixel(analysis: Analysis, coded: Coded) -> float:

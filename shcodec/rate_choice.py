@@ -1,8 +1,8 @@
 """The rate step of a file: the one that is asked for, or a coarser one that gives a better picture.
 
 There are two reasons for a coarser one. Residuals may lie beyond all codewords, which are counted in quantiser steps:
-in a white sky at the lowest betas. And of plain pictures (flat colours, gradients, white noise) the error is hardly
-that of quantisation, so that it goes up and down with the rate step by chance.
+in a white sky at the lowest betas. And of small plain pictures (flat colours, gradients, white noise) the error is
+hardly that of quantisation, so that it goes up and down with the rate step by chance.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from shcodec.runtime import Model
 LAST = 255
 LADDER = (*range(0, 256, 16), LAST)
 """Rate steps at which plain pictures are coded: few, so that all that are coarser can be tried."""
-WORK = 2_000_000
-"""Pixels that are coded for a plain picture, in all: larger ones try fewer steps."""
+WORK = 3_000_000
+"""Pixels that are coded for a plain picture, in all."""
+MOST = 500_000
+"""Pixels of a picture of which that is done: of larger ones too few steps could be tried."""
 HOPELESS = 8.0  # times the least error: no coarser step makes up for that
 SMOOTH = 0.95  # share of second differences of at most 1 in a picture that is plain
 ALIKE = 0.3  # correlation of neighbours that white noise does not have
@@ -88,7 +90,10 @@ class Files:
         """The rate step of the file to write where one is asked for."""
         if is_plain(self.rgb):
             return self._best(ladder(self.rgb, beta_byte))
-        step = beta_byte
+        return self.within_reach(beta_byte)
+
+    def within_reach(self, step: int) -> int:
+        """The finest rate step from one on at which residuals lie within the reach of codewords."""
         while self.coded(step).missed.is_outside and step < LAST:
             coarser = min(step + self.coded(step).missed.steps_to_reach, LAST)
             del self._made[step]  # it may be large
@@ -108,13 +113,13 @@ class Files:
 
 def ladder(rgb: Pixels, beta_byte: int) -> list[int]:
     """The rate steps from one on that are tried on a plain picture."""
-    return [step for step in LADDER if step >= beta_byte][: max(2, WORK // (rgb.shape[0] * rgb.shape[1]))]
+    return [step for step in LADDER if step >= beta_byte][: WORK // (rgb.shape[0] * rgb.shape[1])]
 
 
 def is_plain(rgb: Pixels) -> bool:
-    """Whether a picture is so smooth, or so much without structure, that its error is not that of quantisation."""
+    """Whether a small picture is so smooth or so much without structure that its error is not that of quantisation."""
     height, width = rgb.shape[:2]
-    if min(height, width) < 3:
+    if min(height, width) < 3 or height * width > MOST:
         return False
     bands = min(-(-height // BAND), max(1, SEEN // (BAND * width)))  # spread evenly over a large picture
     tops = (np.arange(bands) * max(height - BAND, 0) / max(bands - 1, 1)).astype(int)

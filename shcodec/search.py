@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from shcodec.effort import Effort, refine
 from shcodec.encoder import Analysis, Coded, Pixels, analyse, code, own_rate_weight
 from shcodec.errors import ShcError
 from shcodec.goals import Goal, QualityGoal, Trial
-from shcodec.rate_choice import LAST, is_plain, ladder
+from shcodec.rate_choice import LAST, Files, is_plain, ladder
 from shcodec.reports import Report
 from shcodec.runtime import Model
 
@@ -142,12 +142,16 @@ class _Trials:
             step = int(max(dial, self.finest))
             used = analysis or self._analysed(step)
             level = self._try(used, step, weight + TRIM * max(dial - step, 0.0))
-            missed = self.tried[-1].coded.missed
-            if not missed.is_outside or step == LAST:
+            coded = self.tried[-1].coded
+            if (
+                analysis is None
+            ):  # what was done about overload serves the neighbours, too, so that sizes follow the dial
+                self.analysis = replace(used, z=coded.latent.z)
+            if not coded.missed.is_outside or step == LAST:
                 if dial <= self.finest:
                     self.at_finest = level
                 return level
-            self.finest = max(self.finest, step + missed.steps_to_reach)
+            self.finest = max(self.finest, step + coded.missed.steps_to_reach)
         return self.at_finest
 
     def _analysed(self, step: int) -> Analysis:
@@ -223,9 +227,8 @@ def follow(
     for probe in range(probes):
         before = scale()
         level = measure(dial)
-        if scale() != before:
-            high = low = worse = None
-            peak = (ends[0], -math.inf)
+        if scale() != before:  # what lies far off can be compared still
+            high, low = (None if place is None or abs(place[0] - dial) <= REACH else place for place in (high, low))
         previous = high if level > goal.wanted else low
         if previous is not None and abs(dial - previous[0]) > 1e-6:
             steepness = (level - previous[1]) / (dial - previous[0]) / slope
@@ -258,9 +261,11 @@ def guess(model: Model, rgb: Pixels, goal: Goal) -> float:
     if part is None:
         return goal.start
 
+    files = Files(model, part)
+
     def measure(dial: float) -> float:
-        analysis = analyse(model, part, int(dial))
-        return goal.level(analysis, code(analysis, int(dial), own_rate_weight(model, int(dial))))
+        step = files.within_reach(int(dial))
+        return goal.level(files.analysis(step), files.coded(step))
 
     return follow(measure, goal, goal.start, goal.slope, STEPS, SAMPLE_PROBES)
 

@@ -81,12 +81,13 @@ def _prices(band: Band, bits: Floats, residuals: Floats) -> Floats:
     return prices
 
 
-def steered(latent: Latent, y: Floats, tiles: Sequence[Tile], prices: Prices, *, second: bool) -> Hyper:
+def steered(latent: Latent, y: Floats, units: Floats, tiles: Sequence[Tile], prices: Prices, *, second: bool) -> Hyper:
     """Moves z where residuals were missed.
 
     Args:
         latent: as coded, with the z that is to be moved.
         y: what it stands for, (M, h, w).
+        units: lengths in which errors of each channel count, (M, 1, 1); steps beyond make errors dearer.
         tiles: those in which residuals were missed.
         prices: of the model.
         second: whether to look at the residuals of the second pass, too. They follow from what the first has decoded,
@@ -99,11 +100,11 @@ def steered(latent: Latent, y: Floats, tiles: Sequence[Tile], prices: Prices, *,
         return None
     z = latent.z.copy()
     for tile in tiles:
-        z[(slice(None), *tile.hyper)] = _steered_tile(latent, y[(slice(None), *tile.area)], tile, prices, second)
+        z[(slice(None), *tile.hyper)] = _steered_tile(latent, y[(slice(None), *tile.area)], units, tile, prices, second)
     return z
 
 
-def _steered_tile(latent: Latent, y: Floats, tile: Tile, prices: Prices, second: bool) -> HyperIndices:
+def _steered_tile(latent: Latent, y: Floats, units: Floats, tile: Tile, prices: Prices, second: bool) -> HyperIndices:
     """The same for one tile: its y -> its z."""
     assert latent.z is not None
     tables, beta_byte, here = latent.model.tables, latent.beta_byte, (slice(None), *tile.hyper)
@@ -117,14 +118,15 @@ def _steered_tile(latent: Latent, y: Floats, tile: Tile, prices: Prices, second:
     classes = tables.class_map(z, beta_byte, tile.grid)
     miss = np.abs(residual - latent.residuals[(slice(None), *tile.area)])
     missed = (miss > MISS) & (classes >= tables.skip) & counted
-    best = _costs(prices, classes, residual, counted)
+    best = _costs(prices, classes, residual, counted * np.maximum(np.square(step / units), 1))
     found = z.copy()
     for moved in _ways(tables, z, beta_byte, missed, residual, miss, prices):
         whole = latent.z.copy()
         whole[here] = moved
         mean, step = Latent(latent.model, whole, beta_byte, latent.grid).means(0, tile.area)
         there = np.where(first, (y - mean) / step, residual)
-        costs = _costs(prices, tables.class_map(moved, beta_byte, tile.grid), there, counted)
+        weights = counted * np.maximum(np.square(step / units), 1)
+        costs = _costs(prices, tables.class_map(moved, beta_byte, tile.grid), there, weights)
         better = (costs < best) & (moved != z).any(0)
         found, best = np.where(better, moved, found), np.where(better, costs, best)
     return found

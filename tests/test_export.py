@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from toy_training import FAMILIES, SCHEDULE, VARIANTS, shorten, toy_config, write_config, write_pictures
 
-from shcodec import bands, codec, latent, zoo
+from shcodec import bands, codec, encoder, latent, zoo
 from shcodec.container import byte_to_beta, unpack
 from shcodec.errors import ModelError, UsageError
 from shcodec.nets.layers import knot_weights
@@ -266,6 +266,7 @@ def test_files_cost_and_show_what_training_measures(
     rgb = make_photo(128, 192)
     monkeypatch.setattr(objective, "_mse", rounded_mse)
     monkeypatch.setattr(bands.Band, "search", among_trained)  # training does without the outer codewords
+    monkeypatch.setattr(encoder, "STEERINGS", ())  # and takes z as it comes
     outcome = evaluate(learner, pixels_of(rgb), torch.tensor([beta_byte]), State(Phase.HARD, 1.0, skip=True))
     data = codec.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=learner.config.rate_weight)
     decoded = codec.decode_array(data, model=model)

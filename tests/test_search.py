@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import shcodec
 from shcodec import codec, search
 from shcodec.container import byte_to_beta
 from shcodec.errors import UsageError
-from shcodec.goals import LEAST, TOLERANCE, WORD, SizeGoal, goal_of
+from shcodec.goals import LEAST, TOLERANCE, WORD, QualityGoal, SizeGoal, Trial, goal_of
 from shcodec.pictures import psnr
 from shcodec.runtime import Model
 from shcodec.search import PROBES, STEPS, TargetError, follow, sample
@@ -204,3 +205,83 @@ def test_the_python_interface(model: Model) -> None:
     data = shcodec.encode(rgb, size=450, model="model")
     assert 0.97 * 450 <= len(data) <= 450
     assert shcodec.encode(rgb, model="model") == shcodec.encode(rgb, 50, model="model")
+
+
+# Worlds that are not monotone
+
+
+class Tried:
+    """Stands for a trial: level, bytes and error."""
+
+    def __init__(self, level: float, size: int, error: float = 0.0) -> None:
+        self.level, self.size, self.error = level, size, error
+
+    beats = Trial.beats
+
+
+def test_no_larger_and_worse_file_is_taken() -> None:
+    goal = QualityGoal(39.4)
+    better, worse = Tried(39.9, 52_000), Tried(38.9, 85_000)
+    assert goal.best([worse, better]) is better  # type: ignore[list-item]
+    better, worse = Tried(39.6, 52_000), Tried(39.4, 85_000)
+    assert goal.best([worse, better]) is better  # type: ignore[list-item]
+    small, large = Tried(39.35, 52_000), Tried(39.42, 53_000)
+    assert goal.best([large, small]) is small  # type: ignore[list-item]
+    low, high = Tried(38.0, 40_000), Tried(39.9, 60_000)
+    assert goal.best([low, high]) is high  # type: ignore[list-item]
+
+
+def test_within_a_size_the_best_picture_is_taken() -> None:
+    goal = SizeGoal(150_000, 400_000)
+    large, small, beyond = Tried(0, 88_000, 16.3), Tried(0, 80_000, 4.3), Tried(0, 151_000, 1.0)
+    assert goal.best([large, beyond, small]) is small  # type: ignore[list-item]
+    assert goal.best([beyond, Tried(0, 160_000, 0.1)]) is beyond  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("place", [60.0, 100.0])
+@pytest.mark.parametrize("start", [130.0, 180.0])
+def test_following_a_curve_that_turns(place: float, start: float) -> None:
+    """Highest at the place, and below what is wanted at the fine end: the peak is looked for."""
+    calls: list[float] = []
+
+    def curve(x: float) -> float:
+        calls.append(-abs(x - place))
+        return calls[-1]
+
+    follow(curve, Line(5.0), start, -1.0, STEPS, 14)
+    assert max(calls) > -8
+
+
+GREEN = np.broadcast_to(np.array([0, 255, 0], np.uint8), (256, 320, 3))
+
+
+def test_the_quality_of_a_saturated_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20.5 dB it was, at beta 2, where beta 4 gave 44.9."""
+    monkeypatch.delenv("SHC_MODELS")
+    found = codec.encode_found(GREEN, model="fast", psnr=45)
+    assert 44.6 < psnr(codec.decode_array(found.coded.data), GREEN) < 46
+
+
+def test_a_ceiling_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHC_MODELS")
+    rgb = np.tile(np.array([[[0, 255, 255], [255, 0, 0]]], np.uint8), (48, 32, 1))  # stripes, a pixel wide
+    told = r"wanted 60.00 dB, reached \d+\.\d\d, the most that model 'fast' can show of this picture"
+    found = codec.encode_found(rgb, model="fast", psnr=60)
+    assert re.fullmatch(told, found.missed)
+    assert f"{psnr(codec.decode_array(found.coded.data), rgb):.2f}" in found.missed
+    with pytest.raises(TargetError, match=told):
+        codec.encode_found(rgb, model="fast", psnr=60, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "least", "most_bytes"), [({"psnr": 39.4}, 39.3, 56_000), ({"size": 150_000}, 41.5, 85_000)], ids=str
+)
+def test_targets_of_a_bright_photograph(
+    shc_data: Path, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, float], least: float, most_bytes: int
+) -> None:
+    """38.9 dB in 85 kB, and 36.0 dB in 88 kB it was."""
+    monkeypatch.delenv("SHC_MODELS")
+    rgb = np.asarray(Image.open(shc_data / "kodak" / "kodim20.webp").convert("RGB"))
+    found = codec.encode_found(rgb, model="fast", **wanted)  # type: ignore[arg-type]
+    assert psnr(codec.decode_array(found.coded.data), rgb) >= least
+    assert len(found.coded.data) <= most_bytes
