@@ -21,7 +21,6 @@ WORK = 3_000_000
 """Pixels that are coded for a plain picture, in all."""
 MOST = 500_000
 """Pixels of a picture of which that is done: of larger ones too few steps could be tried."""
-HOPELESS = 8.0  # times the least error: no coarser step makes up for that
 SMOOTH = 0.95  # share of second differences of at most 1 in a picture that is plain
 ALIKE = 0.3  # correlation of neighbours that white noise does not have
 BAND, SEEN = 16, 60_000  # rows that are looked at in one piece, and pixels in all
@@ -102,13 +101,7 @@ class Files:
 
     def _best(self, steps: list[int]) -> int:
         """The step of the best picture, of those from fine to coarse; of equals the coarsest."""
-        best = steps[0]
-        for step in steps[1:]:
-            if self.error(step) <= self.error(best):
-                best = step
-            elif self.error(step) > HOPELESS * self.error(best):
-                break
-        return best
+        return min(reversed(steps), key=self.error)
 
 
 def ladder(rgb: Pixels, beta_byte: int) -> list[int]:
