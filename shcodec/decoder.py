@@ -86,7 +86,7 @@ def pixels(
     """
     rows, columns = region or (slice(0, size[0]), slice(0, size[1]))
     out = np.empty((rows.stop - rows.start, columns.stop - columns.start, 3), np.uint8)
-    limits = (slice(0, 4 * latent.grid.hyper_height), slice(0, 4 * latent.grid.hyper_width))
+    limits = latent.coded  # beyond it the network knows zeros, from its training; means there spoil the last rows
     halo = latent.model.halos["synthesis"]
     area = grown(_latents(rows, columns), 0, limits)
     parts = [

@@ -140,7 +140,7 @@ class _Decoder:
             refresh: whether to look for candidates again.
 
         Returns:
-            Pixels (1, 3, 16 h, 16 w), and the bits of the indices.
+            Pixels (1, 3, 16 h, 16 w) of the coded positions, and the bits of the indices.
         """
         centre = self.latents.mean
         y_hat, bits = centre, centre.new_zeros(())
@@ -152,6 +152,7 @@ class _Decoder:
             value, spent = vectors.draw((y - mean) / spacing + move, temperature, refresh=refresh)
             y_hat = y_hat.flatten().index_add(0, place, spacing * value).view_as(y_hat)
             bits = bits + spent
+        y_hat = y_hat[:, :, : self.grid.height, : self.grid.width]
         return self.net.synthesise(y_hat.contiguous(memory_format=torch.channels_last), self.beta_byte), bits
 
     def _seen(self, y_hat: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class Latent:
 
 
 def grown(area: Area, halo: int, limits: Area) -> Area:
-    """An area with a halo around it, within limits, its bounds multiples of 4 as those of the limits are."""
+    """An area with a halo around it, its bounds multiples of 4 or those of the limits, within which it stays."""
     rows, columns = (
         slice(
             max((side.start - halo) // 4 * 4, limit.start),

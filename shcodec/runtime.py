@@ -223,7 +223,7 @@ class Model:
     def analyse(
         self, rgb: npt.NDArray[np.uint8], beta_byte: int, grid: Grid, report: Report = unheard
     ) -> tuple[Floats, npt.NDArray[np.int8] | None]:
-        """Latent and hyper indices of a picture, which is seen as if its last row and column went on.
+        """Latent and hyper indices of a picture, which is seen padded to whole positions of z (see `padding`).
 
         Args:
             rgb: (H, W, 3) uint8.
@@ -240,7 +240,9 @@ class Model:
         halo, bank = self.halos["analysis"], self.tables.bank if self.tables.has_hyper else np.empty((0, 0, 1))
         y = np.empty((self.tables.latent, grid.height, grid.width), np.float32)
         z = np.empty((bank.shape[1], grid.hyper_height, grid.hyper_width), np.int8)
-        parts = list(itertools.product(windows(4 * grid.hyper_height, halo), windows(4 * grid.hyper_width, halo)))
+        # without hyper path nothing needs whole positions of z: the picture ends where its latents do
+        sides = (4 * grid.hyper_height, 4 * grid.hyper_width) if self.tables.has_hyper else y.shape[1:]
+        parts = list(itertools.product(*(windows(side, halo) for side in sides)))
         for done, (rows, columns) in enumerate(parts, 1):
             (top, bottom, first_row, last_row), (left, right, first_column, last_column) = rows, columns
             x = _padded(rgb, slice(16 * top, 16 * bottom), slice(16 * left, 16 * right))
@@ -322,8 +324,24 @@ def windows(length: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
         yield max(start - halo, 0), min(stop + halo, length), start, stop
 
 
+def padding(side: int, length: int) -> npt.NDArray[np.int64]:
+    """For every row (or column) of a padded picture the row of the picture that stands there.
+
+    The last latent is filled with the last row, which costs least. What lies beyond is mirrored: it is not coded, but
+    it tells z, whose positions are wider, what the last latents look like; plain colour there makes them coarse.
+
+    Args:
+        side: rows in all.
+        length: rows of the picture.
+    """
+    coded = -(-length // 16) * 16
+    index = np.arange(side) % (2 * coded)
+    return np.minimum(np.minimum(index, 2 * coded - 1 - index), length - 1)
+
+
 def _padded(rgb: npt.NDArray[np.uint8], rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
-    """A part of a picture whose last row and column are repeated where it ends before the part does."""
-    part = rgb[rows, columns]
-    bottom, right = rows.stop - rows.start - part.shape[0], columns.stop - columns.start - part.shape[1]
-    return np.pad(part, ((0, bottom), (0, right), (0, 0)), mode="edge") if bottom or right else part
+    """A part of a picture that is padded where it ends before the part does."""
+    height, width = rgb.shape[:2]
+    if rows.stop <= height and columns.stop <= width:
+        return rgb[rows, columns]
+    return rgb[padding(rows.stop, height)[rows, None], padding(columns.stop, width)[columns]]

@@ -150,15 +150,19 @@ def test_pixels_are_those_of_torch(model: Model, learner: Any, beta: float) -> N
 
 
 @pytest.mark.parametrize("beta_byte", [0, 31, 108, 255])
-def test_training_measures_what_the_file_gives(model: Model, learner: Any, beta_byte: int) -> None:
-    """Rate and PSNR of the last phase of training are those of a real file."""
+@pytest.mark.parametrize("border", [(0, 0), (16, 40)])
+def test_training_measures_what_the_file_gives(
+    model: Model, learner: Any, beta_byte: int, border: tuple[int, int]
+) -> None:
+    """Rate and PSNR of the last phase of training are those of a real file, where a picture is padded too."""
     torch = pytest.importorskip("torch")
     from shcodec.train.objective import Phase, State, evaluate
 
     pixels = make_photo(256, 384)
     x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].astype(np.float32))
     with torch.no_grad():
-        told = evaluate(learner, x, torch.tensor([beta_byte]), State(Phase.HARD, 40.0, skip=True))
+        told = evaluate(learner, x, torch.tensor([beta_byte]), State(Phase.HARD, 40.0, skip=True, border=border))
+    pixels = pixels[: 256 - border[0], : 384 - border[1]]
     data = codec.encode_array(pixels, container.byte_to_beta(beta_byte), model=model)
     assert told.psnr == pytest.approx(psnr(codec.decode_array(data, model=model), pixels), abs=0.3)
     assert told.bpp == pytest.approx(codec.info(data).bpp, rel=0.05, abs=24 * 8 / (256 * 384))

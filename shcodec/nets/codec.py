@@ -121,11 +121,22 @@ class CodecNet(nn.Module):
         low = torch.clamp(means[:, :GUARDED], sides.amin(0) - step, sides.amax(0) + step)
         return torch.cat([low, means[:, GUARDED:]], 1)
 
-    def synthesise(self, y_hat: Tensor, beta_byte: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W), 0..255, neither rounded nor clipped."""
+    def synthesise(self, y_hat: Tensor, beta_byte: Tensor, coded: tuple[int, int] | None = None) -> Tensor:
+        """Pixels (B, 3, H, W), 0..255, neither rounded nor clipped.
+
+        Args:
+            y_hat: (B, M, h, w).
+            beta_byte: (B,) int64.
+            coded: rows and columns of latents that hold pixels, if not all may: only they are seen, and give pixels.
+        """
+        if coded is not None:  # sizes differ too much to compile for
+            return self._synthesise(self.g_s, y_hat[:, :, : coded[0], : coded[1]], beta_byte)
+        return self._synthesise(self._network("g_s"), y_hat, beta_byte)
+
+    def _synthesise(self, transform: Callable[..., Any], y_hat: Tensor, beta_byte: Tensor) -> Tensor:
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)  # in every phase: it is compiled for one layout
         with torch.autocast(y_hat.device.type, torch.bfloat16, enabled=self.mixed):
-            pixels: Tensor = self._network("g_s")(y_hat, self.g_s.gain(knot_weights(beta_byte)))
+            pixels: Tensor = transform(y_hat, self.g_s.gain(knot_weights(beta_byte)))
         return pixels
 
 

@@ -9,12 +9,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from shcodec.container import byte_to_beta
 from shcodec.nets.codec import CodecNet, Latents, first_half
 from shcodec.quantize.codebooks import ClassCodebooks, Groups, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity
+from shcodec.runtime import padding
 from shcodec.symbols import nearest_coded
 from shcodec.train.config import TrainConfig
 
@@ -165,6 +165,11 @@ def _nearest(side: int, coded: int, device: torch.device) -> Tensor:
     return torch.from_numpy(nearest_coded(side, coded)).to(device)
 
 
+@lru_cache(maxsize=256)
+def _padding(side: int, length: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(padding(side, length)).to(device)
+
+
 @lru_cache(maxsize=4)
 def _betas(device: torch.device) -> Tensor:
     """(256,) beta by byte."""
@@ -191,22 +196,26 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
         state: phase and hardness.
     """
     height, width = pixels.shape[2] - state.border[0], pixels.shape[3] - state.border[1]
+    coded = None
     if state.border != (0, 0):
-        pixels = F.pad(pixels[:, :, :height, :width], (0, state.border[1], 0, state.border[0]), mode="replicate")
+        coded = -(-height // 16), -(-width // 16)
+        sides = pixels.shape[2:] if learner.config.model.has_hyper else (16 * coded[0], 16 * coded[1])
+        down, across = _padding(sides[0], height, pixels.device), _padding(sides[1], width, pixels.device)
+        pixels = pixels[:, :, down[:, None], across]
     batch, area = len(pixels), height * width
     beta = _betas(pixels.device)[beta_byte]
     balance = beta**-SLOPE
     weight = balance * beta / (area * batch)  # what one bit of a sample counts
     latents = learner.net.latents(pixels, beta_byte)
     hyper_bits, hyper_loss = _hyper_rate(learner, latents, beta_byte, weight)
-    y_hat, y_hard, rate = _residuals(learner, latents, beta_byte, weight, state)
-    distortion = _mse(learner.net.synthesise(y_hat, beta_byte), pixels, height, width)
+    y_hat, y_hard, rate = _residuals(learner, latents, beta_byte, weight, state, coded)
+    distortion = _mse(learner.net.synthesise(y_hat, beta_byte, coded), pixels, height, width)
     loss = (distortion * balance).mean() + rate.bits + hyper_loss
     codebook_loss = CODEBOOK_WEIGHT * rate.codebook_loss / rate.value.numel()
     hard_loss = None
     if state.measure_gap:
         with torch.no_grad():
-            hard = _mse(learner.net.synthesise(y_hard, beta_byte), pixels, height, width)
+            hard = _mse(learner.net.synthesise(y_hard, beta_byte, coded), pixels, height, width)
             hard_loss = (hard * balance).mean() + rate.hard_weighted + hyper_loss + codebook_loss
     error = distortion.detach()
     figures = {
@@ -219,7 +228,7 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
 
 
 def _mse(decoded: Tensor, pixels: Tensor, height: int, width: int) -> Tensor:
-    return (decoded - pixels)[:, :, :height, :width].square().mean((1, 2, 3))
+    return (decoded[:, :, :height, :width] - pixels[:, :, :height, :width]).square().mean((1, 2, 3))
 
 
 def _hyper_rate(learner: Learner, latents: Latents, beta_byte: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,14 +245,19 @@ def _hyper_rate(learner: Learner, latents: Latents, beta_byte: Tensor, weight: T
 
 
 def _residuals(
-    learner: Learner, latents: Latents, beta_byte: Tensor, weight: Tensor, state: State
+    learner: Learner,
+    latents: Latents,
+    beta_byte: Tensor,
+    weight: Tensor,
+    state: State,
+    coded: tuple[int, int] | None,
 ) -> tuple[Tensor, Tensor, Quantised]:
     """Both passes over the latent: y_hat for training, y_hat with hard indices, and the rates."""
     y, mean = latents.y, latents.mean
     classes = classes_of(learner, latents, beta_byte)
     # as in the codec: positions that hold no pixel of the picture are not coded, their residual is 0
-    rows, columns = (side - border // 16 for side, border in zip(y.shape[2:], state.border, strict=True))
     channels, *sides = y.shape[1:]
+    rows, columns = coded or (sides[0], sides[1])
     parts = parts_of((channels, sides[0], sides[1]), (rows, columns), learner.config.model.has_hyper, y.device)
     chosen = [classes.flatten(1)[:, part.index].flatten() for part in parts]
     smooth = state.phase is Phase.SMOOTH
@@ -253,7 +267,7 @@ def _residuals(
     if len(passes) == 1:
         return mean + latents.step * value, mean + latents.step * hard, rate
     seen = mean + latents.step * (hard if state.phase is Phase.HARD else value)
-    if state.border != (0, 0):  # as in the codec: the nearest coded position stands for one that is not
+    if coded is not None:  # as in the codec: the nearest coded position stands for one that is not
         down, across = _nearest(sides[0], rows, y.device), _nearest(sides[1], columns, y.device)
         seen = seen[:, :, down[:, None], across]
     second_mean = learner.net.second_means(seen, latents, beta_byte)
