@@ -11,9 +11,9 @@ from pathlib import Path
 def lowest_priority() -> None:
     """Gives this process the lowest priority that the system knows.
 
-    On Linux the idle class; elsewhere the highest niceness. Linux may share the processor out by sessions first, so that a
-    process that leads a session of its own (as `setsid` starts one) gives the session the lowest priority as well; one
-    that shares a terminal's leaves the others there alone.
+    On Linux the idle class; elsewhere the highest niceness. Linux may share the processor out by sessions first: a
+    process that leads a session of its own (as `setsid` starts one) gives the session the lowest priority as well,
+    one that shares a terminal's leaves the others there alone.
     """
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, 0, 19)
