@@ -38,6 +38,8 @@ _DESCRIPTIVE: Final = frozenset(
 )
 _TIFF_HEADERS: Final = (b"II*\0", b"MM\0*")
 _ICC_HEADER: Final = 128  # bytes
+ORIENTED: Final = "EXIF orientation applied"
+"""The note of a picture that was turned as its EXIF says."""
 
 
 def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
@@ -86,9 +88,16 @@ def upright(image: Image.Image) -> tuple[Image.Image, str]:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         if orientation not in range(2, 9):
             return image, ""
-        return ImageOps.exif_transpose(image), "EXIF orientation applied"
+        return ImageOps.exif_transpose(image), ORIENTED
     except Exception:  # Pillow raises nearly anything on damaged EXIF
         return image, "unusable EXIF ignored"
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height that `upright` gives the picture."""
+    tall = Image.new("1", (1, 2))
+    tall.info = dict(image.info)
+    return image.size if upright(tall)[0].size == tall.size else (image.height, image.width)
 
 
 def from_16_bits(image: Image.Image, largest: int) -> Image.Image:

@@ -65,6 +65,8 @@ _SAVE_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
+_WITH_QUALITY = frozenset({"JPEG", "WEBP", "AVIF"})
+
 # Which formats hold metadata and alpha, as far as Pillow writes them.
 _KEYS: Mapping[str, str] = MappingProxyType({"icc_profile": "ICC", "exif": "EXIF", "xmp": "XMP"})
 _HOLDING = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
@@ -108,12 +110,16 @@ class Picture:
 
 
 def read_picture(
-    source: str | os.PathLike[str] | BinaryIO | Image.Image, *, strip: bool = False, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image,
+    *,
+    strip: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """Reads anything that Pillow reads as 8-bit RGB.
 
     Args:
-        source: a path, a binary file object (need not be seekable) or a Pillow image, which is left as it is.
+        source: a path, the bytes of a file, a binary file object (need not be seekable) or a Pillow image, which is
+            left as it is.
         strip: leave out all metadata, after turning the picture as its EXIF says and converting it to sRGB.
         max_pixels: the largest width x height accepted, checked before the samples are decoded.
             Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`, twice over) applies to files as well.
@@ -130,6 +136,8 @@ def read_picture(
             raise type(error)(f"{os.fspath(source)}: {error}") from error
         except OSError as error:
             raise PictureError(f"{os.fspath(source)}: {error.strerror or error}") from error
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
     with _quiet:
         if isinstance(source, Image.Image):
             return _guarded(source, strip, max_pixels)
@@ -137,8 +145,10 @@ def read_picture(
             return _guarded(image, strip, max_pixels)
 
 
-def write_picture(image: Image.Image, file: BinaryIO, format: str = "PNG") -> tuple[str, ...]:
-    """Writes a picture: lossless where the format can be, at high quality otherwise.
+def write_picture(
+    image: Image.Image, file: BinaryIO, format: str = "PNG", *, quality: float | None = None
+) -> tuple[str, ...]:
+    """Writes a picture: lossless where the format can be, at high quality otherwise, unless told the quality.
 
     Metadata (`info` entries `icc_profile`, `exif`, `xmp`) and alpha go along where the format can hold them. Where not,
     the picture is turned as its EXIF says, converted to sRGB, and laid on white.
@@ -147,27 +157,39 @@ def write_picture(image: Image.Image, file: BinaryIO, format: str = "PNG") -> tu
         image: mode RGB, L, RGBA or LA; left as it is.
         file: an empty, seekable binary file object open for writing.
         format: Pillow's name of the format, one of the values of `FORMATS`.
+        quality: 0 to 100 in the format's own terms, rounded to a whole number.
 
     Returns:
         What was changed or left out, one short phrase each.
 
     Raises:
         PictureError: the format cannot hold the picture (JPEG ends at 65,500 pixels a side).
+        UsageError: a quality for a format that has none.
         OSError: the system refused to write.
     """
     if image.mode not in ("RGB", "L", "RGBA", "LA"):
         raise PictureError(f"expected a picture of mode RGB, L, RGBA or LA, got {image.mode}")
     held = _held(image, format)
+    options = dict(_SAVE_OPTIONS.get(format, {}))
+    if quality is not None:
+        check_quality(format)
+        options |= {"quality": round(quality)} | ({"lossless": False} if "lossless" in options else {})
     with _quiet:
         try:
-            return _write(image, file, format, held)
+            return _write(image, file, format, held, options)
         except PictureError:
             if not held:
                 raise
         # Metadata that the format's writer takes offence at: the picture matters more.
         file.seek(0)
         file.truncate()
-        return _write(image, file, format, frozenset())
+        return _write(image, file, format, frozenset(), options)
+
+
+def check_quality(format: str) -> None:
+    """Raises UsageError for a format that is written without loss, or at one quality only."""
+    if format not in _WITH_QUALITY:
+        raise UsageError(f"{format} has no quality to choose; JPEG, WebP and AVIF have")
 
 
 def format_for(path: str | os.PathLike[str]) -> str:
@@ -246,6 +268,8 @@ def _convert(image: Image.Image, strip: bool) -> Picture:
     if strip:
         image, note = upright(image)
         notes.append(note)
+    if image.mode == "I" and not _has_16_bits(image, deep):
+        raise PictureError("32-bit integer samples have no defined range; convert to 8 or 16 bits first")
     if image.mode.startswith("I"):
         image = from_16_bits(image, 4095 if "I;12" in deep else 65535)
         notes.append("16 bits reduced to 8")
@@ -297,6 +321,11 @@ def _raw_modes(image: Image.Image) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _has_16_bits(image: Image.Image, raw_modes: tuple[str, ...]) -> bool:
+    """Whether mode I, which has 32 bits, holds samples of 16: the file's, or those that Pillow has scaled to that."""
+    return image.format == "PPM" or any(";16" in raw for raw in raw_modes)
+
+
 def _held(image: Image.Image, format: str) -> frozenset[str]:
     """Which of an image's metadata a file of this format can hold, by their keys in `info`."""
     present = {key: len(image.info[key]) for key in _KEYS if image.info.get(key)}
@@ -308,7 +337,9 @@ def _held(image: Image.Image, format: str) -> frozenset[str]:
     return frozenset(held)
 
 
-def _write(image: Image.Image, file: BinaryIO, format: str, held: frozenset[str]) -> tuple[str, ...]:
+def _write(
+    image: Image.Image, file: BinaryIO, format: str, held: frozenset[str], options: Mapping[str, Any]
+) -> tuple[str, ...]:
     """Writes a picture with the metadata that its file can hold, after making up for the others."""
     lost = [key for key in _KEYS if image.info.get(key) and key not in held]
     notes = []
@@ -325,7 +356,7 @@ def _write(image: Image.Image, file: BinaryIO, format: str, held: frozenset[str]
         notes.append(note)
     try:
         metadata = _metadata_options({key: info[key] for key in held}, format)
-        image.save(file, format=format, **(dict(_SAVE_OPTIONS.get(format, {})) | metadata))
+        image.save(file, format=format, **(dict(options) | metadata))
     except KeyError as error:
         raise PictureError(f"Pillow cannot write {format} here") from error
     except OSError as error:

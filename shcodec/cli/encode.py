@@ -12,8 +12,10 @@ import click
 
 from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, run
 from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
-from shcodec.cli.files import Job, make_folder, open_input, plan, write_output
+from shcodec.cli.files import Job, bytes_read, make_folder, open_input, plan, write_output
 from shcodec.cli.inputs import STDIO, is_picture, is_shc
+from shcodec.cli.quality import QUALITY
+from shcodec.cli.totals import Totals
 from shcodec.container import MAX_SIDE, beta_to_byte, byte_to_beta
 from shcodec.errors import UsageError
 from shcodec.reports import Report, unheard
@@ -26,11 +28,13 @@ class Result:
     """What `--json` tells of one picture; sizes in pixels and bytes, times in seconds, PSNR in dB.
 
     `seconds` are those of encoding; `times` and `sizes` go by step and by part of the file. `probes` counts the files
-    that were made on the way; `missed` tells how far the last is from what was wanted.
+    that were made on the way; `missed` tells how far the last is from what was wanted. `input_bytes` are those of the
+    picture's file; None for a pipe.
     """
 
     input: str
     output: str
+    input_bytes: int | None
     width: int
     height: int
     bytes: int
@@ -55,9 +59,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the options ask of every file; at most one of the first four is given."""
+    """What the options ask of every file; at most one of the first five is given."""
 
     beta: float | None
+    quality: float | None
     size: int | None
     bpp: float | None
     psnr: float | None
@@ -69,12 +74,15 @@ class Wanted:
     def check(self) -> None:
         """Raises what is wrong with the options, before any picture is read."""
         from shcodec.effort import effort_of
+        from shcodec.quality import beta_of
         from shcodec.search import goal_of
 
-        if sum(value is not None for value in (self.beta, self.size, self.bpp, self.psnr)) > 1:
-            raise UsageError("--beta, --size, --bpp and --psnr exclude each other")
+        if sum(value is not None for value in (self.beta, self.quality, self.size, self.bpp, self.psnr)) > 1:
+            raise UsageError("--beta, --quality, --size, --bpp and --psnr exclude each other")
         if self.beta is not None:
             beta_to_byte(self.beta)
+        elif self.quality is not None:
+            beta_of(self.quality)
         elif (self.size, self.bpp, self.psnr) != (None, None, None):
             goal_of(1, size=self.size, bpp=self.bpp, psnr=self.psnr)
         effort_of(self.effort)
@@ -103,6 +111,7 @@ def complete_model(ctx: click.Context, option: click.Parameter, text: str) -> li
 Examples:
   shc encode photo.png
   shc encode photo.png small.shc --beta 300
+  shc encode photo.png fine.shc -q 90
   shc encode photo.png --size 40k
   shc encode photo.png --psnr 32 --effort 6
   shc encode *.jpg -o packed --strip
@@ -116,6 +125,13 @@ Examples:
     type=float,
     help="Trade of size for quality, 2 to 4096; larger gives smaller files.  [default: 50]",
 )
+@click.option(
+    "-q",
+    "--quality",
+    type=QUALITY,
+    metavar="0-100",
+    help="The same as others name it: 100 is beta 2, 75 beta 50, 0 beta 4096.",
+)
 @click.option("--size", callback=parse_size, metavar="BYTES", help="Size of the file, at most; 40k is 40000 bytes.")
 @click.option("--bpp", type=float, help="The same in bits per pixel.")
 @click.option("--psnr", type=float, metavar="DB", help="PSNR of the decoded picture in dB.")
@@ -125,7 +141,8 @@ Examples:
     "--effort",
     type=int,
     metavar="0-9",
-    help="How hard to try, 0 to 9; from 7 on minutes, and with torch.  [default: 3]",
+    help="How hard to try, 0 to 9: at the same beta a better picture, at the same --psnr a smaller file. "
+    "From 7 on minutes, and with torch.  [default: 3]",
 )
 @click.option(
     "-m", "--model", default=None, shell_complete=complete_model, help="Name of the model; 'shc models' lists them."
@@ -135,10 +152,11 @@ Examples:
 @batch_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the sizes of parts and the times of steps as well.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
 def command(
     paths: tuple[str, ...],
     beta: float | None,
+    quality: float | None,
     size: int | None,
     bpp: float | None,
     psnr: float | None,
@@ -162,16 +180,21 @@ def command(
     """
     from shcodec import zoo
 
-    wanted = Wanted(beta, size, bpp, psnr, effort, strict, zoo.DEFAULT_MODEL if model is None else model, strip)
+    chosen = zoo.DEFAULT_MODEL if model is None else model
+    wanted = Wanted(beta, quality, size, bpp, psnr, effort, strict, chosen, strip)
     wanted.check()
     planned = plan(paths, folder, ".shc", is_shc, is_picture)
     zoo.load(wanted.model)
     planned = pending(planned, force=force, skip_existing=skip_existing)
     make_folder(folder)
+    totals = Totals()
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, data = done
         write_output(job, data)
+        totals.add(
+            read=result.input_bytes, written=len(data), coded=len(data), pixels=result.width * result.height
+        )
         if not quiet:
             # Where the file itself goes to stdout, words go to stderr.
             err = job.target == STDIO
@@ -188,6 +211,8 @@ def command(
             well = run(planned, partial(work, report=report), finish, spread, quiet=quiet)
     else:
         well = run(planned, work, finish, spread, quiet=quiet)
+    if not quiet:
+        totals.report(planned, as_json=as_json)
     exit_unless(well)
 
 
@@ -208,11 +233,13 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     marks = [time.perf_counter()]
     with open_input(job) as file:
         picture = read_picture(file, strip=wanted.strip)
+        input_bytes = bytes_read(file)
     chunks = chunks_of(picture)
     marks.append(time.perf_counter())
     found = codec.encode_found(
         picture.rgb,
         wanted.beta,
+        quality=wanted.quality,
         model=wanted.model,
         size=wanted.size,
         bpp=wanted.bpp,
@@ -232,6 +259,7 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     result = Result(
         input=job.source,
         output=job.target,
+        input_bytes=input_bytes,
         width=width,
         height=height,
         bytes=len(data),
