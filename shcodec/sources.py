@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.encoder import check_pixels
 from shcodec.errors import PictureError, ShcWarning, UsageError
 
 if TYPE_CHECKING:
@@ -85,6 +84,7 @@ def _picture_of_array(samples: npt.NDArray[Any]) -> tuple[Picture, tuple[str, ..
     """A picture of samples as they are; two and four channels go through Pillow, for the alpha."""
     from PIL import Image
 
+    from shcodec.encoder import check_pixels
     from shcodec.pictures import Picture, read_picture
 
     plane = samples[..., 0] if samples.ndim == 3 and samples.shape[2] == 1 else samples

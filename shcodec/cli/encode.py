@@ -130,7 +130,7 @@ Examples:
     "--quality",
     type=QUALITY,
     metavar="0-100",
-    help="The same as others name it: 100 is beta 2, 75 beta 50, 0 beta 4096.",
+    help="The same trade as other codecs name it: 100 is beta 2, 75 is beta 50, 0 is beta 4096.",
 )
 @click.option("--size", callback=parse_size, metavar="BYTES", help="Size of the file, at most; 40k is 40000 bytes.")
 @click.option("--bpp", type=float, help="The same in bits per pixel.")
@@ -141,7 +141,7 @@ Examples:
     "--effort",
     type=int,
     metavar="0-9",
-    help="How hard to try, 0 to 9: at the same beta a better picture, at the same --psnr a smaller file. "
+    help="How hard to try, 0 to 9: at equal beta a better picture in about as many bytes, at equal --psnr fewer bytes. "
     "From 7 on minutes, and with torch.  [default: 3]",
 )
 @click.option(
