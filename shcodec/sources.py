@@ -1,4 +1,4 @@
-"""What callers from Python hand over: bytes, paths, file objects, Pillow images, arrays; and how they are told things."""
+"""What callers from Python hand over: bytes, paths, file objects, Pillow images, arrays; and how they are told."""
 
 from __future__ import annotations
 

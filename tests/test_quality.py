@@ -72,14 +72,18 @@ def test_one_target_alone(other: dict[str, float]) -> None:
         shcodec.encode(make_photo(8, 8), quality=80, model="model", **other)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{"quality": "80"}, {"beta": "50"}, {"size": "40k"}, {"effort": "3"}, {"effort": 2.5}])
+@pytest.mark.parametrize(
+    "options", [{"quality": "80"}, {"beta": "50"}, {"size": "40k"}, {"effort": "3"}, {"effort": 2.5}]
+)
 def test_numbers_must_be_numbers(options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="number"):
         shcodec.encode(make_photo(8, 8), model="model", **options)  # type: ignore[arg-type]
 
 
 def test_the_command_line(encode: Shc) -> None:
-    told = {option: json.loads(encode("--json", *option.split()).out) for option in ("-q 90", "--quality 62.5", "-q 75")}
+    told = {
+        option: json.loads(encode("--json", *option.split()).out) for option in ("-q 90", "--quality 62.5", "-q 75")
+    }
     assert told["-q 90"]["beta"] == pytest.approx(beta_of(90), rel=0.02)
     assert told["--quality 62.5"]["beta"] == pytest.approx(beta_of(62.5), rel=0.02)
     assert told["-q 75"]["bytes"] == json.loads(encode("--json").out)["bytes"]
@@ -87,7 +91,14 @@ def test_the_command_line(encode: Shc) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("-q", "101"), ("-q", "-1"), ("-q", "nan"), ("-q", "high"), ("-q", "80", "-b", "50"), ("-q", "80", "--size", "4k")],
+    [
+        ("-q", "101"),
+        ("-q", "-1"),
+        ("-q", "nan"),
+        ("-q", "high"),
+        ("-q", "80", "-b", "50"),
+        ("-q", "80", "--size", "4k"),
+    ],
     ids=" ".join,
 )
 def test_wrong_usage(encode: Shc, arguments: tuple[str, ...]) -> None:
@@ -145,7 +156,9 @@ def test_formats_without_a_quality(encode: Shc, shc: Shc, suffix: str) -> None:
 
 
 def test_points_named_by_quality() -> None:
-    chosen = {codec.name: codec for codec in select_codecs(["shc-model", "jpeg420", "avif444", "j2k"], qualities=(40, 80))}
+    chosen = {
+        codec.name: codec for codec in select_codecs(["shc-model", "jpeg420", "avif444", "j2k"], qualities=(40, 80))
+    }
     assert [chosen[name].settings for name in ("shc-model", "jpeg420", "avif444")] == [(40, 80)] * 3
     assert chosen["j2k"].settings == next(iter(select_codecs(["j2k"]))).settings
     assert chosen["shc-model"].describe().endswith("setting = quality")

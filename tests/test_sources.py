@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pytest
 from conftest import Shc, make_photo
 from PIL import Image
+from safetensors.numpy import save_file
 
 import shcodec
-from shcodec import ShcWarning, codec
+from shcodec import ShcWarning, codec, netpack
 from shcodec.errors import PictureError, UsageError
 from shcodec.pictures import Picture, read_picture
 from shcodec.quiet import Quiet
@@ -62,7 +63,21 @@ def test_every_function_takes_every_form_of_a_file(coded: Path, photo_path: Path
     codec.verify(give(coded))
 
 
-@pytest.mark.parametrize("source", [None, 17, io.StringIO("text"), [1, 2], object()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_come_in_every_form(tmp_path: Path, form: str) -> None:
+    give = FORMS[form]
+    weights, packed = tmp_path / "w.safetensors", tmp_path / "w.shcn"
+    save_file({"w": np.linspace(-1, 1, 4096, dtype=np.float32).reshape(64, 64)}, weights)
+    packed.write_bytes(netpack.pack(weights))
+    assert netpack.pack(give(weights)) == packed.read_bytes()
+    assert np.array_equal(netpack.unpack(give(packed))["w"], netpack.unpack(packed.read_bytes())["w"])
+    assert netpack.unpack_safetensors(give(packed)) == netpack.unpack_safetensors(packed)
+    assert netpack.info(give(packed)) == netpack.info(packed)
+
+
+@pytest.mark.parametrize(
+    "source", [None, 17, io.StringIO("text"), [1, 2], object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_file(source: Any) -> None:
     for function in (shcodec.decode, shcodec.info, codec.verify):
         with pytest.raises(UsageError, match=f"not {type(source).__name__}$"):
@@ -95,7 +110,10 @@ def test_arrays_of_one_to_four_channels(photo: np.ndarray) -> None:
     [
         *(np.ones((8, 8, 3), kind) for kind in ("i4", "u2", "i1", "f4", "f8", "?", "c8")),
         *(np.ones((8, 8), kind) for kind in ("i4", "u2", "f4", "?")),
-        *(np.ones(shape, np.uint8) for shape in ((), (8,), (8, 8, 5), (8, 8, 0), (2, 8, 8, 3), (0, 8), (8, 0, 3), (0, 8, 4))),
+        *(
+            np.ones(shape, np.uint8)
+            for shape in ((), (8,), (8, 8, 5), (8, 8, 0), (2, 8, 8, 3), (0, 8), (8, 0, 3), (0, 8, 4))
+        ),
     ],
     ids=lambda samples: f"{samples.dtype} {samples.shape}",
 )
@@ -142,7 +160,9 @@ def test_notes_reach_callers(tmp_path: Path, photo: np.ndarray) -> None:
         (ShcWarning, f"{path}: alpha dropped (all opaque)")
     ]
     assert told[0].filename == __file__  # the line that called, not one of ours
-    assert [str(entry.message) for entry in told_by(lambda: encode(path.read_bytes()))] == ["alpha dropped (all opaque)"]
+    assert [str(entry.message) for entry in told_by(lambda: encode(path.read_bytes()))] == [
+        "alpha dropped (all opaque)"
+    ]
     assert not told_by(lambda: encode(photo))
 
 

@@ -64,7 +64,9 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="N",
         help="Do N files at a time, in processes of one thread each; 0: one per core.",
     )
-    @threads_option("Threads of the networks; 0: one per core.  [default: SHC_THREADS, else 0; 1 in every process of -j]")
+    @threads_option(
+        "Threads of the networks; 0: one per core.  [default: SHC_THREADS, else 0; 1 in every process of -j]"
+    )
     @click.option(
         "--engine",
         type=click.Choice(ENGINES),

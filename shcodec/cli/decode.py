@@ -15,7 +15,7 @@ from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options
 from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
 from shcodec.cli.files import Job, make_folder, plan, read_shc, write_output
 from shcodec.cli.inputs import STDIO, is_shc
-from shcodec.cli.quality import QUALITY
+from shcodec.cli.quality import parse_quality
 from shcodec.cli.totals import Totals
 from shcodec.container import MAX_PIXELS
 from shcodec.errors import CorruptFileError
@@ -88,7 +88,7 @@ Examples:
 @click.option(
     "-q",
     "--quality",
-    type=QUALITY,
+    callback=parse_quality,
     metavar="0-100",
     help="Quality of a JPEG (else 95), AVIF (else 90) or WebP picture (else lossless).",
 )

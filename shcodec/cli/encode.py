@@ -14,7 +14,7 @@ from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options
 from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
 from shcodec.cli.files import Job, bytes_read, make_folder, open_input, plan, write_output
 from shcodec.cli.inputs import STDIO, is_picture, is_shc
-from shcodec.cli.quality import QUALITY
+from shcodec.cli.quality import parse_quality
 from shcodec.cli.totals import Totals
 from shcodec.container import MAX_SIDE, beta_to_byte, byte_to_beta
 from shcodec.errors import UsageError
@@ -128,7 +128,7 @@ Examples:
 @click.option(
     "-q",
     "--quality",
-    type=QUALITY,
+    callback=parse_quality,
     metavar="0-100",
     help="The same trade as other codecs name it: 100 is beta 2, 75 is beta 50, 0 is beta 4096.",
 )
@@ -192,9 +192,7 @@ def command(
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, data = done
         write_output(job, data)
-        totals.add(
-            read=result.input_bytes, written=len(data), coded=len(data), pixels=result.width * result.height
-        )
+        totals.add(read=result.input_bytes, written=len(data), coded=len(data), pixels=result.width * result.height)
         if not quiet:
             # Where the file itself goes to stdout, words go to stderr.
             err = job.target == STDIO

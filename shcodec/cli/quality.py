@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 
-class Quality(click.ParamType):
-    """A number from 0 to 100."""
-
-    name = "quality"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number; whoever meant the other option that could be called -q is told its name."""
-        try:
-            quality = float(value)
-        except ValueError:
-            self.fail(f"'{value}' is not a number from 0 to 100 (fewer words: --quiet)", param, ctx)
-        if not 0 <= quality <= 100:
-            self.fail(f"{value} is not from 0 to 100", param, ctx)
-        return quality
-
-
-QUALITY = Quality()
+def parse_quality(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """The number; whoever meant the other option that could be called -q is told its name."""
+    if text is None:
+        return None
+    try:
+        quality = float(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is not a number from 0 to 100 (fewer words: --quiet)") from None
+    if not 0 <= quality <= 100:
+        raise click.BadParameter(f"{text} is not from 0 to 100")
+    return quality

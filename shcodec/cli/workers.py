@@ -105,9 +105,7 @@ def outcomes(
             pipe.close()
 
 
-def _start_worker(
-    work: Callable[[Item], Any], team: dict[Connection, SpawnProcess], threads: int
-) -> Connection:
+def _start_worker(work: Callable[[Item], Any], team: dict[Connection, SpawnProcess], threads: int) -> Connection:
     """Starts a worker and adds it to the team; Ctrl-C comes before or after that, and never to the worker."""
     context = multiprocessing.get_context("spawn")  # a fork would copy thread pools in an unknown state
     with _without_interrupts():
