@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Shc, make_photo
+from conftest import Outcome, Shc, make_photo
 from PIL import Image
 
 from shcodec.cli.files import Plan, plan

@@ -135,7 +135,7 @@ def wanted_threads(job: Job) -> tuple[int, str | None]:
 
 def test_threads_of_the_networks(folder: Path, shc: Shc, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr("shcodec.codec.analyse", _spying(seen))
+    monkeypatch.setattr("shcodec.rate_choice.analyse", _spying(seen))
     monkeypatch.setenv("SHC_THREADS", "3")
     encode = partial(shc, "encode", "-f", "-m", tiny_model, "a.png")
     for arguments in ((), ("--threads", "1"), ("--threads", "2"), ("--threads", "0"), ()):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.exceptions import Exit
 
-from shcodec.cli.console import is_terminal, note, print_json, say, shown
+from shcodec.cli.console import is_terminal, note, print_json, shown
 from shcodec.cli.threads import with_threads
 from shcodec.errors import UsageError
 

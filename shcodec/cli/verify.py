@@ -30,9 +30,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file, whole or not.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the sizes of the parts of every file as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(
-    files: tuple[str, ...], max_pixels: int, spread: Spread, as_json: bool, verbose: bool, quiet: bool
-) -> None:
+def command(files: tuple[str, ...], max_pixels: int, spread: Spread, as_json: bool, verbose: bool, quiet: bool) -> None:
     """Check the checksum of .shc files and that their symbols decode to the end. Exit code 0 if all are whole.
 
     A folder stands for all .shc files below it.

@@ -11,7 +11,7 @@ from pathlib import Path
 def lowest_priority() -> None:
     """Gives this process the lowest priority that the system knows.
 
-    On Linux the idle class; elsewhere the highest niceness. Linux may share the processor out by sessions first, so that a
+    On Linux the idle class; elsewhere the highest niceness. Linux may share the processor out by sessions first, so a
     process that leads a session of its own (as `setsid` starts one) gives the session the lowest priority as well; one
     that shares a terminal's leaves the others there alone.
     """
