@@ -249,11 +249,12 @@ def _mend_tiles(image: Image.Image, facts: TiffFacts) -> None:
         return
     directory = facts.directory
     packed = directory.number(_COMPRESSION, 1) != 1
-    if facts.photometric == _YCBCR and not packed and len(facts.bits) == 3:
-        if (directory.numbers(_SUBSAMPLING) or (2, 2)) != (1, 1):  # libtiff spreads the colours, Pillow does not
-            width, height = image._tile_size
-            image._mode, image.use_load_libtiff = "RGB", True
-            image.tile = [ImageFile._Tile("libtiff", (0, 0, width, height), 0, ("RGBX", False, image.tag_v2.offset))]
+    subsampled = (directory.numbers(_SUBSAMPLING) or (2, 2)) != (1, 1)
+    if facts.photometric == _YCBCR and not packed and len(facts.bits) == 3 and subsampled:
+        # libtiff spreads the colours, Pillow does not
+        width, height = image._tile_size
+        image._mode, image.use_load_libtiff = "RGB", True
+        image.tile = [ImageFile._Tile("libtiff", (0, 0, width, height), 0, ("RGBX", False, image.tag_v2.offset))]
 
 
 def _of_planes(image: Image.Image, facts: TiffFacts) -> tuple[Image.Image, list[str]]:

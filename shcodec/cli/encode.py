@@ -265,8 +265,6 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     )
     marks.append(time.perf_counter())
     data, beta, probes, missed = found.coded.data, byte_to_beta(found.coded.beta_byte), found.probes, found.missed
-    beta_wanted = wanted.beta_wanted
-    moved = beta_wanted is not None and beta_to_byte(beta_wanted) != found.coded.beta_byte and not missed
     del found  # its latent, which is large where the picture is
     quality = psnr(picture.rgb, codec.decode_parts(data, max_pixels=MAX_SIDE**2, report=report).rgb)
     marks.append(time.perf_counter())
@@ -282,12 +280,12 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
         psnr=quality,
         seconds=marks[3] - marks[1],
         beta=beta,
-        beta_wanted=beta_wanted,
+        beta_wanted=wanted.beta_wanted,
         probes=probes,
         model=wanted.model,
         missed=missed,
         sizes=container.part_sizes(data),
         times=dict(zip(("reading", "encoding", "checking"), (b - a for a, b in pairwise(marks)), strict=True)),
-        notes=(*picture.notes, *([f"beta {beta:.1f} instead of {beta_wanted:g}"] if moved else [])),
+        notes=picture.notes,
     )
     return result, data
