@@ -3,7 +3,8 @@
     data = shcodec.encode("photo.png", beta=50)
     image = shcodec.decode(data)
 
-After `shcodec.register_pillow()` Pillow itself opens and saves .shc files.
+After `shcodec.register_pillow()` Pillow itself opens and saves .shc files. What is wrong is a `ShcError`, what a caller
+should know besides a `ShcWarning`.
 
 `encode`, `decode` and `info` are imported on first use, so that `import shcodec` itself costs nothing.
 """
@@ -13,10 +14,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from shcodec.errors import ShcError, ShcWarning
+
 if TYPE_CHECKING:
     from shcodec.codec import decode, encode, info
 
-__all__ = ["__version__", "decode", "encode", "info", "register_pillow"]
+__all__ = ["ShcError", "ShcWarning", "__version__", "decode", "encode", "info", "register_pillow"]
 
 __version__ = "0.1.0"
 

@@ -28,7 +28,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     removed when the next one writes into the same folder.
 
     Raises:
-        OSError: the system refuses; it names the target.
+        OSError: the system refuses; it names the target. What else the block raises goes on as it is.
     """
     final = os.path.realpath(target)
     folder = os.path.dirname(final)
@@ -49,7 +49,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; the block's own say what is wrong
             raise OSError(error.errno, error.strerror, os.fspath(target)) from error
         raise
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import numpy.typing as npt
 
 from shcodec import alpha, container, decoder, metadata, zoo
 from shcodec.effort import effort_of, refine
 from shcodec.encoder import Pixels, analyse, check_pixels, code
 from shcodec.errors import CorruptFileError, UsageError
+from shcodec.given import Source, picture_of, read_bytes, warn
 from shcodec.goals import goal_of
+from shcodec.quality import DEFAULT_BETA, beta_of, quality_of
 from shcodec.rate_choice import start
 from shcodec.reports import Report, unheard
 from shcodec.runtime import Model
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
     from shcodec.pictures import Picture
 
-DEFAULT_BETA = 50.0
-
 
 @dataclass(frozen=True)
 class FileInfo:
@@ -38,6 +38,7 @@ class FileInfo:
         model: name of the installed model of that id, or None.
         width, height: pixels.
         beta: what the encoder aimed at.
+        quality: the same from 0 to 100.
         colour: "RGB" or "grey".
         mode: Pillow's mode of the decoded picture: "RGB", "L", or with alpha "RGBA", "LA".
         metadata: which of "ICC", "EXIF" and "XMP" the file holds.
@@ -53,6 +54,7 @@ class FileInfo:
     width: int
     height: int
     beta: float
+    quality: float
     colour: str
     mode: str
     metadata: tuple[str, ...]
@@ -63,9 +65,10 @@ class FileInfo:
 
 
 def encode(
-    image: Image.Image | Picture | Pixels | str | os.PathLike[str] | BinaryIO,
+    image: Image.Image | Picture | npt.NDArray[Any] | Source,
     beta: float | None = None,
     *,
+    quality: float | None = None,
     model: str | Model = zoo.DEFAULT_MODEL,
     size: int | None = None,
     bpp: float | None = None,
@@ -77,20 +80,24 @@ def encode(
 ) -> bytes:
     """Compresses a picture.
 
-    At most one of `beta`, `size`, `bpp` and `psnr` says what is wanted; without any it is beta = 50.
+    At most one of `beta`, `quality`, `size`, `bpp` and `psnr` says what is wanted; without any it is beta = 50.
 
     Args:
-        image: a Pillow picture, one that `read_picture` has read, (H, W, 3) uint8 samples, a path, or a binary file
-            object. Grey, alpha and metadata (colour profile, EXIF, XMP) are kept; what else is not RGB is converted.
+        image: a picture file of any kind that Pillow reads (its bytes, its path, or a binary file object), a Pillow
+            image, one that `read_picture` has read, or uint8 samples: (H, W) is grey, (H, W, 3) RGB, (H, W, 2 or 4)
+            the same with alpha. Grey, alpha and metadata (colour profile, EXIF, XMP) are kept; what else is not RGB is
+            converted, and a `ShcWarning` tells so.
         beta: 2 (largest file) to 4096; D + beta * R is minimised, D the squared error on 0..255, R bits per pixel. A
-            coarser one is taken where it shows the picture better: `info` tells which.
+            coarser one is taken where it shows the picture better: a `ShcWarning` tells which.
+        quality: the same from 0 (smallest file) to 100, as other codecs have it; 75 is beta 50. See `shcodec.quality`.
         model: name of an installed model, or a loaded one.
         size: bytes of the whole file with alpha and metadata, which has at most these and at least 97 % of them, unless
             a smaller one shows the picture better.
         bpp: the same in bits per pixel.
         psnr: dB of the decoded 8-bit picture, met within 0.1 dB.
         effort: 0 to 9, how hard to try; None is 3. From 7 on torch is needed (extra `train`).
-        strict: fail where the model cannot meet a size or a PSNR for this picture, instead of taking what is nearest.
+        strict: fail where the model cannot meet a size or a PSNR for this picture, instead of taking what is nearest
+            with a `ShcWarning`.
         strip: leave out all metadata, after turning the picture as its EXIF says and converting it to sRGB.
         max_pixels: larger pictures are refused before their samples are read.
 
@@ -105,15 +112,11 @@ def encode(
         MissingExtraError: the effort needs torch, which is not installed.
         LimitError: the picture is too large, in itself or for the effort.
     """
-    from shcodec.pictures import Picture, read_picture
-
-    if isinstance(image, np.ndarray):
-        picture = Picture(image)
-    else:
-        picture = image if isinstance(image, Picture) else read_picture(image, strip=strip, max_pixels=max_pixels)
+    picture, notes = picture_of(image, strip=strip, max_pixels=max_pixels)
     found = encode_found(
         picture.rgb,
         beta,
+        quality=quality,
         model=model,
         size=size,
         bpp=bpp,
@@ -123,12 +126,12 @@ def encode(
         grey=picture.grey,
         chunks=metadata.chunks_of(picture),
     )
+    for note in (*notes, *filter(None, [found.missed])):
+        warn(note)
     return found.coded.data
 
 
-def decode(
-    data: bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO, *, max_pixels: int = container.MAX_PIXELS
-) -> Image.Image:
+def decode(data: Source, *, max_pixels: int = container.MAX_PIXELS) -> Image.Image:
     """Decompresses a picture.
 
     Args:
@@ -145,12 +148,7 @@ def decode(
         LimitError: the picture is too large.
         UnknownModelError: the file's model is not installed.
     """
-    if isinstance(data, (str, os.PathLike)):
-        with open(data, "rb") as stream:
-            data = stream.read()
-    elif not isinstance(data, (bytes, bytearray, memoryview)):
-        data = data.read()
-    parts = decode_parts(bytes(data), max_pixels=max_pixels)
+    parts = decode_parts(data, max_pixels=max_pixels)
     return image_of(parts.file, parts.rgb)
 
 
@@ -215,6 +213,7 @@ def encode_found(
     rgb: Pixels,
     beta: float | None = None,
     *,
+    quality: float | None = None,
     model: str | Model = zoo.DEFAULT_MODEL,
     size: int | None = None,
     bpp: float | None = None,
@@ -229,15 +228,21 @@ def encode_found(
 
     Args:
         rgb: pixels.
-        beta, model, size, bpp, psnr, effort, strict: as in `encode`; the model may be a loaded one.
+        beta, quality, model, size, bpp, psnr, effort, strict: as in `encode`; the model may be a loaded one.
         grey: whether the file is to say that the picture is grey; its channels are then equal.
         chunks: what the file is to hold besides the symbols; part of its size.
         report: told how the work goes on.
     """
-    wanted = [value for value in (beta, size, bpp, psnr) if value is not None]
+    targets = {"beta": beta, "quality": quality, "size": size, "bpp": bpp, "psnr": psnr}
+    wanted = {name: value for name, value in targets.items() if value is not None}
     if len(wanted) > 1:
-        raise UsageError("beta, a size, bits per pixel and a PSNR exclude each other")
+        raise UsageError(f"{' and '.join(wanted)} exclude each other")
+    for name, value in wanted.items():
+        if not isinstance(value, Real):
+            raise UsageError(f"{name} must be a number, not {value!r}")
     trying = effort_of(effort)
+    if quality is not None:
+        beta = beta_of(quality)
     asked = DEFAULT_BETA if beta is None else beta
     beta_byte = container.beta_to_byte(asked)
     check_pixels(rgb)
@@ -250,15 +255,16 @@ def encode_found(
     analysis, coded = start(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
     *_, coded = refine(analysis, coded.beta_byte, trying, report, coded)
     took = container.byte_to_beta(coded.beta_byte)
-    missed = "" if coded.beta_byte == beta_byte else f"wanted beta {asked:g}, took {took:.3g}"
+    told = f"beta {asked:g}" if quality is None else f"quality {quality:g} (beta {asked:.4g})"
+    missed = "" if coded.beta_byte == beta_byte else f"wanted {told}, took {took:.3g}"
     return Found(coded, probes=1, analyses=1, missed=missed)
 
 
-def decode_array(data: bytes, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:
+def decode_array(data: Source, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:
     """Decompresses to (H, W, 3) uint8 pixels; see `decode`.
 
     Args:
-        data: the bytes of an .shc file.
+        data: the bytes of an .shc file, its path, or a binary file object.
         max_pixels: larger pictures are refused.
         model: a loaded model to use if the file names it; otherwise the installed ones are searched.
     """
@@ -281,7 +287,7 @@ class Parts:
 
 
 def decode_parts(
-    data: bytes,
+    data: Source,
     *,
     max_pixels: int = container.MAX_PIXELS,
     model: Model | None = None,
@@ -292,7 +298,7 @@ def decode_parts(
     """Decompresses a region of a picture, or as much of a damaged one as there is.
 
     Args:
-        data: the bytes of an .shc file.
+        data: the bytes of an .shc file, its path, or a binary file object.
         max_pixels: larger pictures are refused, whatever the region.
         model: as for `decode_array`.
         region: left, top, width and height in pixels; only what it needs is decoded.
@@ -303,6 +309,7 @@ def decode_parts(
         CorruptFileError: not an intact .shc file; with `keep_going`, one of which nothing can be decoded.
         UsageError: the region is not within the picture.
     """
+    data = read_bytes(data)
     file = _salvaged(data, max_pixels) if keep_going else container.unpack(data, max_pixels=max_pixels)
     _check_chunks(file)  # a picture may take minutes, and be for nothing
     if model is None or model.id != file.model_id:
@@ -343,12 +350,16 @@ def _area(region: tuple[int, int, int, int], file: container.Container) -> tuple
     return slice(top, top + height), slice(left, left + width)
 
 
-def info(data: bytes) -> FileInfo:
+def info(data: Source) -> FileInfo:
     """Header, sizes and model of a file; loads no network.
+
+    Args:
+        data: the bytes of an .shc file, its path, or a binary file object.
 
     Raises:
         CorruptFileError: not an intact .shc file.
     """
+    data = read_bytes(data)
     file = container.unpack(data, max_pixels=container.MAX_SIDE**2)
     return FileInfo(
         version=container.VERSION,
@@ -357,6 +368,7 @@ def info(data: bytes) -> FileInfo:
         width=file.width,
         height=file.height,
         beta=container.byte_to_beta(file.beta_byte),
+        quality=quality_of(container.byte_to_beta(file.beta_byte)),
         colour="grey" if file.grey else "RGB",
         mode=metadata.mode(file.chunks, grey=file.grey),
         metadata=metadata.names(file.chunks),
@@ -367,16 +379,16 @@ def info(data: bytes) -> FileInfo:
     )
 
 
-def verify(data: bytes, *, max_pixels: int = container.MAX_PIXELS) -> None:
+def verify(data: Source, *, max_pixels: int = container.MAX_PIXELS) -> None:
     """Checks the checksum, alpha and metadata, and that all symbols decode; runs no network.
 
     Args:
-        data: the bytes of an .shc file.
+        data: the bytes of an .shc file, its path, or a binary file object.
         max_pixels: larger pictures are refused.
 
     Raises:
         ShcError: what is wrong.
     """
-    file = container.unpack(data, max_pixels=max_pixels)
+    file = container.unpack(read_bytes(data), max_pixels=max_pixels)
     _check_chunks(file)
     decoder.read(file, zoo.load_by_id(file.model_id))

@@ -39,6 +39,8 @@ _DESCRIPTIVE: Final = frozenset(
 # TIFF has it in its tags, and is read with them; None is a picture in memory.
 _WITH_RESOLUTION: Final = frozenset({"PNG", "JPEG", "MPO", "JPEG2000", "BMP", None})
 _TIFF_HEADERS: Final = (b"II*\0", b"MM\0*")
+ORIENTED: Final = "EXIF orientation applied"
+"""The note of a picture that was turned as its EXIF says."""
 
 
 def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
@@ -133,9 +135,16 @@ def upright(image: Image.Image) -> tuple[Image.Image, str]:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         if orientation not in range(2, 9):
             return image, ""
-        return ImageOps.exif_transpose(image), "EXIF orientation applied"
+        return ImageOps.exif_transpose(image), ORIENTED
     except Exception:  # Pillow raises nearly anything on damaged EXIF
         return image, "unusable EXIF ignored"
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height that `upright` gives the picture."""
+    tall = Image.new("1", (1, 2))
+    tall.info = dict(image.info)
+    return image.size if upright(tall)[0].size == tall.size else (image.height, image.width)
 
 
 def is_grey(image: Image.Image, metadata: Metadata) -> bool:

@@ -8,6 +8,7 @@ comes to agree with the picture. Levels 7 to 9 go on from there by gradient desc
 from __future__ import annotations
 
 import importlib.util
+import operator
 from dataclasses import dataclass, replace
 
 from shcodec.container import byte_to_beta
@@ -75,10 +76,13 @@ def effort_of(level: int | None) -> Effort:
     """The effort of a level; None is the default.
 
     Raises:
-        UsageError: there is no such level.
+        UsageError: there is no such level, or it is not a whole number.
         MissingExtraError: the level needs torch, which is not installed.
     """
-    level = DEFAULT_EFFORT if level is None else level
+    try:
+        level = DEFAULT_EFFORT if level is None else operator.index(level)
+    except TypeError:
+        raise UsageError(f"the effort must be a whole number, not {level!r}") from None
     if not 0 <= level < len(LEVELS):
         raise UsageError(f"the effort must be from 0 to {len(LEVELS) - 1}, not {level}")
     if LEVELS[level].steps and importlib.util.find_spec("torch") is None:

@@ -1,4 +1,4 @@
-"""Every error that shcodec raises on purpose: one base class and its few children.
+"""Every error that shcodec raises on purpose: one base class and its few children; and the one kind of warning.
 
 The message of each is a single clear line, fit to be shown to a user as it stands.
 """
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 class ShcError(Exception):
     """Base of all errors raised by shcodec; the message is one clear line."""
+
+
+class ShcWarning(Warning):
+    """What a caller from Python did not ask for: samples converted, metadata dropped, a target missed."""
 
 
 class CorruptFileError(ShcError):

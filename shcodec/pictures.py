@@ -6,6 +6,7 @@ Whatever else Pillow can read is converted here, and each conversion leaves a no
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,9 +25,9 @@ from shcodec.errors import LimitError, PictureError, ShcError
 from shcodec.metadata import Metadata
 from shcodec.quiet import Quiet
 from shcodec.sources import Source, Unlimited, of_image, one_line, open_file
-from shcodec.writing import FORMATS, format_for, write_picture
+from shcodec.writing import FORMATS, check_quality, format_for, write_picture
 
-__all__ = ["FORMATS", "Picture", "RGBArray", "format_for", "psnr", "read_picture", "write_picture"]
+__all__ = ["FORMATS", "Picture", "RGBArray", "check_quality", "format_for", "psnr", "read_picture", "write_picture"]
 
 RGBArray = npt.NDArray[np.uint8]
 
@@ -63,12 +64,16 @@ class Picture:
 
 
 def read_picture(
-    source: str | os.PathLike[str] | BinaryIO | Image.Image, *, strip: bool = False, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image,
+    *,
+    strip: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """Reads anything that Pillow reads as 8-bit RGB.
 
     Args:
-        source: a path, a binary file object (need not be seekable) or a Pillow image, which is left as it is.
+        source: a path, the bytes of a file, a binary file object (need not be seekable) or a Pillow image, which is
+            left as it is.
         strip: leave out all metadata, after turning the picture as its EXIF says and converting it to sRGB.
         max_pixels: the largest width x height accepted, checked before the samples are decoded.
             Up to the default, Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`, twice over) applies to files as well.
@@ -85,6 +90,8 @@ def read_picture(
             raise type(error)(f"{os.fspath(source)}: {error}") from error
         except OSError as error:
             raise PictureError(f"{os.fspath(source)}: {error.strerror or error}") from error
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
     with _quiet, Unlimited.to(max_pixels):
         if isinstance(source, Image.Image):
             return _guarded(of_image(source), strip, max_pixels)

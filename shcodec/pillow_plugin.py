@@ -6,8 +6,15 @@
     image = Image.open("photo.shc")  # reads the header; the networks run when the samples are needed
     image.save("small.shc", beta=200)
 
-`save` takes what `shcodec.encode` takes (`beta`, `size`, `bpp`, `psnr`, `model`, `effort`, `strict`, `strip`), and as
-for other formats `icc_profile`, `exif` and `xmp`, in place of those in the image's `info`; empty bytes leave them out.
+`save` takes what `shcodec.encode` takes (`beta`, `quality`, `size`, `bpp`, `psnr`, `model`, `effort`, `strict`,
+`strip`), and as for other formats `icc_profile`, `exif` and `xmp`, in place of those in the image's `info`; empty bytes
+leave them out. Options of other formats are left aside with a `ShcWarning`.
+
+Pillow empties the file that it is to write before it asks this plugin, so a `save` over an old file that fails leaves
+that empty. It stays whole if `save` is given a file that only takes its place when all went well:
+
+    with shcodec.atomic.replacing("photo.shc") as file:
+        image.save(file, "SHC")
 """
 
 from __future__ import annotations
@@ -23,7 +30,8 @@ from shcodec.errors import CorruptFileError, LimitError, ShcError, UsageError
 FORMAT: Final = "SHC"
 _HEAD: Final = 1 << 16  # bytes that are read first: they hold the header, and all but large chunks
 _METADATA: Final = ("icc_profile", "exif", "xmp")
-_OPTIONS: Final = ("beta", "size", "bpp", "psnr", "model", "effort", "strict", "strip")
+_OPTIONS: Final = ("beta", "quality", "size", "bpp", "psnr", "model", "effort", "strict", "strip")
+_KNOWN: Final = frozenset((*_METADATA, *_OPTIONS, "append"))
 
 
 class ShcImageFile(ImageFile.ImageFile):
@@ -110,10 +118,17 @@ def _accept(prefix: bytes) -> bool:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Writes an image; raises ValueError for wrong options and OSError for pictures that cannot be encoded."""
     from shcodec import codec
+    from shcodec.given import warn
 
-    given = image.encoderinfo
+    given: dict[str, Any] = image.encoderinfo
+    if given.get("append"):  # Pillow has opened the old file to be added to
+        raise ValueError("a picture cannot be appended to an .shc file")
+    unknown = [name for name, value in given.items() if name not in _KNOWN and value is not None]
+    if unknown:
+        warn(f".shc has no option {', '.join(map(repr, unknown))}: left aside")
+    options = {name: given[name] for name in _OPTIONS if given.get(name) is not None}
     try:
-        data = codec.encode(_with_info(image, given), **{name: given[name] for name in _OPTIONS if name in given})
+        data = codec.encode(_with_info(image, given), **options)
     except UsageError as error:
         raise ValueError(str(error)) from error
     except ShcError as error:
@@ -137,6 +152,7 @@ def register() -> None:
     """Makes the format known to Pillow; done when this module is imported."""
     Image.register_open(FORMAT, ShcImageFile, _accept)
     Image.register_save(FORMAT, _save)
+    Image.register_save_all(FORMAT, _save)  # a file holds one picture: for `save_all=True` the one that is shown
     Image.register_extension(FORMAT, ".shc")
     Image.register_mime(FORMAT, "image/x-shc")
 

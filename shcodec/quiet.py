@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import warnings
 
+from shcodec.errors import ShcWarning
+
 
 class Quiet:
-    """A context in which no warnings are shown.
+    """A context in which no warnings are shown but our own, which another thread may just be about to give.
 
     Python's filters belong to the whole process, and `warnings.catch_warnings` in several threads at once would leave
     them as they never were. Here the first thread in sets them, and the last one out puts them back.
@@ -23,7 +25,9 @@ class Quiet:
             if not self._inside:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
-                warnings.simplefilter("ignore")
+                for category in Warning.__subclasses__():
+                    if category is not ShcWarning:
+                        warnings.simplefilter("ignore", category)
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:

@@ -135,7 +135,7 @@ def load_onnxruntime() -> ModuleType:
     return onnxruntime  # type: ignore[no-any-return]
 
 
-def _threads_wanted() -> int:
+def threads_wanted() -> int:
     """Threads of a network that SHC_THREADS asks for; 0, the default, leaves it to ONNX Runtime."""
     text = os.environ.get("SHC_THREADS", "0")
     if not text.isdecimal():
@@ -159,7 +159,7 @@ class Model:
         self.folder = folder
         self.card = read_card(folder)
         self.name = str(self.card.get("name", folder.name))
-        self.threads = threads or _threads_wanted()
+        self.threads = threads_wanted() if threads is None else threads
         self._decoder = read_tensors(folder / DECODER)
         self.id = model_id(self._decoder)
         if self.card.get("id") != self.id.hex():

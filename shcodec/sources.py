@@ -72,6 +72,8 @@ class Source:
             if icc:
                 self.image.info.setdefault("icc_profile", icc)
             return picture
+        if self.image.mode == "I" and not _has_16_bits(self.image, deep):
+            raise PictureError("32-bit integer samples have no defined range; convert to 8 or 16 bits first")
         if self.tiff is not None:
             picture, notes = tiff_facts.loaded(self.image, self.tiff)
             self.notes += notes
@@ -282,3 +284,8 @@ def _raw_modes(image: Image.Image) -> tuple[str, ...]:
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         found += [argument for argument in arguments if isinstance(argument, str)]
     return tuple(found)
+
+
+def _has_16_bits(image: Image.Image, raw_modes: tuple[str, ...]) -> bool:
+    """Whether mode I, which has 32 bits, holds samples of 16: the file's, or those that Pillow has scaled to that."""
+    return image.format == "PPM" or any(";16" in raw for raw in raw_modes)

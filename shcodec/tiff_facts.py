@@ -7,7 +7,6 @@ turned round here. A layout whose values have no defined meaning is refused: a w
 from __future__ import annotations
 
 import io
-import sys
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -228,7 +227,7 @@ def _check(directory: Directory, bits: tuple[int, ...]) -> None:
     formats = set(directory.numbers(_FORMAT)) or {_UNSIGNED}
     if _FLOAT in formats:
         raise PictureError("floating-point samples have no defined range; convert to 8 or 16 bits first")
-    if _SIGNED in formats and bits[0] != 32:  # those are how Pillow writes its mode I, whose range is looked at
+    if _SIGNED in formats and bits[0] != 32:  # Pillow's mode I, which is refused as such
         raise PictureError("signed samples have no defined range; convert to unsigned ones first")
     if formats & {5, 6}:
         raise PictureError("complex samples are no picture")
@@ -250,20 +249,12 @@ def _mend_tiles(image: Image.Image, facts: TiffFacts) -> None:
         return
     directory = facts.directory
     packed = directory.number(_COMPRESSION, 1) != 1
-    if facts.photometric == _YCBCR and not packed and len(facts.bits) == 3:
-        if (directory.numbers(_SUBSAMPLING) or (2, 2)) != (1, 1):  # libtiff spreads the colours, Pillow does not
-            width, height = image._tile_size
-            image._mode, image.use_load_libtiff = "RGB", True
-            image.tile = [ImageFile._Tile("libtiff", (0, 0, width, height), 0, ("RGBX", False, image.tag_v2.offset))]
-        return
-    if packed and image.mode == "I":  # libtiff gives samples in this machine's byte order
-        native = "I;32S" if sys.byteorder == "little" else "I;32BS"
-        image.tile = [
-            tile._replace(args=(native, *tile.args[1:]))
-            if isinstance(tile.args, tuple) and tile.args[0] in ("I;32S", "I;32BS")
-            else tile
-            for tile in image.tile
-        ]
+    subsampled = (directory.numbers(_SUBSAMPLING) or (2, 2)) != (1, 1)
+    if facts.photometric == _YCBCR and not packed and len(facts.bits) == 3 and subsampled:
+        # libtiff spreads the colours, Pillow does not
+        width, height = image._tile_size
+        image._mode, image.use_load_libtiff = "RGB", True
+        image.tile = [ImageFile._Tile("libtiff", (0, 0, width, height), 0, ("RGBX", False, image.tag_v2.offset))]
 
 
 def _of_planes(image: Image.Image, facts: TiffFacts) -> tuple[Image.Image, list[str]]:

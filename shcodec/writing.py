@@ -47,6 +47,8 @@ _SAVE_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
+_WITH_QUALITY = frozenset({"JPEG", "WEBP", "AVIF"})
+
 # Which formats hold metadata and alpha, as far as Pillow writes them.
 _KEYS: Mapping[str, str] = MappingProxyType({"icc_profile": "ICC", "exif": "EXIF", "xmp": "XMP"})
 _HOLDING = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
@@ -59,8 +61,10 @@ _SUB_IFDS = frozenset({ExifTags.Base.ExifOffset, ExifTags.Base.GPSInfo})
 _quiet = Quiet()  # Pillow warns of odd metadata: no matter here, or an error of its own
 
 
-def write_picture(image: Image.Image, file: BinaryIO, format: str = "PNG") -> tuple[str, ...]:
-    """Writes a picture: lossless where the format can be, at high quality otherwise.
+def write_picture(
+    image: Image.Image, file: BinaryIO, format: str = "PNG", *, quality: float | None = None
+) -> tuple[str, ...]:
+    """Writes a picture: lossless where the format can be, at high quality otherwise, unless told the quality.
 
     Metadata (`info` entries `icc_profile`, `exif`, `xmp`) and alpha go along where the format can hold them. Where not,
     the picture is turned as its EXIF says, converted to sRGB, and laid on white.
@@ -69,27 +73,39 @@ def write_picture(image: Image.Image, file: BinaryIO, format: str = "PNG") -> tu
         image: mode RGB, L, RGBA or LA; left as it is.
         file: an empty, seekable binary file object open for writing.
         format: Pillow's name of the format, one of the values of `FORMATS`.
+        quality: 0 to 100 in the format's own terms, rounded to a whole number.
 
     Returns:
         What was changed or left out, one short phrase each.
 
     Raises:
         PictureError: the format cannot hold the picture (JPEG ends at 65,500 pixels a side).
+        UsageError: a quality for a format that has none.
         OSError: the system refused to write.
     """
     if image.mode not in ("RGB", "L", "RGBA", "LA"):
         raise PictureError(f"expected a picture of mode RGB, L, RGBA or LA, got {image.mode}")
+    options = dict(_SAVE_OPTIONS.get(format, {}))
+    if quality is not None:
+        check_quality(format)
+        options |= {"quality": round(quality)} | ({"lossless": False} if "lossless" in options else {})
     held = _held(image, format)
     with _quiet:
         try:
-            return _write(image, file, format, held)
+            return _write(image, file, format, held, options)
         except PictureError:
             if not held:
                 raise
         # Metadata that the format's writer takes offence at: the picture matters more.
         file.seek(0)
         file.truncate()
-        return _write(image, file, format, frozenset())
+        return _write(image, file, format, frozenset(), options)
+
+
+def check_quality(format: str) -> None:
+    """Raises UsageError for a format that is written without loss, or at one quality only."""
+    if format not in _WITH_QUALITY:
+        raise UsageError(f"{format} has no quality to choose; JPEG, WebP and AVIF have")
 
 
 def format_for(path: str | os.PathLike[str]) -> str:
@@ -122,7 +138,7 @@ def _taken(key: str, data: bytes, format: str, mode: str) -> bool:
     """Whether the format's writer takes these bytes, tried on a pixel: one that is bad must not cost the others."""
     mode = mode if format in _WITH_ALPHA else mode.removesuffix("A")
     try:
-        _save(Image.new(mode, (1, 1)), io.BytesIO(), {key: data}, format)
+        _save(Image.new(mode, (1, 1)), io.BytesIO(), {key: data}, format, _SAVE_OPTIONS.get(format, {}))
     except Exception:  # Pillow's writers raise nearly anything on odd metadata
         return False
     return True
@@ -146,7 +162,9 @@ def _made_up_for(image: Image.Image, format: str, lost: list[str]) -> tuple[Imag
     return image, [note, told, *resolution]
 
 
-def _write(image: Image.Image, file: BinaryIO, format: str, held: frozenset[str]) -> tuple[str, ...]:
+def _write(
+    image: Image.Image, file: BinaryIO, format: str, held: frozenset[str], options: Mapping[str, Any]
+) -> tuple[str, ...]:
     """Writes a picture with the metadata that its file can hold, after making up for the others."""
     lost = [key for key in _KEYS if image.info.get(key) and key not in held]
     exif = image.info.get("exif", b"").removeprefix(EXIF_PREFIX)
@@ -162,7 +180,7 @@ def _write(image: Image.Image, file: BinaryIO, format: str, held: frozenset[str]
         image, note = on_white(image)
         notes.append(note)
     try:
-        _save(image, file, {key: info[key] for key in held}, format, dpi)
+        _save(image, file, {key: info[key] for key in held}, format, options, dpi)
     except KeyError as error:
         raise PictureError(f"Pillow cannot write {format} here") from error
     except OSError as error:
@@ -175,13 +193,18 @@ def _write(image: Image.Image, file: BinaryIO, format: str, held: frozenset[str]
 
 
 def _save(
-    image: Image.Image, file: BinaryIO, info: Mapping[str, bytes], format: str, dpi: Resolution | None = None
+    image: Image.Image,
+    file: BinaryIO,
+    info: Mapping[str, bytes],
+    format: str,
+    given: Mapping[str, Any],
+    dpi: Resolution | None = None,
 ) -> None:
     """Pillow's `save`; an empty profile is given too, or it would take the one in the image's `info`."""
     icc, exif, xmp = (info.get(key, b"") for key in _KEYS)
     if format in _WITH_DPI and tells_resolution_alone(exif.removeprefix(EXIF_PREFIX)):
         exif = b""  # the format says it in its own way
-    options: dict[str, Any] = {"icc_profile": icc, "exif": exif, "xmp": xmp, **_SAVE_OPTIONS.get(format, {})}
+    options: dict[str, Any] = {"icc_profile": icc, "exif": exif, "xmp": xmp, **given}
     if dpi is not None and format in _WITH_DPI:
         options["dpi"] = dpi
     if format == "PNG" and xmp:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shcodec.errors import ModelError, ShcError, UnknownModelError
-from shcodec.runtime import CARD, Model, pins, read_card
+from shcodec.runtime import CARD, Model, pins, read_card, threads_wanted
 
 DEFAULT_MODEL = "fast"
 
@@ -53,13 +53,13 @@ def card(name: str) -> dict[str, Any]:
 def load(name: str) -> Model:
     """A model by name; loaded once and kept."""
     folder = model_dir(name)
-    return _load(folder, _changed(folder))
+    return _load(folder, _changed(folder), threads_wanted())
 
 
 @functools.lru_cache(maxsize=4)
-def _load(folder: Path, changed: int) -> Model:
-    """A model, loaded again when its card's time of change is another."""
-    return Model(folder)
+def _load(folder: Path, changed: int, threads: int) -> Model:
+    """A model, loaded again when its card's time of change or the number of threads is another."""
+    return Model(folder, threads=threads)
 
 
 def name_of(model_id: bytes) -> str | None:
@@ -98,7 +98,7 @@ def load_by_id(model_id: bytes) -> Model:
     folder = _folder_of(model_id)  # not by name: the same name may stand for another model further up the search
     if folder is None:
         raise UnknownModelError(f"the file needs the model with id {model_id.hex()}, which is not installed")
-    return _load(folder, _changed(folder))
+    return _load(folder, _changed(folder), threads_wanted())
 
 
 def verify(name: str) -> list[str]:

@@ -229,7 +229,7 @@ def test_failures_are_listed_and_the_rest_goes_on(
     run: Callable[..., Report], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (pictures / "broken.png").write_bytes((pictures / "large.png").read_bytes()[:2000])
-    monkeypatch.setattr(benchmark, "select_codecs", lambda names, betas: (Brittle(), Absent()))
+    monkeypatch.setattr(benchmark, "select_codecs", lambda names, betas, qualities: (Brittle(), Absent()))
     report = run()
     assert [str(failure) for failure in report.failures][1:] == ["large.png brittle 1: ValueError: too wide"]
     assert str(report.failures[0]).startswith("broken.png: ")

@@ -80,7 +80,7 @@ def test_notes_go_to_stderr(encode: Shc, photo: np.ndarray) -> None:
     outcome = encode("grey.png")
     assert outcome.code == 0
     assert outcome.err == "shc: note: grey.png: alpha dropped (all opaque)\n"
-    assert encode("-q", "-f", "grey.png") == type(outcome)(0, "", "")
+    assert encode("--quiet", "-f", "grey.png") == type(outcome)(0, "", "")
 
 
 @pytest.mark.parametrize("sides", [(1, 1), (1, 50), (64, 1), (16, 16), (65, 63)])

@@ -20,7 +20,7 @@ from made_up_metadata import XMP, exif_block, srgb
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 import shcodec
-from shcodec import codec, container, pillow_plugin
+from shcodec import atomic, codec, container, pillow_plugin
 from shcodec.container import Chunk
 from shcodec.metadata import Metadata
 from shcodec.pictures import Picture
@@ -255,6 +255,69 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="floating-point"):
         Image.new("F", (8, 8)).save(tmp_path / "a.shc", model="model")
     assert not (tmp_path / "a.shc").exists()
+
+
+def test_quality_as_in_other_formats(tmp_path: Path) -> None:
+    image = Image.fromarray(make_photo(90, 120))
+    for quality in (30, 75, 95):
+        image.save(tmp_path / f"{quality}.shc", quality=quality, model="model")
+        assert (tmp_path / f"{quality}.shc").read_bytes() == shcodec.encode(image, quality=quality, model="model")
+    image.save(tmp_path / "none.shc", quality=None, beta=None, model="model")
+    assert (tmp_path / "none.shc").read_bytes() == (tmp_path / "75.shc").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 80, "beta": 50},
+        {"quality": 80, "size": 500},
+        {"quality": 101},
+        {"quality": "web_high"},
+        {"effort": "much"},
+        {"append": True},
+    ],
+    ids=str,
+)
+def test_contradictory_and_wrong_options_are_refused(tmp_path: Path, options: dict[str, object]) -> None:
+    path = tmp_path / "a.shc"
+    if options.get("append"):
+        path.write_bytes(b"old")
+    with pytest.raises(ValueError, match=r"exclude|from 0 to 100|number|appended"):
+        Image.fromarray(make_photo(8, 8)).save(path, model="model", **options)  # type: ignore[arg-type]
+    assert not path.exists() or path.read_bytes() == b"old"
+
+
+def test_options_of_other_formats_are_told(tmp_path: Path) -> None:
+    image = Image.fromarray(make_photo(8, 8))
+    with pytest.warns(shcodec.ShcWarning, match=r"no option 'optimize', 'subsampling': left aside") as told:
+        image.save(tmp_path / "a.shc", model="model", optimize=True, subsampling=0, progressive=None)
+    assert told[0].filename == __file__
+    assert (tmp_path / "a.shc").read_bytes() == shcodec.encode(image, model="model")
+    with pytest.warns(shcodec.ShcWarning, match="append_images"):
+        image.save(tmp_path / "b.shc", model="model", save_all=True, append_images=[image])
+    assert (tmp_path / "b.shc").read_bytes() == (tmp_path / "a.shc").read_bytes()
+
+
+def test_notes_and_missed_targets_are_told(tmp_path: Path) -> None:
+    image = Image.fromarray(make_photo(40, 50))
+    with pytest.warns(shcodec.ShcWarning, match="wanted 10 bytes") as told:
+        image.save(tmp_path / "a.shc", model="model", size=10)
+    assert told[0].filename == __file__
+    with pytest.warns(shcodec.ShcWarning, match="all opaque"):
+        image.convert("RGBA").save(tmp_path / "a.shc", model="model")
+
+
+def test_an_old_file_stays_whole_where_the_file_is_replaced(tmp_path: Path) -> None:
+    """As the module's docstring says; by its name alone, Pillow empties the file before it asks the plugin."""
+    path = tmp_path / "a.shc"
+    image = Image.fromarray(make_photo(8, 8))
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="no model named"), atomic.replacing(path) as file:
+        image.save(file, "SHC", model="nonesuch")
+    assert path.read_bytes() == b"old"
+    with atomic.replacing(path) as file:
+        image.save(file, "SHC", model="model")
+    assert path.read_bytes() == shcodec.encode(image, model="model")
 
 
 # Threads

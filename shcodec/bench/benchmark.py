@@ -21,6 +21,7 @@ from shcodec.bench.results import MEASURED, STORED, Cell, Failure, read_csv, sto
 from shcodec.bench.summary import CodecCurve, Comparison
 from shcodec.container import beta_to_byte
 from shcodec.errors import MissingExtraError, ShcError, UsageError
+from shcodec.quality import beta_of
 
 DEFAULT_ANCHORS = ("jpeg420", "bpg444")
 """Codecs that the others are compared with unless told otherwise, where they are among the results."""
@@ -40,6 +41,7 @@ class Options:
             into which a set that is nowhere is downloaded.
         codecs: names of codecs, `shc` for every shipped model; None means all.
         betas: settings of shc, each in 2..4096.
+        qualities: settings, each in 0..100, of shc and of the other codecs that have qualities, in place of their own.
         anchors: codecs to compare with, added to `codecs` where missing; None means `DEFAULT_ANCHORS`.
         limit: measure only the first pictures of the set.
         jobs: processes; seconds are not recorded with more than one.
@@ -57,6 +59,7 @@ class Options:
     data_root: Path | None = None
     codecs: Sequence[str] | None = None
     betas: Sequence[float] = DEFAULT_BETAS
+    qualities: Sequence[float] | None = None
     anchors: Sequence[str] | None = None
     limit: int | None = None
     jobs: int = 1
@@ -90,7 +93,7 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
     check_name(dataset)
     published = literature.load(dataset) if options.published else ()
     wanted = None if options.codecs is None else [*options.codecs, *(options.anchors or ())]
-    chosen = select_codecs(wanted, options.betas)
+    chosen = select_codecs(wanted, options.betas, options.qualities)
     _prepare_folder(out, resume=options.resume, force=options.force)
 
     pictures = find_dataset(dataset, options.data_root, progress=options.progress, notify=options.notify)
@@ -250,6 +253,8 @@ def _compare(curves: Sequence[CodecCurve], anchors: Iterable[str]) -> tuple[Comp
 def _check(options: Options) -> None:
     for beta in options.betas:
         beta_to_byte(beta)
+    for quality in options.qualities or ():
+        beta_of(quality)
     for name in ("limit", "jobs", "repeat"):
         number = getattr(options, name)
         if number is not None and number < 1:

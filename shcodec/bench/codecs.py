@@ -22,6 +22,7 @@ from PIL import Image, features
 
 from shcodec.errors import MissingExtraError, ShcError, UsageError
 from shcodec.pictures import RGBArray
+from shcodec.quality import beta_of
 
 DEFAULT_BETAS = (5.0, 15.0, 50.0, 150.0, 500.0, 1500.0)
 """Settings of `shc`: the price of a bit, from high rate to low."""
@@ -59,11 +60,19 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class ShcCodec:
-    """One model of this project, with the default effort of the encoder or another."""
+    """One model of this project, with the default effort of the encoder or another.
+
+    Attributes:
+        model: its name.
+        settings: points of the curve, as betas or as qualities.
+        effort: of the encoder; None is the default.
+        by_quality: whether they are qualities.
+    """
 
     model: str
     settings: tuple[float, ...] = DEFAULT_BETAS
     effort: int | None = None
+    by_quality: bool = False
 
     @property
     def name(self) -> str:
@@ -73,7 +82,7 @@ class ShcCodec:
     def describe(self) -> str:
         """Say which model is run."""
         told = "" if self.effort is None else f", effort {self.effort}"
-        return f"shc, model {self.model}{told}, setting = beta"
+        return f"shc, model {self.model}{told}, setting = {'quality' if self.by_quality else 'beta'}"
 
     def version(self) -> str:
         """Version of the package and of the model, without loading a network."""
@@ -85,10 +94,11 @@ class ShcCodec:
         return f"shcodec {__version__}, model id {card.get('id', 'unknown')}, encoder {encoder[:8]}"
 
     def encode(self, rgb: RGBArray, setting: float) -> bytes:
-        """Encode at beta = `setting`."""
+        """Encode at the beta or the quality `setting`."""
         from shcodec import codec
 
-        return codec.encode_array(rgb, setting, model=self.model, effort=self.effort)
+        beta = beta_of(setting) if self.by_quality else setting
+        return codec.encode_array(rgb, beta, model=self.model, effort=self.effort)
 
     def decode(self, data: bytes) -> RGBArray:
         """Decode an .shc file."""
@@ -108,6 +118,7 @@ class PillowCodec:
         image_format: Pillow's name of the format.
         feature: Pillow's name of the library behind it, for the version.
         options: turns a setting into the keyword arguments of `Image.save`.
+        by_quality: whether settings are qualities from 0 to 100.
     """
 
     name: str
@@ -116,6 +127,7 @@ class PillowCodec:
     image_format: str
     feature: str
     options: Callable[[float], dict[str, Any]]
+    by_quality: bool = True
 
     def describe(self) -> str:
         """Say what is run."""
@@ -300,6 +312,7 @@ OTHER_CODECS: tuple[Codec, ...] = (
         "JPEG2000",
         "jpg_2000",
         _jpeg2000_options,
+        by_quality=False,
     ),
     PillowCodec(
         "webp",
@@ -324,13 +337,18 @@ OTHER_CODECS: tuple[Codec, ...] = (
 """Every codec but this project's own, in the order of tables."""
 
 
-def select_codecs(names: Sequence[str] | None = None, betas: Sequence[float] = DEFAULT_BETAS) -> tuple[Codec, ...]:
+def select_codecs(
+    names: Sequence[str] | None = None,
+    betas: Sequence[float] = DEFAULT_BETAS,
+    qualities: Sequence[float] | None = None,
+) -> tuple[Codec, ...]:
     """Choose codecs by name.
 
     Args:
         names: names of codecs; `shc` stands for every shipped model, `shc-NAME-eN` for one with effort N, 0 to 9; None
             means all.
         betas: settings of the project's own codec.
+        qualities: instead of them, and of the settings of every other codec that has qualities from 0 to 100.
 
     Returns:
         The codecs in the order asked for, each once.
@@ -340,8 +358,10 @@ def select_codecs(names: Sequence[str] | None = None, betas: Sequence[float] = D
     """
     from shcodec import zoo
 
-    own = {SHC_PREFIX + model: ShcCodec(model, tuple(betas)) for model in zoo.model_names()}
-    known: dict[str, Codec] = {**own, **{codec.name: codec for codec in OTHER_CODECS}}
+    points, by_quality = (betas, False) if qualities is None else (qualities, True)
+    own = {SHC_PREFIX + model: ShcCodec(model, tuple(points), None, by_quality) for model in zoo.model_names()}
+    others = [_at(codec, qualities) for codec in OTHER_CODECS]
+    known: dict[str, Codec] = {**own, **{codec.name: codec for codec in others}}
     chosen: dict[str, Codec] = {}
     for name in known if names is None else names:
         model, _, effort = name.rpartition("-e")
@@ -354,6 +374,13 @@ def select_codecs(names: Sequence[str] | None = None, betas: Sequence[float] = D
     if not chosen:
         raise UsageError("no codec to measure")
     return tuple(chosen.values())
+
+
+def _at(codec: Codec, qualities: Sequence[float] | None) -> Codec:
+    """A codec with these settings, if it has qualities."""
+    if qualities is None or not isinstance(codec, PillowCodec) or not codec.by_quality:
+        return codec
+    return replace(codec, settings=tuple(qualities))
 
 
 def _heif() -> Any:

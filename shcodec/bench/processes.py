@@ -14,7 +14,7 @@ from shcodec.bench.codecs import ShcCodec
 from shcodec.errors import ShcError
 
 
-def time_processes(codec: ShcCodec, picture: Path, beta: float, repeat: int = 1) -> tuple[float, float]:
+def time_processes(codec: ShcCodec, picture: Path, setting: float, repeat: int = 1) -> tuple[float, float]:
     """Time both commands from the start of the process to its end, reading, loading and writing included.
 
     `shc encode` decodes its file once more to tell its PSNR; that is part of its time.
@@ -22,7 +22,7 @@ def time_processes(codec: ShcCodec, picture: Path, beta: float, repeat: int = 1)
     Args:
         codec: model and effort.
         picture: the picture to encode.
-        beta: the price of a bit, 2..4096.
+        setting: of the codec: a beta, or a quality.
         repeat: runs of each command.
 
     Returns:
@@ -34,7 +34,7 @@ def time_processes(codec: ShcCodec, picture: Path, beta: float, repeat: int = 1)
     with tempfile.TemporaryDirectory(prefix="shc-bench-") as folder:
         coded, decoded = str(Path(folder, "picture.shc")), str(Path(folder, "picture.png"))
         options = ["--quiet", "--force"]
-        wanted = ["--model", codec.model, "--beta", f"{beta!r}"]
+        wanted = ["--model", codec.model, "--quality" if codec.by_quality else "--beta", f"{setting!r}"]
         if codec.effort is not None:
             wanted += ["--effort", str(codec.effort)]
         encode = ["encode", *options, *wanted, str(picture.absolute()), coded]

@@ -117,6 +117,7 @@ Examples:
 'shc COMMAND --help' tells more. 'shc completion bash' (zsh, fish) prints the script for the shell's completion.""",
 )
 @click.option(
+    "-V",
     "--version",
     is_flag=True,
     is_eager=True,

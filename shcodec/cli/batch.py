@@ -32,6 +32,7 @@ from shcodec.cli.console import (
 )
 from shcodec.cli.files import Job, Plan
 from shcodec.cli.inputs import STDIO
+from shcodec.cli.threads import threads_option, threads_set
 from shcodec.cli.workers import Outcome, Result
 from shcodec.container import MAX_PIXELS
 from shcodec.errors import ShcError, UsageError
@@ -47,11 +48,13 @@ class Spread:
         jobs: processes of this machine; 0 is one per core.
         engine: one of `ENGINES`.
         scheduler: address or scheduler file of a Dask cluster; None is what Dask's own configuration says.
+        threads: of each worker's networks; 0 is one per core. This process's are set elsewhere.
     """
 
     jobs: int = 1
     engine: str = "local"
     scheduler: str | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         """Raises what contradicts itself."""
@@ -62,7 +65,7 @@ class Spread:
 
 
 def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds -j, --engine and --scheduler to a command, which gets them as one argument `spread`."""
+    """Adds -j, --threads, --engine and --scheduler to a command, which gets them as one argument `spread`."""
 
     @click.option(
         "-j",
@@ -73,6 +76,9 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="N",
         help="Do N files at a time, in processes of one thread each; 0: one per core.",
     )
+    @threads_option(
+        "Threads of the networks; 0: one per core.  [default: SHC_THREADS, else 0; 1 in every process of -j]"
+    )
     @click.option(
         "--engine",
         type=click.Choice(ENGINES),
@@ -82,8 +88,12 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--scheduler", metavar="ADDRESS", help="The cluster: tcp://HOST:PORT, or its scheduler file.")
     @functools.wraps(command)
-    def with_spread(*args: Any, jobs: int, engine: str, scheduler: str | None, **others: Any) -> Any:
-        return command(*args, spread=Spread(jobs, engine, scheduler), **others)
+    def with_spread(
+        *args: Any, jobs: int, threads: int | None, engine: str, scheduler: str | None, **others: Any
+    ) -> Any:
+        spread = Spread(jobs, engine, scheduler, 1 if threads is None else threads)
+        with threads_set(threads):
+            return command(*args, spread=spread, **others)
 
     return with_spread
 
@@ -244,11 +254,11 @@ def _outcomes(
         require_extra("--engine dask", "dask", ("joblib", "dask", "distributed"))
         from shcodec.cli.cluster import cluster_outcomes
 
-        yield from cluster_outcomes(work, jobs, spread.scheduler)
+        yield from cluster_outcomes(work, jobs, spread.scheduler, spread.threads)
         return
     processes = min(spread.jobs or _cores(), len(jobs))
     if processes > 1:
-        yield from workers.outcomes(work, jobs, processes)
+        yield from workers.outcomes(work, jobs, processes, spread.threads)
     else:
         yield from ((job, functools.partial(work, job)) for job in jobs)
 

@@ -11,6 +11,7 @@ import click
 from click.exceptions import Exit
 
 from shcodec.cli.console import is_terminal, note, print_json, shown
+from shcodec.cli.threads import with_threads
 from shcodec.errors import UsageError
 
 
@@ -35,6 +36,11 @@ Examples:
     help="Folder for results and plots.  [default: bench-NAME]",
 )
 @click.option("--betas", metavar="F,F,...", help="Settings of shc, each 2 to 4096.")
+@click.option(
+    "--qualities",
+    metavar="Q,Q,...",
+    help="Settings, each 0 to 100, of shc, JPEG, WebP and AVIF alike; the others keep theirs.",
+)
 @click.option(
     "--codecs",
     metavar="NAME,...",
@@ -62,10 +68,12 @@ Examples:
 @click.option("--resume", is_flag=True, help="Keep what an interrupted run has measured.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the results that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@with_threads
 def command(
     dataset: str,
     out: Path | None,
     betas: str | None,
+    qualities: str | None,
     codecs: str | None,
     anchor: str | None,
     update_cards: bool,
@@ -82,9 +90,12 @@ def command(
     from shcodec.bench.report import to_json
     from shcodec.bench.tables import print_report
 
+    if betas is not None and qualities is not None:
+        raise UsageError("--betas and --qualities exclude each other")
     options = bench.Options(
         codecs=_names(codecs),
         betas=DEFAULT_BETAS if betas is None else _numbers(betas),
+        qualities=None if qualities is None else _numbers(qualities),
         anchors=_names(anchor),
         command=shown(shlex.join(["shc", *sys.argv[1:]])),
         progress=is_terminal(sys.stderr),
@@ -93,6 +104,8 @@ def command(
     )
     if update_cards and (dataset not in BENCHMARKS or options.limit is not None):
         raise UsageError(f"--update-cards needs a whole set: {', '.join(BENCHMARKS)}, without --limit")
+    if update_cards and qualities is not None:
+        raise UsageError("--update-cards goes with --betas: cards tell those")
     found = bench.run(dataset, out or Path(f"bench-{Path(dataset).resolve().name}"), options)
     if as_json:
         print_json(to_json(found))

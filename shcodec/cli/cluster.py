@@ -30,7 +30,7 @@ _TIMEOUT = 10.0
 
 
 def cluster_outcomes(
-    work: Callable[[Job], Result], jobs: Sequence[Job], scheduler: str | None
+    work: Callable[[Job], Result], jobs: Sequence[Job], scheduler: str | None, threads: int = 1
 ) -> Iterator[tuple[Job, Outcome[Result]]]:
     """Does the work for every job on the cluster; see `workers.outcomes`.
 
@@ -38,12 +38,13 @@ def cluster_outcomes(
         work: see there.
         jobs: their inputs are read here, a few ahead of the workers.
         scheduler: address of the cluster's scheduler or the path of its scheduler file; None asks Dask's configuration.
+        threads: of the networks of each worker.
 
     Raises:
         UsageError: it is nowhere said where the scheduler is.
         ShcError: it does not answer, or has no workers.
     """
-    tasks = (joblib.delayed(_reply)(work, number, _carried(job)) for number, job in enumerate(jobs))
+    tasks = (joblib.delayed(_reply)(work, number, _carried(job), threads) for number, job in enumerate(jobs))
     where = _address(scheduler)
     with _silence(), _connected(where) as client:
         parallel = joblib.Parallel(
@@ -72,7 +73,7 @@ class _Backend(DaskDistributedBackend):  # type: ignore[misc]
 
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Hands one task to the cluster."""
-        [(_, (_, number, _), _)] = func.items  # one call of `_reply` each
+        [(_, (_, number, *_), _)] = func.items  # one call of `_reply` each
         future = super().submit(func, callback)
 
         def listen(done: Future[Any]) -> None:
@@ -86,9 +87,9 @@ class _Backend(DaskDistributedBackend):  # type: ignore[misc]
         return future
 
 
-def _reply(work: Callable[[Job], Any], number: int, job: Job | Exception) -> tuple[int, Reply]:
+def _reply(work: Callable[[Job], Any], number: int, job: Job | Exception, threads: int) -> tuple[int, Reply]:
     """Runs on the cluster: what came of one job, and its number."""
-    return number, Reply(None, job) if isinstance(job, Exception) else reply_to(work, job)
+    return number, Reply(None, job) if isinstance(job, Exception) else reply_to(work, job, threads)
 
 
 def _carried(job: Job) -> Job | Exception:

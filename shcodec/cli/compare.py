@@ -14,6 +14,7 @@ from shcodec.cli.batch import Spread, exit_unless, pixels_option, run
 from shcodec.cli.console import print_json, print_table, shown
 from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
 from shcodec.cli.inputs import STDIO, check_names
+from shcodec.cli.threads import with_threads
 from shcodec.container import MAGIC, MAX_PIXELS
 from shcodec.errors import ShcError, UsageError
 
@@ -59,6 +60,7 @@ Examples:
 @pixels_option
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
+@with_threads
 def command(
     original: str, files: tuple[str, ...], out: str | None, max_pixels: int, force: bool, as_json: bool
 ) -> None:

@@ -15,6 +15,8 @@ from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options
 from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
 from shcodec.cli.files import Job, make_folder, plan, read_shc, write_output
 from shcodec.cli.inputs import STDIO, is_shc
+from shcodec.cli.quality import parse_quality
+from shcodec.cli.totals import Totals
 from shcodec.errors import CorruptFileError
 from shcodec.reports import Report, unheard
 
@@ -24,12 +26,14 @@ class Result:
     """What `--json` tells of one file; sizes in pixels and bytes, times in seconds.
 
     `seconds` are those of decoding, loading the model included, and of making the picture's file; `times` and `sizes`
-    go by step and by part of the file.
+    go by step and by part of the file. `width` and `height` are those of the picture that was written, `output_bytes`
+    its file's.
     `damaged` are left, top, width and height of tiles that `--keep-going` painted grey.
     """
 
     input: str
     output: str
+    output_bytes: int
     width: int
     height: int
     bytes: int
@@ -68,6 +72,7 @@ def parse_region(ctx: click.Context, option: click.Parameter, text: str | None) 
 Examples:
   shc decode photo.shc
   shc decode photo.shc photo.webp
+  shc decode photo.shc mail.jpg -q 80
   shc decode *.shc -o pictures --format tiff
   shc decode huge.shc corner.png --region 0,0,800,600
   shc decode archive -o pictures -j 0 --skip-existing
@@ -79,6 +84,13 @@ Examples:
     "format_name",
     metavar="SUFFIX",
     help="Kind of picture, such as png, webp, tiff or jpg.  [default: by the suffix of OUT, else png]",
+)
+@click.option(
+    "-q",
+    "--quality",
+    callback=parse_quality,
+    metavar="0-100",
+    help="Quality of a JPEG (else 95), AVIF (else 90) or WebP picture (else lossless).",
 )
 @pixels_option
 @click.option(
@@ -92,10 +104,11 @@ Examples:
 @batch_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the sizes of parts and the times of steps as well.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
 def command(
     paths: tuple[str, ...],
     format_name: str | None,
+    quality: float | None,
     max_pixels: int,
     region: Region | None,
     keep_going: bool,
@@ -112,15 +125,18 @@ def command(
     Of exactly two paths the second is the output unless it ends in .shc; otherwise all are inputs, and the outputs lie
     beside them or in DIR. A folder stands for all .shc files below it. "-" stands for standard input or output.
     """
-    from shcodec.pictures import format_for
+    from shcodec.pictures import check_quality, format_for
 
     suffix = f".{format_name.lower().lstrip('.')}" if format_name else ".png"
     kind = format_for(f"picture{suffix}")
     planned = plan(paths, folder, suffix, lambda path: not is_shc(path), is_shc)
     if format_name is None and planned.jobs and planned.jobs[0].target != STDIO:
         kind = format_for(planned.jobs[0].target)
+    if quality is not None:
+        check_quality(kind)
     planned = pending(planned, force=force, skip_existing=skip_existing)
     make_folder(planned)
+    totals = Totals()
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, picture = done
@@ -135,13 +151,17 @@ def command(
         if result.damaged:
             places = "; ".join(",".join(map(str, box)) for box in result.damaged)
             raise CorruptFileError(f"damaged, and grey in what was saved: {places} (left, top, width, height)")
+        pixels = round(8 * result.bytes / result.bpp)  # of the whole picture, where a region was written
+        totals.add(read=result.bytes, written=len(picture), coded=result.bytes, pixels=pixels)
 
-    work = partial(decode_one, kind=kind, max_pixels=max_pixels, region=region, keep_going=keep_going)
+    work = partial(decode_one, kind=kind, quality=quality, max_pixels=max_pixels, region=region, keep_going=keep_going)
     if len(planned.jobs) == 1 and spread.engine == "local" and not quiet:
         with work_bar() as report:
             well = run(planned, partial(work, report=report), finish, spread, quiet=quiet)
     else:
         well = run(planned, work, finish, spread, quiet=quiet)
+    if not quiet:
+        totals.report(planned, as_json=as_json)
     exit_unless(well)
 
 
@@ -150,6 +170,7 @@ def decode_one(
     *,
     kind: str,
     max_pixels: int,
+    quality: float | None = None,
     region: Region | None = None,
     keep_going: bool = False,
     report: Report = unheard,
@@ -160,6 +181,7 @@ def decode_one(
         job: the file and where the picture goes.
         kind: Pillow's name of the picture's format.
         max_pixels: larger pictures are refused before anything is allocated.
+        quality: of the picture's file, 0 to 100; None is what `write_picture` takes.
         region: left, top, width and height of what is wanted.
         keep_going: paint damaged tiles grey.
         report: told how the work goes on.
@@ -172,6 +194,7 @@ def decode_one(
         OSError: the system refuses to read.
     """
     from shcodec import codec, container
+    from shcodec.conversions import ORIENTED, upright_size
     from shcodec.pictures import write_picture
 
     marks = [time.perf_counter()]
@@ -181,13 +204,15 @@ def decode_one(
     image = codec.image_of(parts.file, parts.rgb, region)
     marks.append(time.perf_counter())
     buffer = io.BytesIO()
-    notes = write_picture(image, buffer, kind)
+    notes = write_picture(image, buffer, kind, quality=quality)
+    width, height = upright_size(image) if ORIENTED in notes else image.size
     marks.append(time.perf_counter())
     result = Result(
         input=job.source,
         output=job.target,
-        width=image.width,
-        height=image.height,
+        output_bytes=buffer.getbuffer().nbytes,
+        width=width,
+        height=height,
         bytes=len(data),
         bpp=8 * len(data) / (parts.file.width * parts.file.height),
         seconds=marks[3] - marks[1],

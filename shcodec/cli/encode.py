@@ -12,8 +12,10 @@ import click
 
 from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, pixels_option, run
 from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
-from shcodec.cli.files import Job, make_folder, open_input, plan, write_output
+from shcodec.cli.files import Job, bytes_read, make_folder, open_input, plan, write_output
 from shcodec.cli.inputs import STDIO, is_picture, is_shc
+from shcodec.cli.quality import parse_quality
+from shcodec.cli.totals import Totals
 from shcodec.container import MAX_PIXELS, MAX_SIDE, beta_to_byte, byte_to_beta
 from shcodec.errors import UsageError
 from shcodec.reports import Report, unheard
@@ -27,11 +29,13 @@ class Result:
 
     `seconds` are those of encoding and checking; `times` and `sizes` go by step and by part of the file. `beta` is that
     of the file, `beta_wanted` what was asked for, None where that was a target. `probes` counts the files that were
-    made on the way; `missed` tells how far the last is from what was wanted.
+    made on the way; `missed` tells how far the last is from what was wanted. `input_bytes` are those of the picture's
+    file; None for a pipe.
     """
 
     input: str
     output: str
+    input_bytes: int | None
     width: int
     height: int
     bytes: int
@@ -57,9 +61,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the options ask of every file; at most one of the first four is given."""
+    """What the options ask of every file; at most one of the first five is given."""
 
     beta: float | None
+    quality: float | None
     size: int | None
     bpp: float | None
     psnr: float | None
@@ -72,19 +77,24 @@ class Wanted:
     @property
     def beta_wanted(self) -> float | None:
         """The beta that is asked for; None for a target."""
-        from shcodec.codec import DEFAULT_BETA
+        from shcodec.quality import DEFAULT_BETA, beta_of
 
+        if self.quality is not None:
+            return beta_of(self.quality)
         return DEFAULT_BETA if (self.beta, self.size, self.bpp, self.psnr) == (None,) * 4 else self.beta
 
     def check(self) -> None:
         """Raises what is wrong with the options, before any picture is read."""
         from shcodec.effort import effort_of
         from shcodec.goals import goal_of
+        from shcodec.quality import beta_of
 
-        if sum(value is not None for value in (self.beta, self.size, self.bpp, self.psnr)) > 1:
-            raise UsageError("--beta, --size, --bpp and --psnr exclude each other")
+        if sum(value is not None for value in (self.beta, self.quality, self.size, self.bpp, self.psnr)) > 1:
+            raise UsageError("--beta, --quality, --size, --bpp and --psnr exclude each other")
         if self.beta is not None:
             beta_to_byte(self.beta)
+        elif self.quality is not None:
+            beta_of(self.quality)
         elif (self.size, self.bpp, self.psnr) != (None, None, None):
             goal_of(1, size=self.size, bpp=self.bpp, psnr=self.psnr)
         effort_of(self.effort)
@@ -113,6 +123,7 @@ def complete_model(ctx: click.Context, option: click.Parameter, text: str) -> li
 Examples:
   shc encode photo.png
   shc encode photo.png small.shc --beta 300
+  shc encode photo.png fine.shc -q 90
   shc encode photo.png --size 40k
   shc encode photo.png --psnr 32 --effort 6
   shc encode *.jpg -o packed --strip
@@ -126,6 +137,13 @@ Examples:
     type=float,
     help="Trade of size for quality, 2 to 4096; larger gives smaller files.  [default: 50]",
 )
+@click.option(
+    "-q",
+    "--quality",
+    callback=parse_quality,
+    metavar="0-100",
+    help="The same trade as other codecs name it: 100 is beta 2, 75 is beta 50, 0 is beta 4096.",
+)
 @click.option("--size", callback=parse_size, metavar="BYTES", help="Size of the file, at most; 40k is 40000 bytes.")
 @click.option("--bpp", type=float, help="The same in bits per pixel.")
 @click.option("--psnr", type=float, metavar="DB", help="PSNR of the decoded picture in dB.")
@@ -135,7 +153,8 @@ Examples:
     "--effort",
     type=int,
     metavar="0-9",
-    help="How hard to try, 0 to 9; from 7 on minutes, and with torch.  [default: 3]",
+    help="How hard to try, 0 to 9: at equal beta a better picture in about as many bytes, at equal --psnr fewer bytes. "
+    "From 7 on minutes, and with torch.  [default: 3]",
 )
 @click.option(
     "-m", "--model", default=None, shell_complete=complete_model, help="Name of the model; 'shc models' lists them."
@@ -146,10 +165,11 @@ Examples:
 @batch_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the sizes of parts and the times of steps as well.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
 def command(
     paths: tuple[str, ...],
     beta: float | None,
+    quality: float | None,
     size: int | None,
     bpp: float | None,
     psnr: float | None,
@@ -174,18 +194,19 @@ def command(
     """
     from shcodec import zoo
 
-    wanted = Wanted(
-        beta, size, bpp, psnr, effort, strict, zoo.DEFAULT_MODEL if model is None else model, strip, max_pixels
-    )
+    chosen = zoo.DEFAULT_MODEL if model is None else model
+    wanted = Wanted(beta, quality, size, bpp, psnr, effort, strict, chosen, strip, max_pixels)
     wanted.check()
     planned = plan(paths, folder, ".shc", is_shc, is_picture)
     planned = pending(planned, force=force, skip_existing=skip_existing)
     zoo.load(wanted.model)
     make_folder(planned)
+    totals = Totals()
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, data = done
         write_output(job, data, new=not force)
+        totals.add(read=result.input_bytes, written=len(data), coded=len(data), pixels=result.width * result.height)
         if not quiet:
             # Where the file itself goes to stdout, words go to stderr.
             err = job.target == STDIO
@@ -203,6 +224,8 @@ def command(
             well = run(planned, partial(work, report=report), finish, spread, quiet=quiet)
     else:
         well = run(planned, work, finish, spread, quiet=quiet)
+    if not quiet:
+        totals.report(planned, as_json=as_json)
     exit_unless(well)
 
 
@@ -223,11 +246,13 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     marks = [time.perf_counter()]
     with open_input(job) as file:
         picture = read_picture(file, strip=wanted.strip, max_pixels=wanted.max_pixels)
+        input_bytes = bytes_read(file)
     chunks = chunks_of(picture)
     marks.append(time.perf_counter())
     found = codec.encode_found(
         picture.rgb,
         wanted.beta,
+        quality=wanted.quality,
         model=wanted.model,
         size=wanted.size,
         bpp=wanted.bpp,
@@ -240,8 +265,6 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     )
     marks.append(time.perf_counter())
     data, beta, probes, missed = found.coded.data, byte_to_beta(found.coded.beta_byte), found.probes, found.missed
-    beta_wanted = wanted.beta_wanted
-    moved = beta_wanted is not None and beta_to_byte(beta_wanted) != found.coded.beta_byte and not missed
     del found  # its latent, which is large where the picture is
     quality = psnr(picture.rgb, codec.decode_parts(data, max_pixels=MAX_SIDE**2, report=report).rgb)
     marks.append(time.perf_counter())
@@ -249,6 +272,7 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     result = Result(
         input=job.source,
         output=job.target,
+        input_bytes=input_bytes,
         width=width,
         height=height,
         bytes=len(data),
@@ -256,12 +280,12 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
         psnr=quality,
         seconds=marks[3] - marks[1],
         beta=beta,
-        beta_wanted=beta_wanted,
+        beta_wanted=wanted.beta_wanted,
         probes=probes,
         model=wanted.model,
         missed=missed,
         sizes=container.part_sizes(data),
         times=dict(zip(("reading", "encoding", "checking"), (b - a for a, b in pairwise(marks)), strict=True)),
-        notes=(*picture.notes, *([f"beta {beta:.1f} instead of {beta_wanted:g}"] if moved else [])),
+        notes=picture.notes,
     )
     return result, data

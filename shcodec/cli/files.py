@@ -192,6 +192,14 @@ def open_input(job: Job) -> Iterator[BinaryIO]:
             yield file
 
 
+def bytes_read(file: BinaryIO) -> int | None:
+    """Bytes of a file that has been read to where it matters; None of a pipe."""
+    try:
+        return file.seek(0, os.SEEK_END)
+    except (OSError, ValueError):
+        return None
+
+
 def read_shc(job: Job, *, max_pixels: int = MAX_SIDE**2) -> bytes:
     """Reads an .shc file whole, once its first bytes have shown that it is one and how long it can be at most.
 

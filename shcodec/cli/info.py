@@ -79,7 +79,7 @@ def describe(path: str, found: FileInfo) -> str:
         "parts": f"{parts} B",
         "chunks": ", ".join(found.chunks) or "none",
         "metadata": ", ".join(found.metadata) or "none",
-        "beta": f"{found.beta:.1f}",
+        "beta": f"{found.beta:.1f} (quality {found.quality:.0f})",
         "model": f"{found.model or 'not here'} (id {found.model_id})",
         "version": str(found.version),
     }

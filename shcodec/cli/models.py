@@ -32,19 +32,23 @@ Examples:
   shc models show fast
   shc models verify""",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object per model, or the card.")
 @click.pass_context
-def command(ctx: click.Context) -> None:
+def command(ctx: click.Context, as_json: bool) -> None:
     """List, show and check the models that are here. Without a command: list."""
+    ctx.obj = as_json  # before the command's name it means the same as behind it
     if ctx.invoked_subcommand is None:
-        ctx.invoke(list_models)
+        ctx.invoke(list_models, as_json=as_json)
 
 
 @command.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per model.")
-def list_models(as_json: bool = False) -> None:
+@click.pass_obj
+def list_models(before: bool, as_json: bool = False) -> None:
     """List the models: name, id, family and size; * marks the default."""
     from shcodec import zoo
 
+    as_json = as_json or before
     found = []
     failed = False
     for name in zoo.model_names():
@@ -66,11 +70,12 @@ def list_models(as_json: bool = False) -> None:
 @command.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
-def show(name: str, as_json: bool) -> None:
+@click.pass_obj
+def show(before: bool, name: str, as_json: bool) -> None:
     """Print a model's card: data, training, measured results, licence."""
     from shcodec import zoo
 
-    if as_json:
+    if as_json or before:
         print_json(zoo.card(name))
     else:
         say((zoo.model_dir(name) / "model.toml").read_text(encoding="utf-8").rstrip())
@@ -78,17 +83,21 @@ def show(name: str, as_json: bool) -> None:
 
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per model, whole or not.")
 @click.pass_context
-def verify(ctx: click.Context, names: tuple[str, ...]) -> None:
+def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Check the files of models against their cards; all models without a NAME."""
     from shcodec import zoo
 
+    as_json = as_json or ctx.obj
     failed = False
     for name in names or zoo.model_names():
         problems = zoo.verify(name)
         for problem in problems:
             report_error(f"{name}: {problem}")
-        if not problems:
+        if as_json:
+            print_json({"name": name, "ok": not problems, "problems": problems})
+        elif not problems:
             say(f"{name} OK")
         failed = failed or bool(problems)
     ctx.exit(int(failed))

@@ -7,10 +7,12 @@ from functools import partial
 import click
 
 from shcodec.cli.batch import Spread, batch_options, exit_unless, pixels_option, run
-from shcodec.cli.console import details, say, shown
+from shcodec.cli.console import details, one_line, print_json, say, shown
 from shcodec.cli.files import Job, Plan, read_shc
 from shcodec.cli.inputs import gather_shc
+from shcodec.cli.totals import Totals
 from shcodec.container import MAX_PIXELS
+from shcodec.errors import ShcError
 
 
 @click.command(
@@ -19,42 +21,55 @@ from shcodec.container import MAX_PIXELS
 Examples:
   shc verify photo.shc
   shc verify *.shc && echo all fine
-  shc verify archive -j 0 -q""",
+  shc verify archive -j 0 -q
+  shc verify --json archive""",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", type=click.Path(readable=False))
 @pixels_option
 @batch_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file, whole or not.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the sizes of the parts of every file as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(files: tuple[str, ...], max_pixels: int, spread: Spread, verbose: bool, quiet: bool) -> None:
+def command(files: tuple[str, ...], max_pixels: int, spread: Spread, as_json: bool, verbose: bool, quiet: bool) -> None:
     """Check the checksum of .shc files and that their symbols decode to the end. Exit code 0 if all are whole.
 
     A folder stands for all .shc files below it.
     """
     inputs, problems = gather_shc(files)
     plan = Plan(tuple(Job(file.path) for file in inputs), tuple(problems))
+    totals = Totals()
 
-    def finish(job: Job, sizes: dict[str, int]) -> None:
-        if not quiet:
+    def finish(job: Job, found: dict[str, int] | ShcError | OSError) -> None:
+        wrong = found if isinstance(found, Exception) else None
+        sizes = {} if isinstance(found, Exception) else found
+        if as_json and not quiet:
+            error = None if wrong is None else one_line(wrong)
+            print_json({"file": job.source, "ok": wrong is None, "error": error, "sizes": sizes})
+        if wrong is not None:
+            raise wrong
+        totals.add(read=sum(sizes.values()))
+        if not (quiet or as_json):
             say(f"{shown(job.source)} OK")
             if verbose:
                 say(details(sizes, {}))
 
-    exit_unless(run(plan, partial(verify_one, max_pixels=max_pixels), finish, spread, quiet=quiet))
+    well = run(plan, partial(verify_one, max_pixels=max_pixels), finish, spread, quiet=quiet)
+    if not quiet:
+        totals.report(plan, as_json=as_json)
+    exit_unless(well)
 
 
-def verify_one(job: Job, *, max_pixels: int = MAX_PIXELS) -> dict[str, int]:
+def verify_one(job: Job, *, max_pixels: int = MAX_PIXELS) -> dict[str, int] | ShcError | OSError:
     """Checks one file; pictures of more than `max_pixels` are refused.
 
     Returns:
-        The bytes of its parts.
-
-    Raises:
-        ShcError: what is wrong with it.
-        OSError: the system cannot read it.
+        The bytes of its parts, or what is wrong with it: an error of the system or our own.
     """
     from shcodec import codec, container
 
-    data = read_shc(job, max_pixels=max_pixels)
-    codec.verify(data, max_pixels=max_pixels)
-    return container.part_sizes(data)
+    try:
+        data = read_shc(job, max_pixels=max_pixels)
+        codec.verify(data, max_pixels=max_pixels)
+        return container.part_sizes(data)
+    except (ShcError, OSError) as error:
+        return error

@@ -1,4 +1,4 @@
-"""Worker processes of one thread each.
+"""Worker processes of one thread each, or of as many as are asked for.
 
 Each hangs on a pipe of its own. Hence it is known which item a killed one had in hand, the others go on, and when this
 process ends, however it does, the workers notice and end as well. (The pools of concurrent.futures and of joblib break
@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar, cast
 
+from shcodec.cli.threads import VARIABLE
 from shcodec.errors import ShcError
 
 Item = TypeVar("Item")
@@ -29,7 +30,7 @@ Result = TypeVar("Result")
 Outcome = Callable[[], Result]
 """Called in the process that asked for the work: returns the result or raises what went wrong."""
 
-_ONE_THREAD = {"SHC_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Reply:
         return self.result
 
 
-def reply_to(work: Callable[[Item], Any], item: Item) -> Reply:
+def reply_to(work: Callable[[Item], Any], item: Item, threads: int = 1) -> Reply:
     """Does the work for one item inside a worker; whatever goes wrong is part of the reply, which can be pickled."""
-    os.environ.update(_ONE_THREAD)  # before the work imports numpy, and before a model is loaded
+    # before the work imports numpy, and before a model is loaded
+    os.environ.update(_ONE_THREAD, **{VARIABLE: str(threads)})
     try:
         return Reply(work(item))
     except Exception as error:  # it is raised again where it can be reported
@@ -62,7 +64,7 @@ def reply_to(work: Callable[[Item], Any], item: Item) -> Reply:
 
 
 def outcomes(
-    work: Callable[[Item], Result], items: Sequence[Item], processes: int
+    work: Callable[[Item], Result], items: Sequence[Item], processes: int, threads: int = 1
 ) -> Iterator[tuple[Item, Outcome[Result]]]:
     """Does the work for every item in processes of its own and yields each with its outcome as it comes.
 
@@ -73,6 +75,7 @@ def outcomes(
             killed at any moment.
         items: what to work on.
         processes: how many at a time.
+        threads: of the networks of each; 0 is one per core.
     """
     waiting = deque(items)
     team: dict[Connection, SpawnProcess] = {}
@@ -80,7 +83,7 @@ def outcomes(
     try:
         while waiting or in_hand:
             while waiting and len(team) < processes:
-                pipe = _start_worker(work, team)
+                pipe = _start_worker(work, team, threads)
                 in_hand[pipe] = _hand_over(waiting.popleft(), pipe)
             for pipe in cast(list[Connection], wait(in_hand)):
                 item = in_hand.pop(pipe)
@@ -102,12 +105,12 @@ def outcomes(
             pipe.close()
 
 
-def _start_worker(work: Callable[[Item], Any], team: dict[Connection, SpawnProcess]) -> Connection:
+def _start_worker(work: Callable[[Item], Any], team: dict[Connection, SpawnProcess], threads: int) -> Connection:
     """Starts a worker and adds it to the team; Ctrl-C comes before or after that, and never to the worker."""
     context = multiprocessing.get_context("spawn")  # a fork would copy thread pools in an unknown state
     with _without_interrupts():
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, work, threads), daemon=True)
         process.start()
         theirs.close()  # the worker alone holds it, so that its end is seen here
         team[ours] = process
@@ -137,13 +140,13 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+def _serve(pipe: Connection, work: Callable[[Any], Any], threads: int) -> None:
     """The life of a worker: items in, replies out, until nobody is there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
-            pipe.send(reply_to(work, pipe.recv()))
+            pipe.send(reply_to(work, pipe.recv(), threads))
         except (EOFError, OSError):  # `reply_to` raises neither
             return
 

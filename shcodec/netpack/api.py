@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
+from shcodec.given import Source as File
+from shcodec.given import read_bytes
 from shcodec.netpack.file import MAX_WEIGHTS, split
 from shcodec.netpack.layout import Trellis
 from shcodec.netpack.packer import DEFAULT, pack_tensors
@@ -20,9 +20,9 @@ from shcodec.netpack.tensors import from_value, read_safetensors, to_array, writ
 from shcodec.netpack.unpacker import unpack_tensors
 from shcodec.reports import Report, unheard
 
-Source = Mapping[str, Any] | bytes | str | os.PathLike[str]
-"""Tensors by name (numpy arrays, or torch tensors such as a state dictionary's), the bytes of a safetensors file, or
-its path."""
+Source = Mapping[str, Any] | File
+"""Tensors by name (numpy arrays, or torch tensors such as a state dictionary's), or a safetensors file: its bytes, its
+path, or a binary file object."""
 
 
 def pack(
@@ -37,8 +37,8 @@ def pack(
     """Compress tensors; at most one target is given.
 
     Args:
-        source: Tensors by name (numpy arrays, or torch tensors such as a state dictionary's), the bytes of a
-            safetensors file, or its path.
+        source: Tensors by name (numpy arrays, or torch tensors such as a state dictionary's), or a safetensors file:
+            its bytes, its path, or a binary file object.
         bits: Mean bits of a quantised weight, never exceeded; 4 by default.
         size: Bytes of the file, never exceeded.
         sqnr: Ratio of the quantised weights' energy to that of their error in dB, met within 0.1. With the weighting
@@ -69,7 +69,7 @@ def pack_report(
     if isinstance(source, Mapping):
         tensors, found = [from_value(name, value) for name, value in source.items()], dict[str, str]()
     else:
-        tensors, found = read_safetensors(source if isinstance(source, bytes) else Path(source).read_bytes())
+        tensors, found = read_safetensors(read_bytes(source))
     return pack_tensors(tensors, found if metadata is None else metadata, target=target, config=config, report=report)
 
 
@@ -78,7 +78,7 @@ def make_target(bits: float | None, size: int | None, sqnr: float | None) -> Tar
     return DEFAULT if bits is None and size is None and sqnr is None else Target(bits, size, sqnr)
 
 
-def unpack(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> dict[str, npt.NDArray[Any]]:
+def unpack(data: File, *, max_weights: int = MAX_WEIGHTS) -> dict[str, npt.NDArray[Any]]:
     """Return the tensors of a file as numpy arrays in their order.
 
     numpy has no bfloat16: such tensors come as float32 of the same values. Floats of 8 bits and fewer, and dtypes that
@@ -86,19 +86,19 @@ def unpack(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> dict[str, npt.NDAr
     dtype.
 
     Args:
-        data: The bytes of an ``.shcn`` file.
+        data: An ``.shcn`` file: its bytes, its path, or a binary file object.
         max_weights: The most elements to accept.
 
     Raises:
         CorruptFileError: If the bytes are not a valid file.
         LimitError: If it holds too many elements.
     """
-    return {tensor.name: to_array(tensor) for tensor in unpack_tensors(data, max_weights=max_weights)[0]}
+    return {tensor.name: to_array(tensor) for tensor in unpack_tensors(read_bytes(data), max_weights=max_weights)[0]}
 
 
-def unpack_safetensors(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> bytes:
+def unpack_safetensors(data: File, *, max_weights: int = MAX_WEIGHTS) -> bytes:
     """Return the tensors of a file as a safetensors file, with the metadata of the one it was made of; see `unpack`."""
-    tensors, metadata = unpack_tensors(data, max_weights=max_weights)
+    tensors, metadata = unpack_tensors(read_bytes(data), max_weights=max_weights)
     return write_safetensors(tensors, metadata)
 
 
@@ -160,13 +160,14 @@ class NetInfo:
     tensors: tuple[TensorInfo, ...]
 
 
-def info(data: bytes) -> NetInfo:
+def info(data: File) -> NetInfo:
     """Return what a file says of its tensors; none is decoded, so their number is not limited.
 
     Raises:
         CorruptFileError: If the bytes are not a valid file.
         LimitError: If something exceeds what the format allows.
     """
+    data = read_bytes(data)
     parts = split(data, max_weights=1 << 62)
     directory, machine = parts.directory, parts.directory.machine
     told = iter(directory.told)
