@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec import encoder, zoo
+from shcodec import decoder, encoder, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
-from shcodec.container import beta_to_byte, byte_to_beta
+from shcodec.container import beta_to_byte, byte_to_beta, unpack
 from shcodec.entropy import PRECISION
 from shcodec.errors import UsageError
 from shcodec.pictures import read_picture
@@ -39,7 +39,7 @@ Hyper = npt.NDArray[np.int8] | None
 
 
 class CountingTables(SymbolTables):
-    """Symbol tables that count what the encoder chooses; the class map may be replaced by its float version.
+    """Symbol tables that count what files hold; the class map may be replaced by its float version.
 
     Attributes:
         counts: per band (classes, L), how often each codeword was chosen.
@@ -50,6 +50,7 @@ class CountingTables(SymbolTables):
     def __init__(self, tensors: Tensors, float_map: tuple[Floats, Floats] | None = None) -> None:
         super().__init__(tensors)
         self.float_map = float_map
+        self.reading = False  # of files that are written nothing is counted: an encoder tries several
         self.clear()
 
     def clear(self) -> None:
@@ -61,12 +62,12 @@ class CountingTables(SymbolTables):
     def class_map(self, z: Hyper, beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
         """As the base class, or by the float map; counts the elements of every class and the bits of z."""
         classes = super().class_map(z, beta_byte, grid)
-        if z is not None:
-            self.hyper_bits += self._bits_of(z)
-            if self.float_map is not None:
-                weight, bias = self.float_map
-                classes = self._float_classes(weight, bias, z, beta_byte, grid)
-        self.elements += np.bincount(classes.ravel(), minlength=self.classes)
+        if z is not None and self.float_map is not None:
+            weight, bias = self.float_map
+            classes = self._float_classes(weight, bias, z, beta_byte, grid)
+        if self.reading:
+            self.hyper_bits += 0.0 if z is None else self._bits_of(z)
+            self.elements += np.bincount(classes.ravel(), minlength=self.classes)
         return classes
 
     def _bits_of(self, z: npt.NDArray[np.int8]) -> float:
@@ -84,14 +85,17 @@ class CountingTables(SymbolTables):
         full = classes.transpose(0, 3, 1, 4, 2).reshape(self.latent, 4 * z.shape[1], 4 * z.shape[2])
         return np.ascontiguousarray(full[:, : grid.height, : grid.width])
 
-    def search(self, order: Order, residual: Floats, rate_weight: float) -> list[Indices]:
-        """As the base class; counts what was chosen."""
-        chosen = super().search(order, residual, rate_weight)
-        for (k, _), index in zip(order.numbers, chosen, strict=True):
-            number = int(self.band_of[k])
-            counts = self.counts[number]
-            counts[k - self.bands[number].first] += np.bincount(index, minlength=counts.shape[1])
-        return chosen
+    def read(self, payload: bytes, beta_byte: int, grid: Grid) -> tuple[Hyper, list[Order], list[list[Indices]]]:
+        """As the base class; counts what is read."""
+        self.reading = True
+        hyper, orders, chosen = super().read(payload, beta_byte, grid)
+        self.reading = False
+        for order, indices in zip(orders, chosen, strict=True):
+            for (k, _), index in zip(order.numbers, indices, strict=True):
+                number = int(self.band_of[k])
+                counts = self.counts[number]
+                counts[k - self.bands[number].first] += np.bincount(index, minlength=counts.shape[1])
+        return hyper, orders, chosen
 
 
 class CountingModel(Model):
@@ -130,6 +134,7 @@ def code_all(model: CountingModel, pictures: Sequence[Pixels], beta: float) -> C
     for rgb in pictures:
         analysis = encoder.analyse(model, rgb, step)
         coded = encoder.code(analysis, step, encoder.own_rate_weight(model, step))
+        decoder.read(unpack(coded.data), model)  # counts
         sizes.append(len(coded.data))
         bpps.append(encoder.bits_per_pixel(analysis, coded))
         qualities.append(10 * np.log10(255**2 / encoder.distortion(analysis, coded)))

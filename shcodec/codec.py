@@ -15,7 +15,7 @@ from shcodec.errors import CorruptFileError, UsageError
 from shcodec.given import Source, picture_of, read_bytes, warn
 from shcodec.goals import goal_of
 from shcodec.quality import DEFAULT_BETA, beta_of, quality_of
-from shcodec.rate_choice import start
+from shcodec.rate_choice import is_plain, start
 from shcodec.reports import Report, unheard
 from shcodec.runtime import Model
 from shcodec.search import Found, search
@@ -256,7 +256,9 @@ def encode_found(
     *_, coded = refine(analysis, coded.beta_byte, trying, report, coded)
     took = container.byte_to_beta(coded.beta_byte)
     told = f"beta {asked:g}" if quality is None else f"quality {quality:g} (beta {asked:.4g})"
-    missed = "" if coded.beta_byte == beta_byte else f"wanted {told}, took {took:.3g}"
+    # a step or two of a plain picture's ladder are not worth a word: the file is smaller, its picture better
+    is_news = coded.beta_byte > beta_byte and not is_plain(rgb)
+    missed = f"wanted {told}, took {took:.3g}" if is_news else ""
     return Found(coded, probes=1, analyses=1, missed=missed)
 
 
