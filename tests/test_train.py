@@ -30,6 +30,7 @@ from shcodec.train.data import Crops, load_pictures
 from shcodec.train.drawings import SIDE, drawings
 from shcodec.train.loop import Trainer, train
 from shcodec.train.objective import Learner, Phase, State, evaluate
+from shcodec.train.plots import plot_log
 from shcodec.train.schedule import learning_rate
 from shcodec.train.start import start_from_data
 from shcodec.train.state import snapshot
@@ -403,7 +404,8 @@ def test_rows_logged_after_the_checkpoint_are_not_logged_twice(
     assert [int(row["step"]) for row in read_log(run)] == list(range(1, 9))
 
 
-def test_log_and_plot(pictures: Path, tmp_path: Path) -> None:
+def test_log_and_plot(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "plot_log", plot_log)
     config, run = write_config(toy_config("seed"), tmp_path), tmp_path / "run"
     train(config, pictures, run, device="cpu")
     rows = read_log(run)

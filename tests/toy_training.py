@@ -14,7 +14,7 @@ from conftest import make_photo
 from PIL import Image
 
 from shcodec.nets.config import AnalysisConfig, BandConfig, HyperConfig, ModelConfig, QuantiserConfig, SynthesisConfig
-from shcodec.train import calibrate, loop
+from shcodec.train import calibrate, loop, start
 from shcodec.train.config import Schedule, TrainConfig
 
 FAMILIES = ("hyper", "seed")
@@ -58,9 +58,11 @@ def write_pictures(folder: Path) -> Path:
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few batches between the phases, every step in the log."""
+    """Few batches between the phases, few blocks to start from, every step in the log, no plots."""
     monkeypatch.setattr(calibrate, "FIT_BATCHES", 2)
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(start, "BLOCKS", 64)
+    monkeypatch.setattr(loop, "plot_log", lambda run: run)
 
 
 def toy_batch(config: TrainConfig, size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,12 +11,12 @@ from pathlib import Path
 def lowest_priority() -> None:
     """Gives this process the lowest priority that the system knows.
 
-    On Linux the idle class; elsewhere the highest niceness. Linux may share the processor out by sessions first, so a
-    process that leads a session of its own (as `setsid` starts one) gives the session the lowest priority as well; one
-    that shares a terminal's leaves the others there alone.
+    On Linux the idle class; elsewhere the highest niceness. Linux may share the processor out by sessions first: a
+    process that leads a session of its own (as `setsid` starts one) gives the session the lowest priority as well,
+    one that shares a terminal's leaves the others there alone.
     """
-    if hasattr(os, "nice"):
-        os.nice(19)
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
     if sys.platform == "linux":
         with suppress(OSError):  # a container may forbid it: niceness remains
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

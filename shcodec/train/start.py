@@ -20,6 +20,7 @@ from shcodec.train.state import RunState, snapshot
 from shcodec.train.widen import is_narrower, load_narrower
 
 BLOCKS_STEP = 20_000_000  # number of crops that no step uses
+BLOCKS, WIDENING_BLOCKS = 4096, 1024  # crops of 64x64 that components are taken from
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def start_from_data(run: RunState, crops: Crops | DeviceCrops) -> None:
     """Initialises the linear shortcuts, where the model has them, from crops of the training pictures."""
     if not run.config.model.shortcut:
         return
-    pixels, _ = crops.batch(BLOCKS_STEP, 64, 4096)
+    pixels, _ = crops.batch(BLOCKS_STEP, 64, BLOCKS)
     blocks = torch.as_tensor(pixels).view(-1, 4, 16, 4, 16, 3).permute(0, 1, 3, 5, 2, 4).reshape(-1, 3, 16, 16)
     run.learner.net.start_from(blocks.to(run.device))
     run.average = snapshot(run.learner)
@@ -99,7 +100,7 @@ def start_from_model(run: RunState, folder: Path, crops: Crops | DeviceCrops) ->
     """
     theirs, ours = architecture(folder), run.config.model
     if is_narrower(theirs, ours):
-        pixels, _ = crops.batch(BLOCKS_STEP, 64, 1024)
+        pixels, _ = crops.batch(BLOCKS_STEP, 64, WIDENING_BLOCKS)
         blocks: Tensor = torch.as_tensor(pixels).permute(0, 3, 1, 2).to(run.device)
         load_narrower(run.learner, folder, theirs, blocks)
     elif is_smaller(theirs, ours):
