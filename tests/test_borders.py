@@ -10,6 +10,8 @@ import pytest
 from conftest import ROOT, make_photo
 
 from shcodec import codec
+from shcodec.container import beta_to_byte
+from shcodec.encoder import own_rate_weight
 from shcodec.runtime import Model, padding
 
 Pixels = npt.NDArray[np.uint8]
@@ -42,7 +44,8 @@ def tile(kind: str) -> Pixels:
 
 def errors(model: Model, pixels: Pixels, beta: float) -> npt.NDArray[np.float64]:
     """Mean squared error of every pixel of a coded picture, (H, W)."""
-    decoded = codec.decode_array(codec.encode_array(pixels, beta, model=model), model=model)
+    weight = own_rate_weight(model, beta_to_byte(beta))  # told, so that of plain pictures one rate is coded, not many
+    decoded = codec.decode_array(codec.encode_array(pixels, beta, model=model, rate_weight=weight), model=model)
     squares: npt.NDArray[np.float64] = np.square(decoded.astype(np.float64) - pixels).mean(2)
     return squares
 
