@@ -49,7 +49,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, data: Path, out: Path, device: str, time_limit: float | None) -> None:
         self.config, self.out, self.time_limit = config, out, time_limit
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True  # the shapes of a phase's batches are all the same
         self.run = RunState.fresh(config, torch.device(device))
         self.stepper = Stepper(self.run)
@@ -83,7 +83,7 @@ class Trainer:
         run, learner = self.run, self.run.learner
         if run.phase is Phase.SMOOTH:
             checkpoint.save(run, self.out, checkpoint.SMOOTH)
-        torch.backends.cuda.matmul.allow_tf32 = False  # distances to codewords must be exact
+        torch.backends.cuda.matmul.allow_tf32 = False
         learner.load_state_dict(run.average, strict=False)
         from_data = not self.config.model.has_hyper and phase is Phase.SOFT
         fit_codebooks(learner, self.crops, run.step, start="data" if from_data else "keep")
@@ -201,6 +201,7 @@ class Trainer:
             ShcError: the training went wrong; see `Watch`.
         """
         run, path = self.run, self.out / "log.csv"
+        torch.backends.cuda.matmul.allow_tf32 = run.phase is Phase.SMOOTH  # distances to codewords must be exact
         run.finished = run.finished and self.fraction() >= 1  # a larger budget reopens a finished run
         log.begin(path, run.step if resumed else None)
         print(self.loading, file=sys.stderr)
