@@ -24,7 +24,7 @@ from shcodec.conversions import is_grey, metadata_of, upright, without_alpha
 from shcodec.errors import LimitError, PictureError, ShcError
 from shcodec.metadata import Metadata
 from shcodec.quiet import Quiet
-from shcodec.sources import Source, Unlimited, of_image, one_line, open_file
+from shcodec.sources import Source, Unlimited, foreign_errors, of_image, open_file
 from shcodec.writing import FORMATS, check_quality, format_for, write_picture
 
 __all__ = ["FORMATS", "Picture", "RGBArray", "check_quality", "format_for", "psnr", "read_picture", "write_picture"]
@@ -116,16 +116,8 @@ def _guarded(source: Source, strip: bool, max_pixels: int) -> Picture:
         raise LimitError(f"{width}x{height} is {width * height:,} pixels; the limit is {max_pixels:,}")
     if max(width, height) > MAX_SIDE:
         raise LimitError(f"{width}x{height} has a side of more than {MAX_SIDE:,} pixels")
-    try:
+    with foreign_errors("damaged picture"):
         return _convert(source, strip)
-    except ShcError:
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise PictureError(f"damaged picture: {one_line(error)}") from error
-    except Exception as error:  # Pillow's readers raise nearly anything on damaged samples
-        raise PictureError(f"damaged picture: {one_line(error)}") from error
 
 
 def _convert(source: Source, strip: bool) -> Picture:

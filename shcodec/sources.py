@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin, Uni
 from shcodec import file_facts, mending, png_facts, tiff_facts
 from shcodec.colour import Meaning, adobe_rgb, of_cicp, of_gamma
 from shcodec.container import MAGIC, MAX_PIXELS
-from shcodec.errors import LimitError, PictureError
+from shcodec.errors import LimitError, PictureError, ShcError
 from shcodec.file_facts import FileFacts
 from shcodec.png_facts import PngFacts
 from shcodec.tiff_facts import TiffFacts
@@ -209,6 +209,23 @@ class Unlimited:
 def one_line(error: BaseException) -> str:
     """The text of an error on one line, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def foreign_errors(what: str) -> Iterator[None]:
+    """Lets our own errors and the system's pass; of Pillow, which raises nearly anything, makes a PictureError.
+
+    Args:
+        what: what went wrong, before the error's own words.
+    """
+    try:
+        yield
+    except ShcError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise PictureError(f"{what}: {one_line(error)}") from error
 
 
 def from_16_bits(image: Image.Image, largest: int) -> Image.Image:

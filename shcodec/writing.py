@@ -17,7 +17,7 @@ from shcodec.errors import PictureError, UsageError
 from shcodec.exif_block import Resolution, resolution_of, tells_resolution_alone
 from shcodec.metadata import EXIF_PREFIX
 from shcodec.quiet import Quiet
-from shcodec.sources import one_line
+from shcodec.sources import foreign_errors
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
@@ -179,16 +179,11 @@ def _write(
     if image.mode in ("LA", "RGBA") and format not in _WITH_ALPHA:
         image, note = on_white(image)
         notes.append(note)
-    try:
-        _save(image, file, {key: info[key] for key in held}, format, options, dpi)
-    except KeyError as error:
-        raise PictureError(f"Pillow cannot write {format} here") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise PictureError(f"cannot be written as {format}: {one_line(error)}") from error
-    except Exception as error:  # Pillow's writers raise nearly anything on odd metadata
-        raise PictureError(f"cannot be written as {format}: {one_line(error)}") from error
+    with foreign_errors(f"cannot be written as {format}"):
+        try:
+            _save(image, file, {key: info[key] for key in held}, format, options, dpi)
+        except KeyError as error:
+            raise PictureError(f"Pillow cannot write {format} here") from error
     return tuple(note for note in notes if note)
 
 

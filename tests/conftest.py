@@ -33,6 +33,13 @@ class Outcome:
 Shc = Callable[..., Outcome]
 
 
+def assert_wrong_usage(outcome: Outcome) -> None:
+    """Exit code 2, nothing on stdout, one line of error."""
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("shc: error: ")
+    assert outcome.err.count("\n") == 1
+
+
 @pytest.fixture
 def shc_data() -> Path:
     """The folder of real pictures that SHC_DATA names; the test is skipped without it."""

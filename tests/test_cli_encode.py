@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Shc, make_photo
+from conftest import Shc, assert_wrong_usage, make_photo
 from PIL import Image
 
 from shcodec import effort
@@ -76,10 +76,7 @@ def test_strict_fails_and_writes_nothing(encode: Shc) -> None:
     ids=" ".join,
 )
 def test_wrong_usage(encode: Shc, arguments: tuple[str, ...]) -> None:
-    outcome = encode(*arguments)
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith("shc: error: ")
-    assert outcome.err.count("\n") == 1
+    assert_wrong_usage(encode(*arguments))
 
 
 def test_effort(encode: Shc) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Shc, make_photo
+from conftest import Shc, assert_wrong_usage, make_photo
 from PIL import Image
 
 import shcodec
@@ -102,10 +102,7 @@ def test_the_command_line(encode: Shc) -> None:
     ids=" ".join,
 )
 def test_wrong_usage(encode: Shc, arguments: tuple[str, ...]) -> None:
-    outcome = encode(*arguments)
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith("shc: error: ")
-    assert outcome.err.count("\n") == 1
+    assert_wrong_usage(encode(*arguments))
     assert not Path("photo.shc").exists()
 
 

@@ -241,7 +241,7 @@ def test_a_cooldown_resumes_bit_for_bit(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_packed_phase_is_small_and_goes_on(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stable, "PART_BYTES", 20_000)
+    monkeypatch.setattr(result, "PART_BYTES", 20_000)
     parent, packed = stable_run(tmp_path, pictures), tmp_path / "packed"
     stable.pack(parent, packed)
     facts = json.loads((packed / stable.FACTS).read_text())

@@ -6,6 +6,7 @@ A checkpoint holds four times as much in one file. The model that is exported fr
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,12 @@ EXACT = ("net.class_map.", "books.", "bank")  # what integer tables are made of;
 
 def save(run: RunState, out: Path) -> None:
     """Writes the result of a finished run into its folder; `result.json` last, which names the other files."""
-    parts: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in run.learner.state_dict().items():
-        if size > PART_BYTES:
-            parts.append({})
-            size = 0
-        kept = tensor.detach().cpu() if name.startswith(EXACT) else tensor.detach().cpu().half()
-        parts[-1][name] = kept.contiguous().clone()
-        size += kept.numel() * kept.element_size()
-    files = [PART.format(i) for i in range(len(parts))]
-    for file, part in zip(files, parts, strict=True):
-        write_tensors(out / file, {name: tensor.numpy() for name, tensor in part.items()})
+    tensors = {
+        name: tensor.detach().cpu() if name.startswith(EXACT) else tensor.detach().cpu().half()
+        for name, tensor in run.learner.state_dict().items()
+    }
     facts = {
-        "files": files,
+        "files": write_parts(out, PART, tensors),
         "config": run.config.to_dict(),
         "origin": run.origin,
         "step": run.step,
@@ -50,6 +43,31 @@ def save(run: RunState, out: Path) -> None:
         "finished": run.finished,
     }
     write_text(out / FILE, json.dumps(facts, indent=1) + "\n")
+
+
+def write_parts(folder: Path, pattern: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Writes tensors into numbered safetensors files of moderate size.
+
+    Args:
+        folder: to write into.
+        pattern: name of a file, with a place for its number.
+        tensors: on the CPU, by name.
+
+    Returns:
+        Names of the files.
+    """
+    parts: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if size > PART_BYTES:
+            parts.append({})
+            size = 0
+        parts[-1][name] = tensor.contiguous()
+        size += tensor.numel() * tensor.element_size()
+    files = [pattern.format(number) for number in range(len(parts))]
+    for file, part in zip(files, parts, strict=True):
+        write_tensors(folder / file, {name: tensor.numpy() for name, tensor in part.items()})
+    return files
 
 
 def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:

@@ -23,8 +23,7 @@ from torch import Tensor
 from shcodec.atomic import write_text
 from shcodec.errors import UsageError
 from shcodec.nets.config import ModelConfig
-from shcodec.runtime import write_tensors
-from shcodec.train import checkpoint
+from shcodec.train import checkpoint, result
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Phase
 from shcodec.train.schedule import HARD_WARMUP
@@ -32,7 +31,6 @@ from shcodec.train.state import RunState, scale_of
 
 FACTS, PART = "stable.json", "stable-{}.safetensors"
 EARLIER = "state.pt"
-PART_BYTES = 12 * 2**20  # a file is closed at this size
 WEIGHT, DEVIATION = "w.", "v."  # prefixes: parameters, and root mean squares of their gradients
 SETTLED = 500.0  # steps that moments without a count stand for
 
@@ -176,7 +174,7 @@ def begin_from(run: RunState, stable: Stable, folder: Path) -> None:
     for name, entry in stable.moments.items():
         like = live[name]
         moments = {key: torch.empty_like(like).copy_(entry[key]) for key in ("exp_avg", "exp_avg_sq")}
-        count = entry["step"].to(run.device if like.is_cuda else "cpu", torch.float32)
+        count = entry["step"].to(like.device, torch.float32)
         run.optimiser.state[like] = {"step": count, **moments}
     if stable.guard is not None:
         run.guard.load(stable.guard)
@@ -197,20 +195,9 @@ def pack(run: Path, out: Path) -> None:
         UsageError: the run has no stable phase.
     """
     stable = read(run)
-    parts: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in stable.average.items():
-        if name.startswith("books."):
-            continue
-        if size > PART_BYTES:
-            parts.append({})
-            size = 0
-        parts[-1][WEIGHT + name] = tensor.half().contiguous()
-        size += 2 * tensor.numel()
+    averages = {WEIGHT + n: t.half() for n, t in stable.average.items() if not n.startswith("books.")}
     out.mkdir(parents=True, exist_ok=True)
-    files = [PART.format(number) for number in range(len(parts))]
-    for file, part in zip(files, parts, strict=True):
-        write_tensors(out / file, {name: tensor.numpy() for name, tensor in part.items()})
+    files = result.write_parts(out, PART, averages)
     for stale in {path.name for path in out.glob(PART.format("*"))} - set(files):
         (out / stale).unlink()
     facts = {
