@@ -26,11 +26,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from shcodec import zoo
 from shcodec.bench.datasets import find_dataset
 from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
-from shcodec.pictures import read_picture
+from shcodec.model import zoo
+from shcodec.pictures.reading import read_picture
 
 ONE_THREAD = {"SHC_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 

@@ -21,9 +21,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shcodec import zoo
 from shcodec.cli.console import run_script
-from shcodec.runtime import DECODER, read_tensors
+from shcodec.model import zoo
+from shcodec.model.card import DECODER, read_tensors
 
 WIDTH, HEIGHT = 768, 512
 """Size of the picture counted for; both are multiples of 64, so that no padding blurs the figures."""

@@ -20,9 +20,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shcodec import codec, zoo
 from shcodec.cli.console import run_script
-from shcodec.pictures import RGBArray, psnr
+from shcodec.codec import decoding, encoding
+from shcodec.model import zoo
+from shcodec.pictures.picture import Pixels, psnr
 
 PICTURES = ("chelsea", "coffee")
 BETAS = (15.0, 50.0, 300.0)
@@ -40,22 +41,22 @@ class Trial:
     psnr: float
     encode_s: float
     decode_s: float
-    decoded: RGBArray
+    decoded: Pixels
     jpeg_size: int
     jpeg_psnr: float
-    jpeg_decoded: RGBArray
+    jpeg_decoded: Pixels
 
     def bpp(self, size: int) -> float:
         """Bits per pixel of a file of `size` bytes for this picture."""
         return float(8 * size / (self.decoded.shape[0] * self.decoded.shape[1]))
 
 
-def try_picture(name: str, rgb: RGBArray, beta: float, model: str, out: Path) -> Trial:
+def try_picture(name: str, rgb: Pixels, beta: float, model: str, out: Path) -> Trial:
     """Encodes to a file, decodes that file, and finds the JPEG of about the same size."""
     start = time.perf_counter()
-    data = codec.encode_array(rgb, beta, model=model)
+    data = encoding.encode_array(rgb, beta, model=model)
     encoded = time.perf_counter()
-    decoded = codec.decode_array(data)
+    decoded = decoding.decode_array(data)
     end = time.perf_counter()
     path = out / f"{name}-{beta:g}.shc"
     path.write_bytes(data)
@@ -76,7 +77,7 @@ def try_picture(name: str, rgb: RGBArray, beta: float, model: str, out: Path) ->
     )
 
 
-def nearest_jpeg(rgb: RGBArray, size: int) -> bytes:
+def nearest_jpeg(rgb: Pixels, size: int) -> bytes:
     """The JPEG (4:2:0, optimised) whose size is nearest to `size` bytes; JPEG's smallest may still be larger."""
     files = []
     for quality in range(1, 96):
@@ -107,13 +108,13 @@ def result_table(trials: Sequence[Trial], model: str) -> Table:
     return table
 
 
-def side_by_side(originals: dict[str, RGBArray], trials: Sequence[Trial]) -> Image.Image:
+def side_by_side(originals: dict[str, Pixels], trials: Sequence[Trial]) -> Image.Image:
     """One sheet: for each picture a row of original and shc at each beta, and a row of JPEGs under it."""
-    rows: list[list[tuple[str, RGBArray] | None]] = []
+    rows: list[list[tuple[str, Pixels] | None]] = []
     for name, original in originals.items():
         own = [trial for trial in trials if trial.picture == name]
-        upper: list[tuple[str, RGBArray] | None] = [(f"{name}, original", original)]
-        lower: list[tuple[str, RGBArray] | None] = [None]
+        upper: list[tuple[str, Pixels] | None] = [(f"{name}, original", original)]
+        lower: list[tuple[str, Pixels] | None] = [None]
         for trial in own:
             caption = f"shc, beta {trial.beta:g}: {trial.bpp(trial.size):.3f} bpp, {trial.psnr:.2f} dB"
             upper.append((caption, trial.decoded))
@@ -144,7 +145,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     zoo.load(arguments.model)  # so that the first time below is that of coding alone
-    originals: dict[str, RGBArray] = {name: getattr(skimage.data, name)() for name in PICTURES}
+    originals: dict[str, Pixels] = {name: getattr(skimage.data, name)() for name in PICTURES}
     trials = [
         try_picture(name, rgb, beta, arguments.model, arguments.out)
         for name, rgb in originals.items()

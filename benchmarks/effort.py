@@ -27,12 +27,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from shcodec import codec, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
-from shcodec.effort import DEFAULT_EFFORT, LEVELS
-from shcodec.pictures import RGBArray, psnr, read_picture
+from shcodec.codec import decoding, encoding
+from shcodec.codec.effort import DEFAULT_EFFORT, LEVELS
+from shcodec.model import zoo
+from shcodec.pictures.picture import Pixels, psnr
+from shcodec.pictures.reading import read_picture
 
 BETAS = (8.0, 30.0, 120.0, 500.0)
 """Rates of the curve: the middle of the range, where pictures of any kind differ least."""
@@ -76,7 +78,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def load(folder: Path, limit: int | None, crop: int | None) -> dict[str, RGBArray]:
+def load(folder: Path, limit: int | None, crop: int | None) -> dict[str, Pixels]:
     """Pictures of a folder by name, in whole or their middles."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     if limit is not None and limit < len(paths):
@@ -91,19 +93,21 @@ def load(folder: Path, limit: int | None, crop: int | None) -> dict[str, RGBArra
     return pictures
 
 
-def measure(pictures: dict[str, RGBArray], model: str, level: int) -> list[dict[str, Any]]:
+def measure(pictures: dict[str, Pixels], model: str, level: int) -> list[dict[str, Any]]:
     """Code every picture at every beta.
 
     Returns:
         One row per file: picture, beta, bytes, bpp, psnr, seconds, mp_per_s.
     """
-    codec.encode_array(next(iter(pictures.values()))[:64, :64], model=model, effort=min(level, 6))  # loads the networks
+    encoding.encode_array(
+        next(iter(pictures.values()))[:64, :64], model=model, effort=min(level, 6)
+    )  # loads the networks
     rows = []
     for name, rgb in track(pictures.items(), f"effort {level}", console=Console(stderr=True), transient=True):
         pixels = rgb.shape[0] * rgb.shape[1]
         for beta in BETAS:
             start = time.perf_counter()
-            data = codec.encode_array(rgb, beta, model=model, effort=level)
+            data = encoding.encode_array(rgb, beta, model=model, effort=level)
             spent = time.perf_counter() - start
             rows.append(
                 {
@@ -111,7 +115,7 @@ def measure(pictures: dict[str, RGBArray], model: str, level: int) -> list[dict[
                     "beta": beta,
                     "bytes": len(data),
                     "bpp": 8 * len(data) / pixels,
-                    "psnr": psnr(codec.decode_array(data), rgb),
+                    "psnr": psnr(decoding.decode_array(data), rgb),
                     "seconds": spent,
                     "mp_per_s": pixels / 1e6 / spent,
                 }

@@ -26,13 +26,17 @@ from rich.console import Console
 from rich.table import Table
 from speed import launch
 
-from shcodec import codec, container, tiles, zoo
+from shcodec import container
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.datasets import find_dataset
 from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
-from shcodec.pictures import RGBArray, psnr, read_picture
-from shcodec.symbols import Grid
+from shcodec.codec import decoding, encoding
+from shcodec.model import zoo
+from shcodec.pictures.picture import Pixels, psnr
+from shcodec.pictures.reading import read_picture
+from shcodec.symbols import tiles
+from shcodec.symbols.tables import Grid
 
 BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
 TILED = (4000, 5000)  # rows and columns of the picture on which the cost of tiles is measured
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def mosaic(pictures: Sequence[RGBArray], height: int, width: int) -> RGBArray:
+def mosaic(pictures: Sequence[Pixels], height: int, width: int) -> Pixels:
     """A picture (height, width, 3) of pictures side by side, cut at its borders."""
     out = np.empty((height, width, 3), np.uint8)
     top = number = 0
@@ -77,7 +81,7 @@ def mosaic(pictures: Sequence[RGBArray], height: int, width: int) -> RGBArray:
     return out
 
 
-def measure_commands(pictures: Sequence[RGBArray], million: float, model: str) -> dict[str, Any]:
+def measure_commands(pictures: Sequence[Pixels], million: float, model: str) -> dict[str, Any]:
     """Seconds and peak memory of encoding and decoding a picture of so many megapixels, by whole commands."""
     side = round((million * 1e6) ** 0.5)
     with tempfile.TemporaryDirectory() as scratch:
@@ -96,7 +100,7 @@ def measure_commands(pictures: Sequence[RGBArray], million: float, model: str) -
     }
 
 
-def measure_tiles(rgb: RGBArray, betas: Sequence[float], model: str) -> dict[str, Any]:
+def measure_tiles(rgb: Pixels, betas: Sequence[float], model: str) -> dict[str, Any]:
     """What tiles cost in rate, and in quality along their borders."""
     parts = tiles.tiles_of(Grid.of(*rgb.shape[:2]))
     band = np.zeros(rgb.shape[:2], bool)
@@ -119,15 +123,15 @@ def measure_tiles(rgb: RGBArray, betas: Sequence[float], model: str) -> dict[str
 
 
 def measure_curve(
-    rgb: RGBArray, betas: Sequence[float], model: str, band: np.ndarray, side: int
+    rgb: Pixels, betas: Sequence[float], model: str, band: np.ndarray, side: int
 ) -> dict[str, list[float]]:
     """Rate and quality by beta, with tiles of a largest side."""
     usual, tiles.SIDE = tiles.SIDE, side
     points: dict[str, list[float]] = {"bpp": [], "psnr": [], "band": []}
     try:
         for beta in betas:
-            data = codec.encode_array(rgb, beta, model=model)
-            decoded = codec.decode_array(data)
+            data = encoding.encode_array(rgb, beta, model=model)
+            decoded = decoding.decode_array(data)
             points["bpp"].append(8 * len(data) / band.size)
             points["psnr"].append(psnr(rgb, decoded))
             points["band"].append(psnr(rgb[band][None], decoded[band][None]))
@@ -136,7 +140,7 @@ def measure_curve(
     return points
 
 
-def measure_overhead(rgb: RGBArray, model: str) -> dict[str, dict[str, int]]:
+def measure_overhead(rgb: Pixels, model: str) -> dict[str, dict[str, int]]:
     """Bytes of the parts of a file by kind of picture."""
     height, width = rgb.shape[:2]
     colour, y, x = Image.fromarray(rgb), *np.mgrid[0:height, 0:width]
@@ -147,7 +151,7 @@ def measure_overhead(rgb: RGBArray, model: str) -> dict[str, dict[str, int]]:
     told.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     told.getexif()[0x0112] = 6  # turned by a quarter
     kinds = {"RGB": colour, "grey": colour.convert("L"), "RGB with a disc as alpha": masked, "RGB, ICC, EXIF": told}
-    return {name: container.part_sizes(codec.encode(image, model=model)) for name, image in kinds.items()}
+    return {name: container.part_sizes(encoding.encode(image, model=model)) for name, image in kinds.items()}
 
 
 def print_tables(document: dict[str, Any], console: Console) -> None:

@@ -19,22 +19,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec import decoder, encoder, zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
+from shcodec.codec import synthesis
+from shcodec.codec.analysis import analyse, bits_per_pixel, code, distortion, own_rate_weight
 from shcodec.container import beta_to_byte, byte_to_beta, unpack
-from shcodec.entropy import PRECISION
-from shcodec.errors import UsageError
-from shcodec.pictures import read_picture
-from shcodec.runtime import DECODER, TRAINING, Model, Tensors, interpolate, read_tensors
-from shcodec.symbols import Floats, Grid, Indices, Order, SymbolTables
+from shcodec.model import zoo
+from shcodec.model.card import DECODER, TRAINING, Tensors, read_tensors
+from shcodec.model.networks import Model, interpolate
+from shcodec.pictures.picture import Pixels
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import UsageError
+from shcodec.symbols.ans import PRECISION
+from shcodec.symbols.tables import Floats, Grid, Indices, Order, SymbolTables
 
 BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
 STEPS = range(0, 256, 17)
 """Rate steps between which files must not grow: 16, from the lowest beta to the highest."""
 SUFFIXES = {".png", ".webp"}
 
-Pixels = npt.NDArray[np.uint8]
 Hyper = npt.NDArray[np.int8] | None
 
 
@@ -132,12 +135,12 @@ def code_all(model: CountingModel, pictures: Sequence[Pixels], beta: float) -> C
     tables.clear()
     sizes, bpps, qualities = [], [], []
     for rgb in pictures:
-        analysis = encoder.analyse(model, rgb, step)
-        coded = encoder.code(analysis, step, encoder.own_rate_weight(model, step))
-        decoder.read(unpack(coded.data), model)  # counts
+        analysis = analyse(model, rgb, step)
+        coded = code(analysis, step, own_rate_weight(model, step))
+        synthesis.read(unpack(coded.data), model)  # counts
         sizes.append(len(coded.data))
-        bpps.append(encoder.bits_per_pixel(analysis, coded))
-        qualities.append(10 * np.log10(255**2 / encoder.distortion(analysis, coded)))
+        bpps.append(bits_per_pixel(analysis, coded))
+        qualities.append(10 * np.log10(255**2 / distortion(analysis, coded)))
     pixels = sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures)
     means = float(np.mean(bpps)), float(np.mean(qualities))
     return Coded(beta, sum(sizes), pixels, *means, tables.hyper_bits, tables.elements, tables.counts)
@@ -227,8 +230,8 @@ def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str
         number += 1
         sizes = []
         for step in STEPS:
-            analysis = encoder.analyse(model, rgb, step)
-            sizes.append(len(encoder.code(analysis, step, encoder.own_rate_weight(model, step)).data))
+            analysis = analyse(model, rgb, step)
+            sizes.append(len(code(analysis, step, own_rate_weight(model, step)).data))
         for i in np.flatnonzero(np.diff(sizes) > 0):
             low, high = (byte_to_beta(STEPS[j]) for j in (i, i + 1))
             found.append({"picture": name, "betas": [low, high], "bytes": [sizes[i], sizes[i + 1]]})

@@ -21,13 +21,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from shcodec import codec, zoo
 from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
+from shcodec.codec import decoding
+from shcodec.codec.rate_choice import Files
 from shcodec.container import beta_to_byte, byte_to_beta
-from shcodec.pictures import RGBArray, psnr, read_picture
-from shcodec.rate_choice import Files
-from shcodec.runtime import Model
+from shcodec.model import zoo
+from shcodec.model.networks import Model
+from shcodec.pictures.picture import Pixels, psnr
+from shcodec.pictures.reading import read_picture
 
 SLACK = 0.05  # dB that the quality may fall
 HEIGHT, WIDTH = 256, 320
@@ -61,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(1 if falling else 0)
 
 
-def measured(model: Model, rgb: RGBArray, betas: list[float]) -> dict[str, Any]:
+def measured(model: Model, rgb: Pixels, betas: list[float]) -> dict[str, Any]:
     """PSNR, bytes and coded beta at every beta asked for, and by how much the quality falls with beta at most."""
     files = Files(model, rgb)
     steps = [files.choose(beta_to_byte(beta)) for beta in betas]
-    qualities = {step: psnr(codec.decode_array(files.coded(step).data, model=model), rgb) for step in set(steps)}
+    qualities = {step: psnr(decoding.decode_array(files.coded(step).data, model=model), rgb) for step in set(steps)}
     curve = [qualities[step] for step in steps]
     return {
         "psnr": curve,
@@ -75,7 +77,7 @@ def measured(model: Model, rgb: RGBArray, betas: list[float]) -> dict[str, Any]:
     }
 
 
-def made_up() -> dict[str, RGBArray]:
+def made_up() -> dict[str, Pixels]:
     """Pictures of which nothing but the codec can spoil the curve."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     y, x = y / (HEIGHT - 1), x / (WIDTH - 1)

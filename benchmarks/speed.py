@@ -28,13 +28,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shcodec import codec, container, zoo
+from shcodec import container
 from shcodec.bench.datasets import find_dataset
 from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
-from shcodec.pictures import RGBArray, read_picture
-from shcodec.runtime import Model, load_onnxruntime
-from shcodec.symbols import Grid
+from shcodec.codec import decoding, encoding
+from shcodec.model import zoo
+from shcodec.model.networks import Model, load_onnxruntime
+from shcodec.pictures.picture import Pixels
+from shcodec.pictures.reading import read_picture
+from shcodec.symbols.tables import Grid
 
 BETAS = (5.0, 50.0, 500.0)
 """Rates at which coding is timed; a higher rate has more symbols."""
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def measure_commands(rgb: RGBArray, model: str, repeat: int) -> dict[str, dict[str, float]]:
+def measure_commands(rgb: Pixels, model: str, repeat: int) -> dict[str, dict[str, float]]:
     """Time whole commands, from the start of the process to its end.
 
     Returns:
@@ -91,7 +94,7 @@ def measure_commands(rgb: RGBArray, model: str, repeat: int) -> dict[str, dict[s
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "picture.shc")
-        file.write_bytes(codec.encode_array(rgb, COMMAND_BETA, model=model))
+        file.write_bytes(encoding.encode_array(rgb, COMMAND_BETA, model=model))
         output = Path(scratch, "picture.png")
         commands = {
             "shc decode": ["decode", "--force", "--quiet", str(file), str(output)],
@@ -135,7 +138,7 @@ def in_worker(picture: Path, options: argparse.Namespace, threads: int) -> dict[
     return result
 
 
-def measure_process(rgb: RGBArray, model: str, repeat: int) -> dict[str, Any]:
+def measure_process(rgb: Pixels, model: str, repeat: int) -> dict[str, Any]:
     """Time coding inside this process, on as many threads as the environment says.
 
     Returns:
@@ -145,13 +148,13 @@ def measure_process(rgb: RGBArray, model: str, repeat: int) -> dict[str, Any]:
     megapixels = rgb.shape[0] * rgb.shape[1] / 1e6
     betas = {}
     for beta in BETAS:
-        data = codec.encode_array(rgb, beta, model=model)
-        codec.decode_array(data)
-        encode_s = statistics.median(seconds(partial(codec.encode_array, rgb, beta, model=model), repeat))
+        data = encoding.encode_array(rgb, beta, model=model)
+        decoding.decode_array(data)
+        encode_s = statistics.median(seconds(partial(encoding.encode_array, rgb, beta, model=model), repeat))
         decode_s, network_s = [], []
         for _ in range(repeat):
             with network_clock() as spent:
-                decode_s += seconds(partial(codec.decode_array, data), 1)
+                decode_s += seconds(partial(decoding.decode_array, data), 1)
             network_s.append(sum(spent))
         betas[f"{beta:g}"] = {
             "encode_mp_s": megapixels / encode_s,

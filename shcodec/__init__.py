@@ -14,16 +14,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from shcodec.errors import ShcError, ShcWarning
+from shcodec.support.errors import ShcError, ShcWarning
 
 if TYPE_CHECKING:
-    from shcodec.codec import decode, encode, info
+    from shcodec.codec.decoding import decode
+    from shcodec.codec.encoding import encode
+    from shcodec.codec.inspection import info
 
 __all__ = ["ShcError", "ShcWarning", "__version__", "decode", "encode", "info", "register_pillow"]
 
 __version__ = "0.1.0"
 
-_FROM_CODEC = frozenset({"decode", "encode", "info"})
+_HOMES = {"decode": "decoding", "encode": "encoding", "info": "inspection"}
 
 
 def register_pillow() -> None:
@@ -33,11 +35,11 @@ def register_pillow() -> None:
 
 def __getattr__(name: str) -> Any:
     """Imports the three functions of the interface when they are first asked for (PEP 562)."""
-    if name in _FROM_CODEC:
-        return getattr(importlib.import_module("shcodec.codec"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"shcodec.codec.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """Lists the lazily imported names as well."""
-    return sorted(set(globals()) | _FROM_CODEC)
+    return sorted(set(globals()) | _HOMES.keys())

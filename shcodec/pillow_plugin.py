@@ -13,7 +13,9 @@ leave them out. Options of other formats are left aside with a `ShcWarning`.
 Pillow empties the file that it is to write before it asks this plugin, so a `save` over an old file that fails leaves
 that empty. It stays whole if `save` is given a file that only takes its place when all went well:
 
-    with shcodec.atomic.replacing("photo.shc") as file:
+    from shcodec.support.atomic import replacing
+
+    with replacing("photo.shc") as file:
         image.save(file, "SHC")
 """
 
@@ -24,8 +26,9 @@ from typing import IO, Any, Final
 
 from PIL import Image, ImageFile
 
-from shcodec import container, metadata
-from shcodec.errors import CorruptFileError, LimitError, ShcError, UsageError
+from shcodec import container
+from shcodec.container import picture_chunks
+from shcodec.support.errors import CorruptFileError, LimitError, ShcError, UsageError
 
 FORMAT: Final = "SHC"
 _HEAD: Final = 1 << 16  # bytes that are read first: they hold the header, and all but large chunks
@@ -46,11 +49,11 @@ class ShcImageFile(ImageFile.ImageFile):
         self._lock = threading.Lock()
         try:
             header = self._header()
-            told = metadata.read(header.chunks)
+            told = picture_chunks.read(header.chunks)
         except (CorruptFileError, LimitError) as error:
             raise SyntaxError(str(error)) from error
         self._size = (header.width, header.height)
-        self._mode = metadata.mode(header.chunks, grey=header.grey)
+        self._mode = picture_chunks.mode(header.chunks, grey=header.grey)
         self.info.update(told.pillow_info)
         self._encoded = True
 
@@ -85,10 +88,10 @@ class ShcImageFile(ImageFile.ImageFile):
         return super().load()
 
     def _decode(self) -> None:
-        from shcodec import codec
+        from shcodec.codec import decoding
 
         try:
-            image = codec.decode(self._data(), max_pixels=self.size[0] * self.size[1])
+            image = decoding.decode(self._data(), max_pixels=self.size[0] * self.size[1])
         except ShcError as error:
             raise OSError(str(error)) from error
         if image.size != self.size or image.mode != self.mode:
@@ -102,10 +105,10 @@ class ShcImageFile(ImageFile.ImageFile):
 
     def verify(self) -> None:
         """Checks the whole file, without running a network; raises OSError if it is damaged."""
-        from shcodec import codec
+        from shcodec.codec import inspection
 
         try:
-            codec.verify(self._data())
+            inspection.verify(self._data())
         except ShcError as error:
             raise OSError(str(error)) from error
         super().verify()
@@ -117,8 +120,8 @@ def _accept(prefix: bytes) -> bool:
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Writes an image; raises ValueError for wrong options and OSError for pictures that cannot be encoded."""
-    from shcodec import codec
-    from shcodec.given import warn
+    from shcodec.codec import encoding
+    from shcodec.pictures.given import warn
 
     given: dict[str, Any] = image.encoderinfo
     if given.get("append"):  # Pillow has opened the old file to be added to
@@ -128,7 +131,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         warn(f".shc has no option {', '.join(map(repr, unknown))}: left aside")
     options = {name: given[name] for name in _OPTIONS if given.get(name) is not None}
     try:
-        data = codec.encode(_with_info(image, given), **options)
+        data = encoding.encode(_with_info(image, given), **options)
     except UsageError as error:
         raise ValueError(str(error)) from error
     except ShcError as error:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from shcodec.cli import main
-from shcodec.runtime import Model
+from shcodec.model.networks import Model
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"

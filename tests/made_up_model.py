@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.entropy import integer_table
-from shcodec.symbols import KNOTS, Grid, Indices, Order, SymbolTables
+from shcodec.symbols.ans import integer_table
+from shcodec.symbols.tables import KNOTS, Grid, Indices, Order, SymbolTables
 
 Tensors = dict[str, npt.NDArray[Any]]
 Picture = tuple[npt.NDArray[np.int8] | None, list[Order], list[list[Indices]]]

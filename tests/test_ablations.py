@@ -147,7 +147,7 @@ def test_statistics_of_a_model(pictures: Path, tmp_path: Path, tiny_model: str) 
 
 def test_growing_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     statistics = module("model_statistics")
-    from shcodec.runtime import Model
+    from shcodec.model.networks import Model
 
     sizes = iter([90, 80, 81, 70, *range(69, 57, -1)])
 
@@ -155,8 +155,8 @@ def test_growing_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             self.data = bytes(next(sizes))
 
-    monkeypatch.setattr(statistics.encoder, "analyse", lambda *_: None)
-    monkeypatch.setattr(statistics.encoder, "code", lambda *_: File())
+    monkeypatch.setattr(statistics, "analyse", lambda *_: None)
+    monkeypatch.setattr(statistics, "code", lambda *_: File())
     found = statistics.violations(Model(GOLDEN / "model"), iter([("a.png", make_photo(8, 8))]))
     assert [case["bytes"] for case in found["violations"]] == [[80, 81]]
 

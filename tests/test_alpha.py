@@ -17,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shcodec import alpha
-from shcodec.alpha import fill_hidden, pack, unpack
-from shcodec.errors import CorruptFileError
+import shcodec
+from shcodec.container import alpha
+from shcodec.container.alpha import pack, unpack
+from shcodec.pictures.hidden import STRIP, fill_hidden
+from shcodec.support.errors import CorruptFileError
 
 Reader = Callable[[bytes, int, int], list[list[int]]]
 
@@ -47,7 +49,7 @@ def soft_mask(height: int, width: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def read_alpha() -> Reader:
     """The reader that FORMAT.md prints."""
-    text = (Path(alpha.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
+    text = (Path(shcodec.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
     block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def read_alpha" in b)
     scope: dict[str, Any] = {}
     exec(block, scope)
@@ -177,11 +179,11 @@ def test_visible_pixels_stay_and_hidden_ones_are_smooth() -> None:
 
 def test_a_strip_shows_no_seam() -> None:
     """Large pictures are filled in strips; the result is as if there were none, but for rounding."""
-    rgb, plane = make_photo(2 * alpha.STRIP + 37, 64), soft_mask(2 * alpha.STRIP + 37, 64)
+    rgb, plane = make_photo(2 * STRIP + 37, 64), soft_mask(2 * STRIP + 37, 64)
     whole = rgb.copy()
     fill_hidden(rgb, plane)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(alpha, "STRIP", 10_000)
+        patch.setattr("shcodec.pictures.hidden.STRIP", 10_000)
         fill_hidden(whole, plane)
     assert np.abs(rgb.astype(int) - whole).max() <= 2
 

@@ -22,7 +22,7 @@ from PIL import Image
 from shcodec.cli import workers
 from shcodec.cli.batch import Spread, run
 from shcodec.cli.files import Job, Plan, write_output
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals between processes")
 dask = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra 'dask'")

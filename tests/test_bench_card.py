@@ -16,7 +16,7 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 from shcodec import bench
 from shcodec.bench import Options, card, datasets
 from shcodec.bench.report import Report
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from shcodec.bench import codecs, metrics
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.codecs import OTHER_CODECS, Codec, select_codecs
 from shcodec.bench.results import stored_cells
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
 
 REFERENCE = Path(__file__).resolve().parent / "bench_reference"
 SIGNATURES = {"jpeg420": b"\xff\xd8", "jpeg444": b"\xff\xd8", "j2k": b"\0\0\0\x0cjP", "webp": b"RIFF"}
@@ -74,7 +74,7 @@ def test_jpeg_2000_meets_its_rate() -> None:
 
 
 def test_choosing_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     monkeypatch.setattr(zoo, "model_names", lambda: ["fast", "sha"])
     chosen = select_codecs(["webp", "shc", "webp", "shc-sha"], [15, 50])

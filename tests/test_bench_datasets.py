@@ -19,8 +19,8 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 from shcodec.bench import datasets, download, make_pins, runner
 from shcodec.bench.checksums import Pin, load_pins, pins_csv
 from shcodec.bench.datasets import BENCHMARKS, DATA_VARIABLE, Benchmark, PictureFile, find_dataset, pictures_by_name
-from shcodec.errors import PictureError, ShcError, UsageError
-from shcodec.pictures import read_picture
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import PictureError, ShcError, UsageError
 
 NAMES = ("one", "two", "three")
 

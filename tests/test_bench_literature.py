@@ -17,7 +17,7 @@ from shcodec.bench import Options, datasets, literature, plots, tables
 from shcodec.bench.bd_rate import bd_rate
 from shcodec.bench.results import stored_cells
 from shcodec.bench.summary import build_curves, mean_curve
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 
 @pytest.fixture

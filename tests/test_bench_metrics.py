@@ -11,7 +11,7 @@ from conftest import make_photo
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
 from shcodec.bench import metrics
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 
 def flat(level: int, height: int = 176, width: int = 176) -> np.ndarray:

@@ -23,7 +23,7 @@ from shcodec.bench.codecs import OTHER_CODECS, Codec
 from shcodec.bench.crops import busiest_window, choose_pictures, choose_target, encode_to_size
 from shcodec.bench.datasets import PictureFile
 from shcodec.bench.report import Report
-from shcodec.pictures import RGBArray
+from shcodec.pictures.picture import Pixels
 
 CODECS = ("jpeg420", "jpeg444", "webp")
 
@@ -186,7 +186,7 @@ def test_a_size_out_of_reach_gives_the_nearest() -> None:
 
 
 def test_the_window_has_the_detail() -> None:
-    rgb: RGBArray = np.full((600, 700, 3), 128, np.uint8)
+    rgb: Pixels = np.full((600, 700, 3), 128, np.uint8)
     rgb[330:560, 400:640] = np.random.default_rng(1).integers(0, 255, (230, 240, 3), dtype=np.uint8)
     rows, columns = busiest_window(rgb)
     assert rows.start <= 330 and rows.stop >= 560

@@ -21,7 +21,7 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 from shcodec import bench
 from shcodec.bench import Options, processes, runner
 from shcodec.bench.codecs import ShcCodec
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
 
 
 @pytest.fixture

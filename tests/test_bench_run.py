@@ -26,7 +26,7 @@ from shcodec.bench.report import Report
 from shcodec.bench.results import COLUMNS, STORED, Cell, from_row, read_csv, to_row, write_csv
 from shcodec.bench.summary import build_curves, compare
 from shcodec.bench.tables import print_report
-from shcodec.errors import MissingExtraError, ShcError, UsageError
+from shcodec.support.errors import MissingExtraError, ShcError, UsageError
 
 CODECS = ("jpeg420", "jpeg444")
 

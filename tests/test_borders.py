@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pytest
 from conftest import ROOT, make_photo
 
-from shcodec import codec
+from shcodec.codec import decoding, encoding
+from shcodec.codec.analysis import own_rate_weight
 from shcodec.container import beta_to_byte
-from shcodec.encoder import own_rate_weight
-from shcodec.runtime import Model, padding
+from shcodec.model.networks import Model, padding
+from shcodec.pictures.picture import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 PERIOD = 64  # pixels after which the pictures repeat, mirrored, so that every border has its equal inside
 BAND = 16  # outermost rows and columns that are looked at
 # every residue of each side modulo 64 once, and every pair of multiples of 16
@@ -45,7 +45,7 @@ def tile(kind: str) -> Pixels:
 def errors(model: Model, pixels: Pixels, beta: float) -> npt.NDArray[np.float64]:
     """Mean squared error of every pixel of a coded picture, (H, W)."""
     weight = own_rate_weight(model, beta_to_byte(beta))  # told, so that of plain pictures one rate is coded, not many
-    decoded = codec.decode_array(codec.encode_array(pixels, beta, model=model, rate_weight=weight), model=model)
+    decoded = decoding.decode_array(encoding.encode_array(pixels, beta, model=model, rate_weight=weight), model=model)
     squares: npt.NDArray[np.float64] = np.square(decoded.astype(np.float64) - pixels).mean(2)
     return squares
 
@@ -98,8 +98,8 @@ def test_padding(side: int, length: int, expected: list[int]) -> None:
 
 def test_nothing_beyond_the_coded_latents_is_shown(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a network says of positions that hold no pixel does not change those that do."""
-    data = codec.encode_array(make_photo(80, 144), 20, model=model)  # 5 of 8 rows and 9 of 12 columns are coded
-    expected = codec.decode_array(data, model=model)
+    data = encoding.encode_array(make_photo(80, 144), 20, model=model)  # 5 of 8 rows and 9 of 12 columns are coded
+    expected = decoding.decode_array(data, model=model)
     describe = model.describe
 
     def disturbed(*given: Any) -> tuple[Any, ...]:
@@ -110,4 +110,4 @@ def test_nothing_beyond_the_coded_latents_is_shown(model: Model, monkeypatch: py
         return mean, step, features
 
     monkeypatch.setattr(model, "describe", disturbed)
-    assert np.array_equal(codec.decode_array(data, model=model), expected)
+    assert np.array_equal(decoding.decode_array(data, model=model), expected)

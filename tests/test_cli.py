@@ -21,9 +21,11 @@ from conftest import GOLDEN, Shc, make_photo, run_process
 from PIL import Image
 
 import shcodec
-from shcodec import __version__, codec, tiles
+from shcodec import __version__
 from shcodec.cli import COMMANDS
+from shcodec.codec import decoding, encoding
 from shcodec.container import pack, unpack
+from shcodec.symbols import tiles
 
 ENCODED = re.compile(r"photo\.png 83x61 -> photo\.shc [\d,]+ B \d+\.\d{3} bpp \d+\.\d dB \d+\.\d\d s\n")
 DECODED = re.compile(r"photo\.shc [\d,]+ B \d+\.\d{3} bpp -> back\.png 83x61 \d+\.\d\d s\n")
@@ -195,7 +197,7 @@ def test_a_terminal_is_refused_before_any_work(encode: Shc, shc: Shc, monkeypatc
         raise AssertionError
 
     monkeypatch.setattr("shcodec.cli.batch.is_terminal", lambda stream: True)
-    for place in ("pictures.read_picture", "zoo.load", "codec.decode_parts"):
+    for place in ("pictures.reading.read_picture", "model.zoo.load", "codec.decoding.decode_parts"):
         monkeypatch.setattr(f"shcodec.{place}", worked)
     for arguments in (("encode", "-"), ("encode", "photo.png", "/dev/stdout"), ("decode", "photo.shc", "-o", "-")):
         outcome = shc(*arguments)
@@ -255,13 +257,13 @@ def test_strip_leaves_out_metadata(encode: Shc, shc: Shc, photo: np.ndarray) -> 
 
 
 def test_seconds_are_those_of_the_whole_work(encode: Shc, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = codec.decode_parts
+    decode = decoding.decode_parts
 
     def slow(*arguments: object, **options: object) -> object:
         time.sleep(0.3)
         return decode(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(codec, "decode_parts", slow)
+    monkeypatch.setattr(decoding, "decode_parts", slow)
     told = json.loads(encode("--json", "photo.png").out)
     assert told["seconds"] == pytest.approx(told["times"]["encoding"] + told["times"]["checking"])
     assert told["seconds"] >= 0.3
@@ -276,12 +278,12 @@ def test_the_wanted_beta_beside_the_coded_one(encode: Shc, monkeypatch: pytest.M
         assert told["beta_wanted"] == wanted
         assert wanted is None or told["beta"] == pytest.approx(wanted, rel=0.02)
         assert "took" not in outcome.err
-    found = codec.encode_found
+    found = encoding.encode_found
 
     def coarser(rgb: np.ndarray, beta: float, **options: object) -> object:
         return replace(found(rgb, 2 * beta, **options), missed=f"wanted beta {beta:g}, took 10")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(codec, "encode_found", coarser)
+    monkeypatch.setattr(encoding, "encode_found", coarser)
     outcome = encode("-f", "photo.png", "--beta", "5")
     assert outcome.err == "shc: note: photo.png: wanted beta 5, took 10\n"
 

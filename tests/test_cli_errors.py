@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from conftest import GOLDEN, Outcome, Shc, run_process
 
-from shcodec import codec
 from shcodec.cli.files import Job, write_output
+from shcodec.codec import encoding
 
 
 @pytest.fixture
 def folder(tmp_path: Path, photo_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with photo.png and good.shc; afterwards no temporary file may be left in it."""
     monkeypatch.chdir(tmp_path)
-    Path("good.shc").write_bytes(codec.encode("photo.png", 50, model=tiny_model))
+    Path("good.shc").write_bytes(encoding.encode("photo.png", 50, model=tiny_model))
     yield tmp_path
     assert not list(tmp_path.rglob(".shc-*"))
 
@@ -170,13 +170,13 @@ def test_a_file_that_appears_meanwhile_is_kept(
     folder: Path, shc: Shc, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process has made it; or another job, on a disk that takes a.shc and A.shc for one name."""
-    encode = codec.encode_found
+    encode = encoding.encode_found
 
     def slow(*arguments: object, **options: object) -> object:
         Path("photo.shc").write_bytes(b"precious")
         return encode(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(codec, "encode_found", slow)
+    monkeypatch.setattr(encoding, "encode_found", slow)
     assert_fails(shc("encode", "-m", tiny_model, "photo.png"), "photo.shc: exists by now", "-f")
     assert Path("photo.shc").read_bytes() == b"precious"
     assert shc("encode", "-f", "-m", tiny_model, "photo.png").code == 0
@@ -219,8 +219,8 @@ def test_what_will_fail_costs_no_work(folder: Path, shc: Shc, tiny_model: str, m
         raise AssertionError
 
     Path("closed").mkdir()
-    for name in ("encode_found", "decode_parts"):
-        monkeypatch.setattr(codec, name, worked)
+    monkeypatch.setattr("shcodec.codec.encoding.encode_found", worked)
+    monkeypatch.setattr("shcodec.codec.decoding.decode_parts", worked)
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("closed"))
     encode, decode = ("encode", "-m", tiny_model, "photo.png"), ("decode", "good.shc")
     for command, name in ((encode, "photo.shc"), (decode, "good.png")):
@@ -324,7 +324,7 @@ def test_even_a_bug_is_one_line(folder: Path, shc: Shc, monkeypatch: pytest.Monk
     def broken(data: bytes, **options: object) -> None:
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr(codec, "verify", broken)
+    monkeypatch.setattr("shcodec.codec.inspection.verify", broken)
     outcome = shc("verify", "good.shc")
     assert outcome.code == 1
     assert (

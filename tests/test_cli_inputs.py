@@ -12,7 +12,7 @@ from PIL import Image
 
 from shcodec.cli.files import Plan, plan
 from shcodec.cli.inputs import gather, gather_shc, is_picture, is_shc
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 
 @pytest.fixture

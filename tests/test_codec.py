@@ -14,14 +14,14 @@ from conftest import ROOT, make_photo
 from PIL import Image
 
 import shcodec
-from shcodec import codec, container, zoo
-from shcodec.entropy import Table
-from shcodec.errors import CorruptFileError, LimitError, PictureError, UnknownModelError, UsageError
-from shcodec.pictures import psnr
-from shcodec.runtime import Model
-from shcodec.symbols import Grid, SymbolTables
-
-Pixels = npt.NDArray[np.uint8]
+from shcodec import container
+from shcodec.codec import decoding, encoding, inspection
+from shcodec.model import zoo
+from shcodec.model.networks import Model
+from shcodec.pictures.picture import Pixels, psnr
+from shcodec.support.errors import CorruptFileError, LimitError, PictureError, UnknownModelError, UsageError
+from shcodec.symbols.ans import Table
+from shcodec.symbols.tables import Grid, SymbolTables
 
 SIDES = [(1, 1), (1, 70), (70, 1), (16, 16), (63, 65), (130, 67), (64, 128), (17, 200)]  # height, width
 
@@ -42,11 +42,11 @@ def smooth(height: int, width: int) -> Pixels:
 @pytest.mark.parametrize("sides", SIDES, ids=str)
 @pytest.mark.parametrize("beta", [2, 50, 4096])
 def test_round_trip(model: Model, sides: tuple[int, int], beta: float) -> None:
-    data = codec.encode_array(make_photo(*sides), beta, model=model)
-    codec.verify(data)
-    info = codec.info(data)
+    data = encoding.encode_array(make_photo(*sides), beta, model=model)
+    inspection.verify(data)
+    info = inspection.info(data)
     assert (info.height, info.width, info.total) == (*sides, len(data))
-    decoded = codec.decode_array(data, model=model)
+    decoded = decoding.decode_array(data, model=model)
     assert decoded.shape == (*sides, 3)
     assert decoded.dtype == np.uint8
     assert decoded.flags.c_contiguous
@@ -55,22 +55,22 @@ def test_round_trip(model: Model, sides: tuple[int, int], beta: float) -> None:
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_flat_pictures(model: Model, value: int) -> None:
     pixels = np.full((70, 90, 3), value, np.uint8)
-    decoded = codec.decode_array(codec.encode_array(pixels, 5, model=model), model=model)
+    decoded = decoding.decode_array(encoding.encode_array(pixels, 5, model=model), model=model)
     assert psnr(decoded, pixels) > 20
 
 
 def test_noise(model: Model) -> None:
     """Far from any photograph: residuals are clipped to the outermost codewords, nothing overflows."""
     pixels = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (100, 120, 3))
-    data = codec.encode_array(pixels, 2, model=model)
-    assert psnr(codec.decode_array(data, model=model), pixels) > 5
+    data = encoding.encode_array(pixels, 2, model=model)
+    assert psnr(decoding.decode_array(data, model=model), pixels) > 5
 
 
 def test_quality_and_rate(model: Model) -> None:
     """The frozen model is tiny, but it must draw what is there: better than the mean colour, and more bytes help."""
     pixels = smooth(128, 192)
-    files = [codec.encode_array(pixels, beta, model=model) for beta in (5, 100, 2000)]
-    quality = [psnr(codec.decode_array(data, model=model), pixels) for data in files]
+    files = [encoding.encode_array(pixels, beta, model=model) for beta in (5, 100, 2000)]
+    quality = [psnr(decoding.decode_array(data, model=model), pixels) for data in files]
     assert len(files[0]) > len(files[1]) > len(files[2])
     assert quality[0] > quality[2]
     assert quality[0] > 25
@@ -82,7 +82,7 @@ def test_quality_and_rate(model: Model) -> None:
 @pytest.mark.parametrize("beta", [5, 50, 500])
 def test_files_are_as_long_as_the_tables_predict(name: str, beta: float) -> None:
     """Within 0.5 % and 24 bytes, which hold header and checksum as well; the shipped models too."""
-    data = codec.encode_array(make_photo(300, 410), beta, model=name)
+    data = encoding.encode_array(make_photo(300, 410), beta, model=name)
     file = container.unpack(data)
     bits = cross_entropy(zoo.load(name).tables, file)
     # the coder starts empty: likely symbols cost nothing until its state has grown
@@ -107,13 +107,13 @@ def cross_entropy(tables: SymbolTables, file: container.Container) -> float:
 
 def test_the_encoder_weighs_the_rate(model: Model) -> None:
     pixels = make_photo(200, 200)
-    nearest, weighed = (codec.encode_array(pixels, 20, model=model, rate_weight=weight) for weight in (0.0, 0.3))
+    nearest, weighed = (encoding.encode_array(pixels, 20, model=model, rate_weight=weight) for weight in (0.0, 0.3))
     assert len(weighed) < len(nearest)
 
 
 def test_encoding_is_repeatable(model: Model) -> None:
     pixels = make_photo(90, 70)
-    assert codec.encode_array(pixels, 20, model=model) == codec.encode_array(pixels, 20, model=model)
+    assert encoding.encode_array(pixels, 20, model=model) == encoding.encode_array(pixels, 20, model=model)
 
 
 # Sources
@@ -128,7 +128,7 @@ def test_every_kind_of_source(tmp_path: Path) -> None:
     assert shcodec.encode(str(path), 20, model="model") == data
     assert shcodec.encode(io.BytesIO(path.read_bytes()), 20, model="model") == data
     (tmp_path / "photo.shc").write_bytes(data)
-    expected = codec.decode_array(data)
+    expected = decoding.decode_array(data)
     for source in (data, tmp_path / "photo.shc", str(tmp_path / "photo.shc"), io.BytesIO(data)):
         decoded = shcodec.decode(source)
         assert decoded.mode == "RGB"
@@ -136,7 +136,7 @@ def test_every_kind_of_source(tmp_path: Path) -> None:
 
 
 def test_info_names_the_model(model: Model) -> None:
-    data = codec.encode_array(make_photo(40, 50), 50, model=model)
+    data = encoding.encode_array(make_photo(40, 50), 50, model=model)
     info = shcodec.info(data)
     assert (info.model, info.model_id, info.version, info.colour) == ("model", model.id.hex(), 1, "RGB")
     assert info.beta == pytest.approx(50, rel=0.02)
@@ -151,7 +151,7 @@ def test_info_names_the_model(model: Model) -> None:
 @pytest.mark.parametrize("beta", [1.9, 4097, float("nan"), -1])
 def test_beta_outside_its_range(model: Model, beta: float) -> None:
     with pytest.raises(UsageError):
-        codec.encode_array(make_photo(8, 8), beta, model=model)
+        encoding.encode_array(make_photo(8, 8), beta, model=model)
 
 
 @pytest.mark.parametrize(
@@ -168,40 +168,40 @@ def test_beta_outside_its_range(model: Model, beta: float) -> None:
 )
 def test_pixels_of_the_wrong_kind(model: Model, pixels: npt.NDArray[Any]) -> None:
     with pytest.raises(PictureError):
-        codec.encode_array(pixels, 50, model=model)
+        encoding.encode_array(pixels, 50, model=model)
 
 
 def test_more_pixels_than_allowed(model: Model) -> None:
-    data = codec.encode_array(make_photo(40, 50), 50, model=model)
+    data = encoding.encode_array(make_photo(40, 50), 50, model=model)
     with pytest.raises(LimitError):
-        codec.decode_array(data, max_pixels=1999)
+        decoding.decode_array(data, max_pixels=1999)
     with pytest.raises(LimitError):
-        codec.decode(data, max_pixels=1999)
-    assert codec.decode(data, max_pixels=2000).size == (50, 40)
+        decoding.decode(data, max_pixels=1999)
+    assert decoding.decode(data, max_pixels=2000).size == (50, 40)
 
 
 def test_truncated_at_any_byte(model: Model) -> None:
-    data = codec.encode_array(make_photo(40, 50), 50, model=model)
+    data = encoding.encode_array(make_photo(40, 50), 50, model=model)
     for length in range(len(data)):
         with pytest.raises(CorruptFileError):
-            codec.verify(data[:length])
+            inspection.verify(data[:length])
 
 
 def test_a_payload_of_another_size(model: Model) -> None:
     """The container is intact, the symbols are those of another picture."""
-    file = container.unpack(codec.encode_array(make_photo(80, 100), 5, model=model))
+    file = container.unpack(encoding.encode_array(make_photo(80, 100), 5, model=model))
     for wrong in (replace(file, width=20, height=20), replace(file, width=400, height=400), replace(file, beta_byte=0)):
-        for read in (codec.verify, codec.decode_array):
+        for read in (inspection.verify, decoding.decode_array):
             with pytest.raises(CorruptFileError):
                 read(container.pack(wrong))
 
 
 def test_an_unknown_model(model: Model) -> None:
-    file = container.unpack(codec.encode_array(make_photo(8, 8), 50, model=model))
+    file = container.unpack(encoding.encode_array(make_photo(8, 8), 50, model=model))
     foreign = container.pack(replace(file, model_id=bytes.fromhex("deadbeef")))
-    for read in (codec.verify, codec.decode, codec.decode_array):
+    for read in (inspection.verify, decoding.decode, decoding.decode_array):
         with pytest.raises(UnknownModelError, match="deadbeef"):
             read(foreign)
-    assert codec.info(foreign).model is None
+    assert inspection.info(foreign).model is None
     with pytest.raises(UnknownModelError, match="nonesuch"):
-        codec.encode_array(make_photo(8, 8), model="nonesuch")
+        encoding.encode_array(make_photo(8, 8), model="nonesuch")

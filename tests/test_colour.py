@@ -12,7 +12,7 @@ from made_up_files import jpeg
 from made_up_metadata import XMP, exif_block, grey_profile, srgb
 from PIL import ExifTags, Image, ImageCms
 
-from shcodec.colour import (
+from shcodec.pictures.colour import (
     CICP_CURVES,
     CICP_PRIMARIES,
     SRGB_CURVE,
@@ -26,8 +26,9 @@ from shcodec.colour import (
     shows_srgb,
     to_srgb,
 )
-from shcodec.metadata import Metadata
-from shcodec.pictures import FORMATS, read_picture, write_picture
+from shcodec.pictures.metadata import Metadata
+from shcodec.pictures.reading import read_picture
+from shcodec.pictures.writing import FORMATS, write_picture
 
 LINEAR = made_profile(SRGB_PRIMARIES, Curve(1.0))
 P3 = made_profile(CICP_PRIMARIES[12], SRGB_CURVE)

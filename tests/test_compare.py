@@ -16,10 +16,11 @@ from bench_browser import chromium, find_chromium
 from conftest import Shc, make_photo
 from PIL import Image
 
-from shcodec import codec
 from shcodec.cli import sheet
-from shcodec.pictures import psnr, read_picture
-from shcodec.similarity import ms_ssim_db
+from shcodec.codec import decoding, encoding
+from shcodec.pictures.picture import psnr
+from shcodec.pictures.reading import read_picture
+from shcodec.pictures.similarity import ms_ssim_db
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def folder(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> 
     image = Image.fromarray(make_photo(180, 300))
     image.save("photo.png")
     image.save("photo.jpg", quality=50)
-    Path("photo.shc").write_bytes(codec.encode("photo.png", 50, model=tiny_model))
+    Path("photo.shc").write_bytes(encoding.encode("photo.png", 50, model=tiny_model))
     return tmp_path
 
 
@@ -43,7 +44,7 @@ def test_figures(folder: Path, shc: Shc) -> None:
     for row, name, decoded in zip(
         rows,
         ("photo.shc", "photo.jpg"),
-        (codec.decode_array(Path("photo.shc").read_bytes()), np.array(Image.open("photo.jpg"))),
+        (decoding.decode_array(Path("photo.shc").read_bytes()), np.array(Image.open("photo.jpg"))),
         strict=True,
     ):
         size = Path(name).stat().st_size
@@ -196,7 +197,7 @@ def test_a_contact_sheet(folder: Path, shc: Shc) -> None:
     crops = np.array(Image.open("crops.png"))
     assert crops.shape[1] == 8 + 4 * 264
     top = crops.shape[0] - 188
-    decoded = codec.decode_array(Path("photo.shc").read_bytes())
+    decoded = decoding.decode_array(Path("photo.shc").read_bytes())
     window = sheet.worst_windows(
         read_picture("photo.png").rgb, [read_picture("photo.jpg").rgb, decoded, read_picture("photo.png").rgb]
     )[0]

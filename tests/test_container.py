@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import shcodec
 from shcodec import container
-from shcodec.bytestream import varint
 from shcodec.container import Chunk, Container, beta_to_byte, byte_to_beta, pack, part_sizes, unpack, unpack_header
-from shcodec.errors import CorruptFileError, LimitError, ShcError, UsageError
+from shcodec.support.bytestream import varint
+from shcodec.support.errors import CorruptFileError, LimitError, ShcError, UsageError
 
 PLAIN = Container(model_id=b"\x01\x02\x03\x04", width=768, height=512, beta_byte=108, payload=b"symbols")
 WITH_CHUNKS = replace(PLAIN, grey=True, chunks=(Chunk(b"exIf", b"meta"), Chunk(b"noTe", b"")))
@@ -70,12 +71,12 @@ def test_known_bytes() -> None:
     """The bytes of the example in FORMAT.md, so that neither can change alone."""
     expected = bytes.fromhex("89 53 48 43 0a 10 01 02 03 04 80 06 80 04 6c 07") + b"symbols" + bytes.fromhex("25623c6b")
     assert pack(PLAIN) == expected
-    text = (Path(container.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
+    text = (Path(shcodec.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
     assert expected.hex(" ") in text
 
 
 def test_the_reader_of_the_format_document() -> None:
-    text = (Path(container.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
+    text = (Path(shcodec.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
     block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def read_file" in b)
     scope: dict[str, Any] = {}
     exec(block, scope)
@@ -205,7 +206,7 @@ def test_unknown_ancillary_chunks_are_kept_in_order() -> None:
 
 
 def test_known_critical_chunks_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container, "KNOWN_CRITICAL", frozenset({b"TILE"}))
+    monkeypatch.setattr("shcodec.container.file.KNOWN_CRITICAL", frozenset({b"TILE"}))
     assert unpack(with_chunks(b"\x01TILE\x00")).chunks == (Chunk(b"TILE", b""),)
 
 

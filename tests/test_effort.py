@@ -15,11 +15,12 @@ import pytest
 from conftest import ROOT, make_photo
 from PIL import Image
 
-from shcodec import codec, effort, encoder
+from shcodec.codec import decoding, effort, encoding, inspection
+from shcodec.codec.analysis import analyse, code, decoded_pixels
+from shcodec.codec.effort import DEFAULT_EFFORT, LEVELS, Effort, bit_price, effort_of
 from shcodec.container import beta_to_byte
-from shcodec.effort import DEFAULT_EFFORT, LEVELS, Effort, bit_price, effort_of
-from shcodec.errors import LimitError, MissingExtraError, UsageError
-from shcodec.runtime import Model
+from shcodec.model.networks import Model
+from shcodec.support.errors import LimitError, MissingExtraError, UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -36,7 +37,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def loss(data: bytes, rgb: np.ndarray, model: Model) -> float:
     """D + beta * R of a file."""
-    error = np.square(codec.decode_array(data, model=model).astype(np.float64) - rgb).mean()
+    error = np.square(decoding.decode_array(data, model=model).astype(np.float64) - rgb).mean()
     return float(error + BETA * 8 * len(data) / (rgb.shape[0] * rgb.shape[1]))
 
 
@@ -44,9 +45,9 @@ def loss(data: bytes, rgb: np.ndarray, model: Model) -> float:
 @pytest.mark.parametrize("level", range(7))
 def test_every_level_decodes(model: Model, sides: tuple[int, int], level: int) -> None:
     rgb = make_photo(*sides)
-    data = codec.encode_array(rgb, BETA, model=model, effort=level)
-    codec.verify(data)
-    assert codec.decode_array(data, model=model).shape == rgb.shape
+    data = encoding.encode_array(rgb, BETA, model=model, effort=level)
+    inspection.verify(data)
+    assert decoding.decode_array(data, model=model).shape == rgb.shape
 
 
 @has_torch
@@ -55,23 +56,23 @@ def test_every_level_decodes(model: Model, sides: tuple[int, int], level: int) -
 @pytest.mark.parametrize("level", [7, 9])
 def test_the_highest_levels_decode(model: Model, sides: tuple[int, int], level: int) -> None:
     rgb = make_photo(*sides)
-    data = codec.encode_array(rgb, BETA, model=model, effort=level)
-    codec.verify(data)
-    assert codec.decode_array(data, model=model).shape == rgb.shape
-    assert codec.encode_array(rgb, BETA, model=model, effort=level) == data  # the draws are seeded
+    data = encoding.encode_array(rgb, BETA, model=model, effort=level)
+    inspection.verify(data)
+    assert decoding.decode_array(data, model=model).shape == rgb.shape
+    assert encoding.encode_array(rgb, BETA, model=model, effort=level) == data  # the draws are seeded
 
 
 def test_the_default_is_a_level(model: Model) -> None:
     rgb = make_photo(70, 90)
-    assert codec.encode_array(rgb, BETA, model=model) == codec.encode_array(
+    assert encoding.encode_array(rgb, BETA, model=model) == encoding.encode_array(
         rgb, BETA, model=model, effort=DEFAULT_EFFORT
     )
-    assert codec.encode_array(rgb, BETA, model=model) == codec.encode_array(rgb, BETA, model=model, effort=0)
+    assert encoding.encode_array(rgb, BETA, model=model) == encoding.encode_array(rgb, BETA, model=model, effort=0)
 
 
 def test_refinement_pays(model: Model) -> None:
     rgb = make_photo(130, 200)
-    losses = [loss(codec.encode_array(rgb, BETA, model=model, effort=level), rgb, model) for level in (3, 4, 6)]
+    losses = [loss(encoding.encode_array(rgb, BETA, model=model, effort=level), rgb, model) for level in (3, 4, 6)]
     assert losses[0] > losses[1] >= losses[2]
 
 
@@ -81,7 +82,7 @@ def test_gradient_descent_pays(model: Model, monkeypatch: pytest.MonkeyPatch) ->
     rgb = make_photo(130, 200)
     monkeypatch.setattr(effort, "LEVELS", (*LEVELS[:9], Effort(9, steps=40)))
     steps: list[tuple[int, int]] = []
-    found = codec.encode_found(
+    found = encoding.encode_found(
         rgb,
         BETA,
         model=model,
@@ -89,7 +90,7 @@ def test_gradient_descent_pays(model: Model, monkeypatch: pytest.MonkeyPatch) ->
         report=lambda what, done, total: steps.append((done, total)) if what == "refining" else None,
     )
     assert steps == [(done, 40) for done in range(1, 41)]
-    assert loss(found.coded.data, rgb, model) < loss(codec.encode_array(rgb, BETA, model=model), rgb, model)
+    assert loss(found.coded.data, rgb, model) < loss(encoding.encode_array(rgb, BETA, model=model), rgb, model)
 
 
 @has_torch
@@ -97,17 +98,17 @@ def test_descent_sees_what_the_decoder_shows(model: Model) -> None:
     """Draws without chance are the file's own indices; the decoder in torch then shows the file's own picture."""
     import torch
 
-    from shcodec.descent import _Decoder
+    from shcodec.codec.descent import _Decoder
 
     rgb, step = make_photo(70, 150), beta_to_byte(BETA)
-    analysis = encoder.analyse(model, rgb, step)
-    cold, exact = 1e-6, encoder.code(analysis, step, 0.1)
+    analysis = analyse(model, rgb, step)
+    cold, exact = 1e-6, code(analysis, step, 0.1)
     analysis = replace(analysis, z=exact.latent.z)
     decoder = _Decoder(analysis, step, 0.1)
     with torch.no_grad():
         pixels, bits = decoder.draw(cold, refresh=True)
     shown = pixels[0].permute(1, 2, 0).round().clamp(0, 255).numpy()[:70, :150]
-    assert np.abs(shown - encoder.decoded_pixels(analysis, exact)).max() <= 1
+    assert np.abs(shown - decoded_pixels(analysis, exact)).max() <= 1
     assert abs(float(bits) / 8 - len(exact.data)) < 60  # container, hyper indices
 
 
@@ -115,14 +116,14 @@ def test_descent_sees_what_the_decoder_shows(model: Model) -> None:
 @pytest.mark.parametrize("level", [0, 4, pytest.param(8, marks=has_torch)])
 @pytest.mark.usefixtures("few_steps")
 def test_targets_are_met_at_every_effort(model: Model, level: int, wanted: dict[str, float]) -> None:
-    found = codec.encode_found(make_photo(150, 140), model=model, effort=level, strict=True, **wanted)  # type: ignore[arg-type]
+    found = encoding.encode_found(make_photo(150, 140), model=model, effort=level, strict=True, **wanted)  # type: ignore[arg-type]
     assert found.probes <= 8
     assert found.missed == ""
 
 
 def test_the_price_of_a_bit_is_near_beta(model: Model) -> None:
     step = beta_to_byte(BETA)
-    price = bit_price(encoder.analyse(model, make_photo(130, 200), step), step)
+    price = bit_price(analyse(model, make_photo(130, 200), step), step)
     assert 0.5 * BETA * 0.98 <= price <= 4 * BETA * 1.02
 
 
@@ -132,8 +133,8 @@ def test_the_price_of_a_bit_is_near_beta(model: Model) -> None:
 def test_large_pictures_are_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(effort, "MOST_PIXELS", 5000)
     with pytest.raises(LimitError, match=r"effort 7 takes pictures of at most .* not 90x70; effort 6 takes any"):
-        codec.encode_array(make_photo(70, 90), BETA, model=model, effort=7)
-    codec.encode_array(make_photo(70, 90), BETA, model=model, effort=6)
+        encoding.encode_array(make_photo(70, 90), BETA, model=model, effort=7)
+    encoding.encode_array(make_photo(70, 90), BETA, model=model, effort=6)
 
 
 def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,13 +154,15 @@ def test_torch_is_left_alone_up_to_level_6() -> None:
     code = """
 import sys
 from conftest import GOLDEN, make_photo
-from shcodec import codec
-from shcodec.runtime import Model
+from shcodec.codec import decoding
+from shcodec.codec import encoding
+from shcodec.codec import inspection
+from shcodec.model.networks import Model
 
 model = Model(GOLDEN / "model")
 for level in range(7):
-    codec.encode_array(make_photo(40, 50), 50, model=model, effort=level)
-codec.encode_found(make_photo(200, 150), model=model, size=400, effort=6)
+    encoding.encode_array(make_photo(40, 50), 50, model=model, effort=level)
+encoding.encode_found(make_photo(200, 150), model=model, size=400, effort=6)
 print("torch" in sys.modules)
 """
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shcodec import entropy
-from shcodec.entropy import Decoder, Table, encode, integer_table
-from shcodec.errors import CorruptFileError, LimitError, ModelError
+import shcodec
+from shcodec.support.errors import CorruptFileError, LimitError, ModelError
+from shcodec.symbols import ans
+from shcodec.symbols.ans import Decoder, Table, encode, integer_table
 
 Groups = list[tuple[npt.NDArray[np.int32], Table]]
 TOTAL = 1 << 24
@@ -30,9 +31,9 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setitem(sys.modules, "constriction", None)
     else:
         pytest.importorskip("constriction")
-    entropy._backend.cache_clear()
+    ans._backend.cache_clear()
     yield request.param
-    entropy._backend.cache_clear()
+    ans._backend.cache_clear()
 
 
 def table_of(*frequencies: int) -> Table:
@@ -122,12 +123,12 @@ def test_known_words(backend: str) -> None:
     """The stream of the example in FORMAT.md, so that neither can change alone."""
     symbols = np.array([2, 0, 1, 2, 2, 0, 2, 1, 2, 2], dtype=np.int32)
     data = encode([(symbols, table_of(1 << 22, 1 << 20, TOTAL - (1 << 22) - (1 << 20)))])
-    text = (Path(entropy.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
+    text = (Path(shcodec.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
     assert f"`{data.hex(' ')}`" in text
 
 
 def test_the_reader_of_the_format_document() -> None:
-    text = (Path(entropy.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
+    text = (Path(shcodec.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
     block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def read_symbols" in b)
     scope: dict[str, Any] = {}
     exec(block, scope)
@@ -206,7 +207,7 @@ def test_trailing_zero_is_rejected(backend: str, data: bytes) -> None:
 
 def test_counts_are_checked_before_any_allocation(backend: str) -> None:
     table = table_of(TOTAL // 2, TOTAL // 2)
-    for n in (entropy.MAX_SYMBOLS + 1, 2**36, 2**60, 2**100):
+    for n in (ans.MAX_SYMBOLS + 1, 2**36, 2**60, 2**100):
         with pytest.raises(LimitError, match="more than the limit"):
             Decoder(b"abcd").decode(table, n)
     with pytest.raises(ValueError):

@@ -17,13 +17,16 @@ from PIL import Image
 from safetensors.numpy import save_file
 from toy_training import FAMILIES, SCHEDULE, VARIANTS, shorten, toy_config, write_config, write_pictures
 
-from shcodec import bands, codec, encoder, latent, zoo
+from shcodec.codec import analysis, decoding, encoding, inspection
 from shcodec.container import byte_to_beta, unpack
-from shcodec.errors import ModelError, UsageError
+from shcodec.model import latent, zoo
+from shcodec.model.card import CARD, DECODER, ENCODER, TRAINING, read_card, read_tensors
+from shcodec.model.networks import Model
 from shcodec.nets.layers import knot_weights
 from shcodec.quantize.lattice import lattice
-from shcodec.runtime import CARD, DECODER, ENCODER, TRAINING, Model, read_card, read_tensors
-from shcodec.symbols import Grid, first_half
+from shcodec.support.errors import ModelError, UsageError
+from shcodec.symbols import bands
+from shcodec.symbols.tables import Grid, first_half
 from shcodec.train import checkpoint, objective
 from shcodec.train.config import TrainConfig
 from shcodec.train.export import export, widened
@@ -266,10 +269,10 @@ def test_files_cost_and_show_what_training_measures(
     rgb = make_photo(128, 192)
     monkeypatch.setattr(objective, "_mse", rounded_mse)
     monkeypatch.setattr(bands.Band, "search", among_trained)  # training does without the outer codewords
-    monkeypatch.setattr(encoder, "STEERINGS", ())  # and takes z as it comes
+    monkeypatch.setattr(analysis, "STEERINGS", ())  # and takes z as it comes
     outcome = evaluate(learner, pixels_of(rgb), torch.tensor([beta_byte]), State(Phase.HARD, 1.0, skip=True))
-    data = codec.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=learner.config.rate_weight)
-    decoded = codec.decode_array(data, model=model)
+    data = encoding.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=learner.config.rate_weight)
+    decoded = decoding.decode_array(data, model=model)
     mse = np.square(decoded.astype(float) - rgb).mean()
     assert mse == pytest.approx(outcome.mse, rel=0.02)
     file = unpack(data)
@@ -301,11 +304,11 @@ def test_outer_codewords_reach_far(dim: int, error: float) -> None:
 def test_a_picture_through_the_installed_model(family: str, models: Path, tmp_path: Path) -> None:
     rgb = make_photo(61, 83)
     Image.fromarray(rgb).save(tmp_path / "photo.png")
-    data = codec.encode(tmp_path / "photo.png", 50, model=family)
-    decoded = codec.decode(data)
+    data = encoding.encode(tmp_path / "photo.png", 50, model=family)
+    decoded = decoding.decode(data)
     assert decoded.size == (83, 61) and decoded.mode == "RGB"
-    codec.verify(data)
-    about = codec.info(data)
+    inspection.verify(data)
+    about = inspection.info(data)
     assert (about.model, about.model_id) == (family, read_card(models / family)["id"])
     flat = np.square(rgb - rgb.mean((0, 1))).mean()
     assert np.square(np.asarray(decoded).astype(float) - rgb).mean() < flat  # it has learned something

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shcodec.figures import save_png
+from shcodec.support.plots import save_png
 
 figures = pytest.importorskip("matplotlib.figure", reason="needs the extra 'bench'")
 

@@ -18,10 +18,12 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import shcodec
-from shcodec import ShcWarning, codec, netpack
-from shcodec.errors import PictureError, UsageError
-from shcodec.pictures import Picture, read_picture
-from shcodec.quiet import Quiet
+from shcodec import ShcWarning, netpack
+from shcodec.codec import decoding, inspection
+from shcodec.pictures.picture import Picture
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import PictureError, UsageError
+from shcodec.support.quiet import Quiet
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -55,12 +57,12 @@ def test_every_function_takes_every_form_of_a_file(coded: Path, photo_path: Path
     give = FORMS[form]
     assert encode(give(photo_path)) == coded.read_bytes()
     assert np.array_equal(read_picture(give(photo_path)).rgb, photo)
-    expected = codec.decode_array(coded.read_bytes())
+    expected = decoding.decode_array(coded.read_bytes())
     assert np.array_equal(np.asarray(shcodec.decode(give(coded))), expected)
-    assert np.array_equal(codec.decode_array(give(coded)), expected)
-    assert np.array_equal(codec.decode_parts(give(coded)).rgb, expected)
+    assert np.array_equal(decoding.decode_array(give(coded)), expected)
+    assert np.array_equal(decoding.decode_parts(give(coded)).rgb, expected)
     assert shcodec.info(give(coded)) == shcodec.info(coded.read_bytes())
-    codec.verify(give(coded))
+    inspection.verify(give(coded))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -79,7 +81,7 @@ def test_weights_come_in_every_form(tmp_path: Path, form: str) -> None:
     "source", [None, 17, io.StringIO("text"), [1, 2], object()], ids=lambda value: type(value).__name__
 )
 def test_what_is_no_file(source: Any) -> None:
-    for function in (shcodec.decode, shcodec.info, codec.verify):
+    for function in (shcodec.decode, shcodec.info, inspection.verify):
         with pytest.raises(UsageError, match=f"not {type(source).__name__}$"):
             function(source)
     with pytest.raises((UsageError, PictureError)):

@@ -18,9 +18,12 @@ from conftest import GOLDEN, make_photo
 from golden import make_golden
 from PIL import Image
 
-from shcodec import codec, container, entropy, zoo
-from shcodec.runtime import Model
-from shcodec.symbols import Grid, SymbolTables
+from shcodec import container
+from shcodec.codec import decoding, encoding, inspection
+from shcodec.model import zoo
+from shcodec.model.networks import Model
+from shcodec.symbols import ans
+from shcodec.symbols.tables import Grid, SymbolTables
 
 MANIFEST: dict[str, dict[str, Any]] = json.loads(make_golden.MANIFEST.read_text(encoding="utf-8"))
 MODEL_LIMIT = 200_000  # bytes; the model is part of every clone
@@ -85,8 +88,8 @@ def test_bytes_and_symbols(name: str) -> None:
 
 
 def test_pixels(name: str) -> None:
-    assert_pixels_as_stored(name, codec.decode_array(read(name)))
-    stored, decoded = Image.open(make_golden.FILES / f"{name}.png"), codec.decode(read(name))
+    assert_pixels_as_stored(name, decoding.decode_array(read(name)))
+    stored, decoded = Image.open(make_golden.FILES / f"{name}.png"), decoding.decode(read(name))
     assert decoded.mode == stored.mode
     if decoded.mode.endswith("A"):
         assert decoded.getchannel("A").tobytes() == stored.getchannel("A").tobytes()
@@ -98,7 +101,7 @@ def test_pixels(name: str) -> None:
 
 def test_header(name: str) -> None:
     expected = MANIFEST[name]
-    info = codec.info(read(name))
+    info = inspection.info(read(name))
     assert (info.width, info.height, info.model_id) == (expected["width"], expected["height"], MODEL_ID)
     assert info.beta == pytest.approx(expected["beta"], rel=0.016)
     alpha = ["ALPH"] if MANIFEST[name].get("mode", "RGB").endswith("A") else []
@@ -138,13 +141,13 @@ def test_threads_change_no_symbol(threads: int) -> None:
 def test_threads_change_pixels_by_one_at_most(threads: int) -> None:
     model = Model(GOLDEN / "model", threads=threads)
     for name in MANIFEST:
-        assert_pixels_as_stored(name, codec.decode_array(read(name), model=model))
+        assert_pixels_as_stored(name, decoding.decode_array(read(name), model=model))
 
 
 def test_encoding_on_two_threads_is_readable_on_one() -> None:
     one, two = (Model(GOLDEN / "model", threads=threads) for threads in (1, 2))
-    data = codec.encode_array(make_photo(140, 200), 20, model=two)
-    difference = codec.decode_array(data, model=one).astype(int) - codec.decode_array(data, model=two)
+    data = encoding.encode_array(make_photo(140, 200), 20, model=two)
+    difference = decoding.decode_array(data, model=one).astype(int) - decoding.decode_array(data, model=two)
     assert np.abs(difference).max() <= 1
 
 
@@ -164,9 +167,9 @@ def no_picture_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_verify_needs_no_network(no_picture_path: None, name: str) -> None:
-    codec.verify(read(name))
+    inspection.verify(read(name))
     with pytest.raises(ImportError):
-        codec.decode_array(read(name))
+        decoding.decode_array(read(name))
 
 
 def test_python_coder_writes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,11 +181,11 @@ def test_python_coder_writes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> 
             with monkeypatch.context() as patch:
                 if blocked:
                     patch.setitem(sys.modules, "constriction", None)
-                entropy._backend.cache_clear()
+                ans._backend.cache_clear()
                 tables = SymbolTables(reference.load_tables(GOLDEN / "model"))
                 z, orders, indices = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
                 streams.append(tables.write(z, list(zip(orders, indices, strict=True))))
-        entropy._backend.cache_clear()
+        ans._backend.cache_clear()
         assert streams == [file.payload, file.payload]
 
 
@@ -190,7 +193,7 @@ def symbols_in_a_process(
     blocked: tuple[str, ...] = (), interpreter: str = sys.executable, **variables: str
 ) -> dict[str, Any]:
     """The golden files' symbols, read by a process with these modules blocked and these variables set."""
-    path = os.pathsep.join([str(GOLDEN.parent), str(Path(codec.__file__).parent.parent)])
+    path = os.pathsep.join([str(GOLDEN.parent), str(Path(decoding.__file__).parents[2])])
     environment = {**os.environ, **variables, "SHC_MODELS": str(GOLDEN), "PYTHONPATH": path}
     done = subprocess.run(
         [interpreter, "-c", SYMBOLS_IN_A_PROCESS.format(blocked=blocked)],

@@ -17,14 +17,19 @@ torch = pytest.importorskip("torch", reason="the networks' definition needs torc
 from test_runtime import LATENTS, count_runs, reach  # noqa: E402
 from toy_training import shorten, toy_config, write_config, write_pictures  # noqa: E402
 
-from shcodec import decoder, runtime  # noqa: E402
-from shcodec.errors import ModelError  # noqa: E402
-from shcodec.latent import Latent  # noqa: E402
+from shcodec.codec import synthesis  # noqa: E402
+from shcodec.model.card import CARD, read_card  # noqa: E402
+from shcodec.model.latent import Latent  # noqa: E402
+from shcodec.model.networks import (  # noqa: E402
+    HALOS,
+    Model,
+    windows,
+)
 from shcodec.nets.codec import CodecNet, halos  # noqa: E402
 from shcodec.nets.config import AnalysisConfig, SynthesisConfig  # noqa: E402
 from shcodec.nets.layers import Conditioned  # noqa: E402
-from shcodec.runtime import CARD, HALOS, Model, read_card  # noqa: E402
-from shcodec.symbols import KNOTS, Grid  # noqa: E402
+from shcodec.support.errors import ModelError  # noqa: E402
+from shcodec.symbols.tables import KNOTS, Grid  # noqa: E402
 from shcodec.train.config import TrainConfig  # noqa: E402
 from shcodec.train.export import export  # noqa: E402
 from shcodec.train.loop import train  # noqa: E402
@@ -86,7 +91,7 @@ def test_windows_of_a_deep_model_leave_no_seams(deep: Model, monkeypatch: pytest
     pixels = make_photo(448, 704)
     whole = results(deep, pixels)
     calls = count_runs(deep, monkeypatch)
-    monkeypatch.setattr(runtime, "WINDOW", 4)
+    monkeypatch.setattr("shcodec.model.networks.WINDOW", 4)
     pieces = results(deep, pixels)
     assert min(calls.values()) > 1 and len(calls) == 4
     for name, value in pieces.items():
@@ -103,13 +108,10 @@ def results(model: Model, pixels: Any) -> dict[str, Any]:
     latent = Latent(model, generator.integers(-3, 4, z.shape).astype(np.int8), 100, grid)
     latent.residuals[:] = generator.normal(size=latent.residuals.shape)
     values = [
-        [
-            latent.values((slice(top, bottom), slice(left, right)))
-            for _, _, left, right in runtime.windows(grid.width, 0)
-        ]
-        for _, _, top, bottom in runtime.windows(grid.height, 0)
+        [latent.values((slice(top, bottom), slice(left, right))) for _, _, left, right in windows(grid.width, 0)]
+        for _, _, top, bottom in windows(grid.height, 0)
     ]
-    rgb = decoder.pixels(latent, pixels.shape[:2])
+    rgb = synthesis.pixels(latent, pixels.shape[:2])
     return {"y": y, "z": z.astype(int), "values": np.block(values), "rgb": rgb.astype(int)}
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 pytest.importorskip("scipy", reason="needs the extra 'bench'")
 
-from shcodec.errors import UsageError  # noqa: E402
+from shcodec.support.errors import UsageError  # noqa: E402
 
 FOLDER = ROOT / "benchmarks" / "quantisers"
 

@@ -16,12 +16,16 @@ from conftest import GOLDEN, Shc, make_photo
 from made_up_metadata import XMP, exif_block, grey_profile, srgb
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from shcodec import codec, container, metadata
-from shcodec.container import Chunk
-from shcodec.errors import CorruptFileError
-from shcodec.metadata import LIMIT, Metadata, chunks_of
-from shcodec.pictures import FORMATS, Picture, read_picture, write_picture
-from shcodec.runtime import Model
+from shcodec import container
+from shcodec.codec import decoding, encoding, inspection
+from shcodec.container import Chunk, picture_chunks
+from shcodec.container.picture_chunks import chunks_of
+from shcodec.model.networks import Model
+from shcodec.pictures.metadata import LIMIT, Metadata
+from shcodec.pictures.picture import Picture
+from shcodec.pictures.reading import read_picture
+from shcodec.pictures.writing import FORMATS, write_picture
+from shcodec.support.errors import CorruptFileError
 
 ALL = Metadata(srgb(), exif_block(), XMP)
 HOLDING = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF")
@@ -77,10 +81,10 @@ def described_alike(one: Image.Image, other: Image.Image) -> bool:
 def test_chunks_hold_what_they_are_given() -> None:
     chunks = chunks_of(picture())
     assert [chunk.tag for chunk in chunks] == [b"iccp", b"exif", b"xmlp"]
-    assert metadata.read(chunks) == ALL
-    assert metadata.read(chunks[::-1]) == ALL
-    assert metadata.read(chunks[1:2]) == Metadata(exif=ALL.exif)
-    assert metadata.names(chunks[1:]) == ("EXIF", "XMP")
+    assert picture_chunks.read(chunks) == ALL
+    assert picture_chunks.read(chunks[::-1]) == ALL
+    assert picture_chunks.read(chunks[1:2]) == Metadata(exif=ALL.exif)
+    assert picture_chunks.names(chunks[1:]) == ("EXIF", "XMP")
     assert chunks_of(picture(Metadata())) == ()
 
 
@@ -107,15 +111,15 @@ def test_a_plain_inflater_reads_them() -> None:
 )
 def test_damaged_chunks(tag: bytes, data: bytes, message: str) -> None:
     with pytest.raises(CorruptFileError, match=f"^chunk {tag.decode()} {message}$"):
-        metadata.read((Chunk(tag, data),))
+        picture_chunks.read((Chunk(tag, data),))
 
 
 def test_a_bomb_is_noticed_before_it_goes_off() -> None:
-    assert len(metadata.read((Chunk(b"exif", bare_deflate(bytes(LIMIT))),)).exif) == LIMIT
+    assert len(picture_chunks.read((Chunk(b"exif", bare_deflate(bytes(LIMIT))),)).exif) == LIMIT
     bomb = Chunk(b"exif", bare_deflate(bytes(20 * LIMIT)))
     tracemalloc.start()
     with pytest.raises(CorruptFileError, match="chunk exif holds more than 16777216 bytes"):
-        metadata.read((bomb,))
+        picture_chunks.read((bomb,))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * LIMIT
@@ -126,16 +130,16 @@ def test_a_bomb_is_noticed_before_it_goes_off() -> None:
 
 def test_a_file_keeps_everything(model: Model) -> None:
     alpha = np.tile(np.arange(56, dtype=np.uint8), (40, 1))
-    data = codec.encode(picture(alpha=alpha, grey=False), model=model)
-    image = codec.decode(data)
+    data = encoding.encode(picture(alpha=alpha, grey=False), model=model)
+    image = decoding.decode(data)
     assert image.mode == "RGBA"
     assert image.info == {"icc_profile": ALL.icc, "exif": b"Exif\0\0" + ALL.exif, "xmp": ALL.xmp}
     assert np.array_equal(np.array(image.getchannel("A")), alpha)
-    told = codec.info(data)
+    told = inspection.info(data)
     assert (told.mode, told.metadata) == ("RGBA", ("ICC", "EXIF", "XMP"))
     assert told.chunks == ["ALPH", "iccp", "exif", "xmlp"]
-    codec.verify(data)
-    plain = codec.encode(picture(Metadata()), model=model)
+    inspection.verify(data)
+    plain = encoding.encode(picture(Metadata()), model=model)
     assert len(data) - len(plain) == told.sizes["chunks"]
 
 
@@ -144,26 +148,26 @@ def test_every_mode_comes_back(model: Model, mode: str) -> None:
     image = Image.fromarray(make_photo(40, 56)).convert(mode)
     if "A" in mode:
         image.putalpha(Image.fromarray(np.tile(np.arange(56, dtype=np.uint8), (40, 1))))
-    data = codec.encode(image, 3, model=model)
-    decoded = codec.decode(data)
-    assert (decoded.mode, decoded.size, codec.info(data).mode) == (mode, image.size, mode)
+    data = encoding.encode(image, 3, model=model)
+    decoded = decoding.decode(data)
+    assert (decoded.mode, decoded.size, inspection.info(data).mode) == (mode, image.size, mode)
     if "A" in mode:
         assert decoded.getchannel("A").tobytes() == image.getchannel("A").tobytes()
     if mode.startswith("L"):
-        again = codec.decode_array(data)
+        again = decoding.decode_array(data)
         assert np.array_equal(np.array(decoded.getchannel(0)), np.array(Image.fromarray(again).convert("L")))
 
 
 def test_a_grey_file_is_smaller_than_one_in_colour(model: Model) -> None:
     image = Image.fromarray(make_photo(128, 160))
-    assert len(codec.encode(image.convert("L"), model=model)) < len(codec.encode(image, model=model))
+    assert len(encoding.encode(image.convert("L"), model=model)) < len(encoding.encode(image, model=model))
 
 
 def test_damaged_metadata_make_a_damaged_file(model: Model) -> None:
-    file = container.unpack(codec.encode(picture(Metadata()), model=model))
+    file = container.unpack(encoding.encode(picture(Metadata()), model=model))
     for chunk in (Chunk(b"exif", b""), Chunk(b"ALPH", b"\x01\xff")):
         data = container.pack(replace(file, chunks=(chunk,)))
-        for read in (codec.decode, codec.verify):
+        for read in (decoding.decode, inspection.verify):
             with pytest.raises(CorruptFileError, match=f"chunk {chunk.tag.decode()}"):
                 read(data)
 
@@ -172,9 +176,9 @@ def test_damaged_metadata_make_a_damaged_file(model: Model) -> None:
 def test_a_wanted_size_is_that_of_the_whole_file(model: Model, share: float) -> None:
     rgb = make_photo(200, 150)
     chunk = Chunk(b"exif", np.random.default_rng(1).bytes(300))
-    symbols = len(codec.encode_array(rgb, 40, model=model))
+    symbols = len(encoding.encode_array(rgb, 40, model=model))
     wanted = int(share * symbols) + 311
-    found = codec.encode_found(rgb, model=model, size=wanted, chunks=(chunk,), strict=True)
+    found = encoding.encode_found(rgb, model=model, size=wanted, chunks=(chunk,), strict=True)
     assert 0.97 * wanted <= len(found.coded.data) <= wanted
     assert container.unpack(found.coded.data).chunks == (chunk,)
 
@@ -191,7 +195,7 @@ def test_what_pillow_shows_is_what_comes_back(model: Model, format: str, mode: s
     if mode == "RGBA":
         image.putalpha(Image.fromarray(np.tile(np.arange(56, dtype=np.uint8), (40, 1))))
     file = saved(image, format, replace(ALL, icc=grey_profile() if mode == "L" and format != "WEBP" else srgb()))
-    decoded = codec.decode(codec.encode(file, 2, model=model))
+    decoded = decoding.decode(encoding.encode(file, 2, model=model))
     original = Image.open(file)
     original.load()
     assert (decoded.mode, decoded.size) == (original.mode, original.size)
@@ -279,7 +283,7 @@ def test_broken_metadata_never_cost_the_picture(format: str, seed: int) -> None:
 def test_orientation_that_only_xmp_tells(model: Model) -> None:
     xmp = XMP.replace(b'dc:source="', b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" dc:source="')
     file = saved(Image.fromarray(make_photo(40, 56)), "JPEG", Metadata(xmp=xmp))
-    decoded = codec.decode(codec.encode(file, model=model))
+    decoded = decoding.decode(encoding.encode(file, model=model))
     assert decoded.size == (56, 40)
     assert ImageOps.exif_transpose(decoded).size == (40, 56)
     assert read_picture(file, strip=True).rgb.shape == (56, 40, 3)
@@ -321,7 +325,7 @@ def test_the_commands_carry_everything(shc: Shc, tmp_path: Path, monkeypatch: py
     assert (outcome.code, outcome.err) == (0, "shc: note: a.shc: alpha dropped (laid on white)\n")
     assert "EXIF orientation applied" in shc("decode", "a.shc", "c.bmp").err
     assert "EXIF orientation applied" in shc("encode", "--model", "model", "--strip", "a.png", "d.shc").err
-    assert codec.info(Path("d.shc").read_bytes()).chunks == ["ALPH"]
+    assert inspection.info(Path("d.shc").read_bytes()).chunks == ["ALPH"]
     again = shc("encode", "--model", "model", "a.shc", "e.shc")
     assert (again.code, again.err.count("\n")) == (1, 1)
     assert "already" in again.err
@@ -329,9 +333,9 @@ def test_the_commands_carry_everything(shc: Shc, tmp_path: Path, monkeypatch: py
 
 def test_strip_leaves_nothing(model: Model) -> None:
     file = saved(Image.fromarray(make_photo(40, 56)), "PNG", replace(ALL, icc=srgb(swapped=True)))
-    data = codec.encode(file, model=model, strip=True)
-    assert codec.info(data).chunks == []
-    decoded = codec.decode(data)
+    data = encoding.encode(file, model=model, strip=True)
+    assert inspection.info(data).chunks == []
+    decoded = decoding.decode(data)
     assert (decoded.size, decoded.info) == ((40, 56), {})
     turned = np.rot90(make_photo(40, 56)[..., [1, 0, 2]], -1).astype(int)
     assert np.abs(read_picture(file, strip=True).rgb - turned).max() <= 2
@@ -340,4 +344,4 @@ def test_strip_leaves_nothing(model: Model) -> None:
 def test_a_grey_kodak_picture_is_smaller_than_in_colour(shc_data: Path) -> None:
     colour = Image.open(shc_data / "kodak" / "kodim05.webp").convert("RGB").crop((0, 0, 384, 256))
     for beta in (20, 200):
-        assert len(codec.encode(colour.convert("L"), beta)) < len(codec.encode(colour, beta))
+        assert len(encoding.encode(colour.convert("L"), beta)) < len(encoding.encode(colour, beta))

@@ -20,9 +20,9 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from shcodec.errors import UsageError  # noqa: E402
-from shcodec.runtime import Model  # noqa: E402
-from shcodec.symbols import KNOTS  # noqa: E402
+from shcodec.model.networks import Model  # noqa: E402
+from shcodec.support.errors import UsageError  # noqa: E402
+from shcodec.symbols.tables import KNOTS  # noqa: E402
 
 FOLDER = ROOT / "benchmarks" / "netpack"
 MODULES = ("train", "cifar", "resnet", "deep_compression", "sweep", "post_training", "own_weights")

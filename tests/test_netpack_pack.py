@@ -13,7 +13,6 @@ from made_up_weights import make_tensors, make_weights
 from safetensors.numpy import load_file, save_file
 
 from shcodec import netpack
-from shcodec.errors import LimitError, UsageError
 from shcodec.netpack.codebooks import Assigned
 from shcodec.netpack.packer import pack_tensors
 from shcodec.netpack.plan import PackConfig
@@ -21,6 +20,7 @@ from shcodec.netpack.targets import Target
 from shcodec.netpack.tensors import Tensor, from_array, from_floats, to_floats
 from shcodec.netpack.trellis import tensor_step
 from shcodec.netpack.unpacker import unpack_tensors
+from shcodec.support.errors import LimitError, UsageError
 
 QUICK = PackConfig(states=4)
 

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load, save
 
 from shcodec import netpack
-from shcodec.errors import ShcError, UsageError
 from shcodec.netpack import planes, tensors
 from shcodec.netpack.tensors import Tensor, from_array, from_floats, read_safetensors, to_array, to_floats
+from shcodec.support.errors import ShcError, UsageError
 
 ARRAYS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shcodec import netpack
-from shcodec.errors import UsageError
 from shcodec.netpack.tensors import from_value
+from shcodec.support.errors import UsageError
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 

@@ -11,13 +11,15 @@ import pytest
 import torch
 from toy_training import FAMILIES, toy_config
 
-from shcodec import runtime, symbols
-from shcodec.entropy import integer_table
-from shcodec.errors import UsageError
+from shcodec.model.networks import HALOS, interpolate
 from shcodec.nets.codec import CodecNet, first_half
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, start_steps
 from shcodec.nets.layers import full_precision, knot_weights
+from shcodec.support.errors import UsageError
+from shcodec.symbols import tables
+from shcodec.symbols.ans import integer_table
+from shcodec.symbols.tables import KNOTS, Grid, SymbolTables
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner, classes_of
 
@@ -38,10 +40,10 @@ def make_net(family: str = "hyper") -> CodecNet:
 
 def test_knot_weights_interpolate_as_the_runtime_does() -> None:
     weights = knot_weights(torch.arange(256))
-    assert weights.shape == (256, symbols.KNOTS)
+    assert weights.shape == (256, KNOTS)
     assert torch.equal(weights.sum(1), torch.ones(256))
-    knots = np.random.default_rng(0).normal(size=(symbols.KNOTS, 5)).astype(np.float32)
-    expected = np.stack([runtime.interpolate(knots, b) for b in range(256)])
+    knots = np.random.default_rng(0).normal(size=(KNOTS, 5)).astype(np.float32)
+    expected = np.stack([interpolate(knots, b) for b in range(256)])
     assert np.allclose(weights.numpy() @ knots, expected, atol=1e-6)
 
 
@@ -101,7 +103,7 @@ def test_bfloat16_reaches_neither_latent_nor_pixels() -> None:
 
 def test_the_checkerboard_is_the_codecs() -> None:
     for shape in ((6, 5, 7), (5, 4, 4), (16, 1, 1)):
-        assert np.array_equal(first_half(*shape).numpy(), symbols.first_half(*shape))
+        assert np.array_equal(first_half(*shape).numpy(), tables.first_half(*shape))
 
 
 def test_hyper_latent_is_hard_with_straight_through_gradient() -> None:
@@ -144,7 +146,7 @@ def test_linear_shortcuts_start_as_principal_components(family: str) -> None:
 # -- class map --------------------------------------------------------------------------------------
 
 
-def class_tables(class_map: ClassMap, config: ModelConfig) -> symbols.SymbolTables:
+def class_tables(class_map: ClassMap, config: ModelConfig) -> SymbolTables:
     """The codec's tables around the integers of a float class map."""
     weight, shift, bias = class_map.integers()
     size = 2 * config.hyper.limit + 1
@@ -159,7 +161,7 @@ def class_tables(class_map: ClassMap, config: ModelConfig) -> symbols.SymbolTabl
         "class_map.shift": shift.numpy(),
         "class_map.bias": bias.numpy(),
     }
-    return symbols.SymbolTables(tensors)
+    return SymbolTables(tensors)
 
 
 @pytest.mark.parametrize("scale", [0.02, 0.5, 30.0])
@@ -171,7 +173,7 @@ def test_integer_class_map_is_the_floor_of_the_float_one(scale: float) -> None:
         class_map.bias_knots.add_(torch.randn(17, config.latent) * 3)
     class_map.fake_integer = True
     tables = class_tables(class_map, config)
-    grid = symbols.Grid.of(640, 320)
+    grid = Grid.of(640, 320)
     differing = []
     for beta_byte in (0, 77, 128, 255):
         z = torch.randint(-7, 8, (config.hyper.channels, 10, 5))
@@ -231,9 +233,9 @@ def test_windows_have_halos_that_cover_the_receptive_fields(name: str) -> None:
     pixels = torch.rand(1, 3, 640, 64) * 255
     analysis = reach(lambda x: net.g_a(x, net.g_a.gain(weights)), pixels, 1 / 16)
     synthesis = reach(lambda y: net.synthesise(y, beta), torch.randn(1, 4, 40, 4), 1)
-    assert synthesis <= runtime.HALOS["synthesis"]
+    assert synthesis <= HALOS["synthesis"]
     if not thin.has_hyper:
-        assert analysis <= runtime.HALOS["analysis"]
+        assert analysis <= HALOS["analysis"]
         return
 
     def z_of(x: torch.Tensor) -> torch.Tensor:
@@ -242,11 +244,11 @@ def test_windows_have_halos_that_cover_the_receptive_fields(name: str) -> None:
     def described(z: torch.Tensor) -> torch.Tensor:
         return torch.cat(net.h_s(z, net.h_s.gain(weights)), 1)
 
-    assert reach(z_of, pixels, 1 / 16) <= runtime.HALOS["analysis"]
-    assert reach(described, torch.randn(1, 2, 10, 1), 4) <= runtime.HALOS["hyper"]
+    assert reach(z_of, pixels, 1 / 16) <= HALOS["analysis"]
+    assert reach(described, torch.randn(1, 2, 10, 1), 4) <= HALOS["hyper"]
     features = torch.rand(1, 4, 40, 4)
     shift = reach(lambda y: net.refine(y, features, net.refine.gain(weights)), torch.randn(1, 4, 40, 4), 1)
-    assert shift <= runtime.HALOS["refine"]
+    assert shift <= HALOS["refine"]
 
 
 def _open(module: torch.nn.Module) -> None:

@@ -15,12 +15,13 @@ from made_up_files import chunk, jpeg, long_profile, png, segment, tiff
 from made_up_metadata import XMP, exif_block, srgb
 from PIL import ExifTags, Image, ImageOps
 
-from shcodec import codec
-from shcodec.container import MAX_PIXELS
-from shcodec.errors import LimitError, PictureError
-from shcodec.metadata import LIMIT, Metadata
-from shcodec.pictures import FORMATS, read_picture, write_picture
-from shcodec.runtime import Model
+from shcodec.codec import decoding, encoding
+from shcodec.model.networks import Model
+from shcodec.pictures.metadata import LIMIT, Metadata
+from shcodec.pictures.reading import read_picture
+from shcodec.pictures.writing import FORMATS, write_picture
+from shcodec.support.errors import LimitError, PictureError
+from shcodec.support.limits import MAX_PIXELS
 
 PHOTO = Image.fromarray(make_photo(40, 56))
 EXIF = segment(0xE1, b"Exif\0\0" + exif_block())
@@ -77,7 +78,7 @@ def test_the_commands_say_it_on_stderr(
     assert totals.startswith("shc: 2 files, ")
     assert shc("decode", "b.shc", "c.png").err == ""
     assert shc("encode", "-m", tiny_model, "c.png").err == ""  # a profile longer than Pillow reads
-    assert len(codec.decode("c.shc").info["icc_profile"]) == 1_500_000
+    assert len(decoding.decode("c.shc").info["icc_profile"]) == 1_500_000
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_the_bits_of_avif_and_jpeg_2000_are_read_from_their_headers() -> None:
         avif[at] = avif[at] & 0x9F | flags
         with pytest.raises(PictureError):
             read_picture(io.BytesIO(bytes(avif)))  # whose samples do not agree
-        from shcodec.file_facts import read_facts
+        from shcodec.pictures.formats.file_facts import read_facts
 
         assert read_facts(io.BytesIO(bytes(avif)), "AVIF").bits == bits
     jp2 = saved(PHOTO, "JPEG2000").getvalue()
@@ -156,7 +157,7 @@ def test_orientation_in_xmp_alone_invents_no_exif(model: Model, tiny_model: str)
     turned = XMP.replace(b'dc:source="', b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" dc:source="')
     picture = read_picture(jpeg(PHOTO, segment(0xE1, PACKET + turned)))
     assert picture.metadata == Metadata(xmp=turned)
-    decoded = codec.decode(codec.encode(picture, model=model))
+    decoded = decoding.decode(encoding.encode(picture, model=model))
     assert decoded.info == {"xmp": turned}
     assert read_picture(jpeg(PHOTO, segment(0xE1, PACKET + turned)), strip=True).rgb.shape == (56, 40, 3)
     told = PHOTO.copy()
@@ -235,7 +236,7 @@ def test_every_command_has_the_limit(
         assert (outcome.code, outcome.err.count("\n")) == (1, 1)
         assert "2239" in outcome.err.replace(",", "")
     with pytest.raises(LimitError):
-        codec.encode("a.png", model=tiny_model, max_pixels=2239)
+        encoding.encode("a.png", model=tiny_model, max_pixels=2239)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 500)  # a picture that Pillow alone would refuse
     assert shc("encode", "-m", tiny_model, "-f", "a.png").code == 1
     assert shc("encode", "-m", tiny_model, "-f", "a.png", "--max-pixels", 10**9).code == 0
@@ -270,7 +271,7 @@ def test_extreme_sides(model: Model, tiny_model: str, size: tuple[int, int]) -> 
     image = Image.new("RGB", size, (90, 120, 40))
     picture = read_picture(saved(image, "PNG"))
     assert (picture.rgb == (90, 120, 40)).all()
-    assert codec.decode(codec.encode(picture, 20, model=model)).size == size
+    assert decoding.decode(encoding.encode(picture, 20, model=model)).size == size
 
 
 def test_metadata_close_to_the_limit_that_nothing_makes_smaller(model: Model) -> None:
@@ -280,7 +281,7 @@ def test_metadata_close_to_the_limit_that_nothing_makes_smaller(model: Model) ->
     picture = read_picture(image)
     assert (picture.metadata.exif, picture.notes) == (b"", ("metadata of more than 16 MiB dropped",))
     image.info["exif"] = exif[: LIMIT - (LIMIT >> 10)]
-    assert len(codec.encode(image, model=model)) > LIMIT * 0.99
+    assert len(encoding.encode(image, model=model)) > LIMIT * 0.99
 
 
 @pytest.mark.parametrize("tag", [270, 282, 700, 33723, 34665, 34675])

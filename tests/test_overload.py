@@ -11,13 +11,15 @@ import pytest
 from conftest import Shc, make_photo
 from PIL import Image
 
-from shcodec import codec, encoder, tiles, zoo
+from shcodec.codec import decoding, encoding
+from shcodec.codec.analysis import MUCH, _code, _units, analyse, code, decoded_pixels, own_rate_weight, unheard
+from shcodec.codec.rate_choice import LADDER, Files, is_plain, ladder
+from shcodec.codec.steering import Prices, steered
 from shcodec.container import beta_to_byte
-from shcodec.encoder import MUCH, analyse, code, decoded_pixels, own_rate_weight
-from shcodec.pictures import psnr
-from shcodec.rate_choice import LADDER, Files, is_plain, ladder
-from shcodec.runtime import Model
-from shcodec.steering import Prices, steered
+from shcodec.model import zoo
+from shcodec.model.networks import Model
+from shcodec.pictures.picture import psnr
+from shcodec.symbols import tiles
 
 BETAS = np.geomspace(2, 4096, 24).tolist()
 SLACK = 0.05  # dB
@@ -94,8 +96,8 @@ def test_quality_never_falls_on_a_photograph(fast: Model, shc_data: Path) -> Non
 def test_a_bright_photograph_is_not_ruined(fast: Model, shc_data: Path) -> None:
     """36.0 dB in 87,977 bytes at beta 2 it was, where beta 4 gave 39.3 in 68,593."""
     rgb = np.asarray(Image.open(shc_data / "kodak" / "kodim20.webp").convert("RGB"))
-    found = codec.encode_found(rgb, 2, model=fast)
-    assert psnr(codec.decode_array(found.coded.data, model=fast), rgb) > 41.5
+    found = encoding.encode_found(rgb, 2, model=fast)
+    assert psnr(decoding.decode_array(found.coded.data, model=fast), rgb) > 41.5
     assert len(found.coded.data) < 85_000
 
 
@@ -104,11 +106,11 @@ def test_moving_z_brings_codewords_near(fast: Model, colour: tuple[int, ...], be
     """Without that: 44.9, 32.8 and 47 dB."""
     rgb, step = flat(*colour, sides=(256, 320)), beta_to_byte(beta)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
-    plain = encoder._code(analysis, step, weight, encoder.unheard)
+    plain = _code(analysis, step, weight, unheard)
     assert plain.missed.is_much
     coded = code(analysis, step, weight)
     assert coded.missed.excess < MUCH * plain.missed.excess
-    shown = codec.decode_array(coded.data, model=fast)
+    shown = decoding.decode_array(coded.data, model=fast)
     assert (shown == decoded_pixels(analysis, coded)).all()
     assert psnr(shown, rgb) > least
     assert len(coded.data) < 4 * len(plain.data)
@@ -117,8 +119,8 @@ def test_moving_z_brings_codewords_near(fast: Model, colour: tuple[int, ...], be
 def test_moving_z_leaves_other_places_alone(fast: Model) -> None:
     rgb, step = sky(), beta_to_byte(4)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
-    plain = encoder._code(analysis, step, weight, encoder.unheard)
-    units, prices = encoder._units(plain), Prices.of(fast.tables, weight)
+    plain = _code(analysis, step, weight, unheard)
+    units, prices = _units(plain), Prices.of(fast.tables, weight)
     z = steered(plain.latent, analysis.y, units, plain.missed.tiles, prices, second=False)
     assert z is not None and analysis.z is not None
     moved = (z != analysis.z).any(0)
@@ -132,8 +134,8 @@ def test_tiles_are_steered_as_well(fast: Model, monkeypatch: pytest.MonkeyPatch)
     rgb, step = sky(), beta_to_byte(4)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
     assert len(tiles.tiles_of(analysis.grid)) == 2
-    plain, coded = encoder._code(analysis, step, weight, encoder.unheard), code(analysis, step, weight)
-    shown = codec.decode_array(coded.data, model=fast)
+    plain, coded = _code(analysis, step, weight, unheard), code(analysis, step, weight)
+    shown = decoding.decode_array(coded.data, model=fast)
     assert (shown == decoded_pixels(analysis, coded)).all()
     assert np.square(shown[:60] - 255.0).mean() < 0.1 * np.square(decoded_pixels(analysis, plain)[:60] - 255.0).mean()
 
@@ -144,19 +146,19 @@ def test_what_is_not_overloaded_stays_as_it_was(fast: Model) -> None:
     coded = code(analysis, step, weight)
     assert not coded.missed.is_much
     assert coded.latent.z is analysis.z
-    assert codec.encode_array(rgb, 50, model=fast) == coded.data
+    assert encoding.encode_array(rgb, 50, model=fast) == coded.data
 
 
 def test_beyond_all_codewords_the_next_coarser_beta_is_taken(fast: Model) -> None:
     rgb = sky()
-    found = codec.encode_found(rgb, 2, model=fast)
+    found = encoding.encode_found(rgb, 2, model=fast)
     assert beta_to_byte(2) < found.coded.beta_byte <= beta_to_byte(3.5)
     assert re.fullmatch(r"wanted beta 2, took [23]\.\d+", found.missed)
     forced = code(replace(analyse(fast, rgb, 0)), 0, own_rate_weight(fast, 0))
     assert forced.missed.is_outside
     assert found.coded.missed.excess < MUCH * forced.missed.excess
-    assert psnr(codec.decode_array(found.coded.data, model=fast), rgb) > (
-        psnr(codec.decode_array(forced.data, model=fast), rgb) + 1
+    assert psnr(decoding.decode_array(found.coded.data, model=fast), rgb) > (
+        psnr(decoding.decode_array(forced.data, model=fast), rgb) + 1
     )
 
 

@@ -13,10 +13,12 @@ from made_up_metadata import grey_profile, srgb
 from PIL import Image
 
 import shcodec
-from shcodec.container import MAGIC
-from shcodec.errors import LimitError, PictureError, UsageError
-from shcodec.metadata import Metadata
-from shcodec.pictures import FORMATS, format_for, psnr, read_picture, write_picture
+from shcodec.pictures.metadata import Metadata
+from shcodec.pictures.picture import psnr
+from shcodec.pictures.reading import read_picture
+from shcodec.pictures.writing import FORMATS, format_for, write_picture
+from shcodec.support.errors import LimitError, PictureError, UsageError
+from shcodec.support.limits import MAGIC
 
 
 def saved(image: Image.Image, format: str = "PNG", **options: object) -> io.BytesIO:

@@ -20,10 +20,12 @@ from made_up_metadata import XMP, exif_block, srgb
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 import shcodec
-from shcodec import atomic, codec, container, pillow_plugin
+from shcodec import container, pillow_plugin
+from shcodec.codec import decoding, encoding
 from shcodec.container import Chunk
-from shcodec.metadata import Metadata
-from shcodec.pictures import Picture
+from shcodec.pictures.metadata import Metadata
+from shcodec.pictures.picture import Picture
+from shcodec.support import atomic
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def data() -> bytes:
     picture = Picture(make_photo(40, 56), alpha=alpha, metadata=Metadata(srgb(), exif_block(), XMP))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHC_MODELS", str(GOLDEN))
-        return codec.encode(picture, model="model")
+        return encoding.encode(picture, model="model")
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_open_shows_what_decode_shows(path: Path, data: bytes) -> None:
     with Image.open(path) as image:
         assert (image.format, image.mode, image.size) == ("SHC", "RGBA", (56, 40))
         assert image.get_format_mimetype() == "image/x-shc"
-        expected = codec.decode(data)
+        expected = decoding.decode(data)
         assert image.info == expected.info
         assert np.array_equal(np.asarray(image), np.asarray(expected))
         assert ImageOps.exif_transpose(image).size == (40, 56)
@@ -103,7 +105,7 @@ def test_files_are_closed_after_loading(path: Path) -> None:
 
 
 def test_copies_and_pickles(path: Path, data: bytes) -> None:
-    expected = codec.decode(data).tobytes()
+    expected = decoding.decode(data).tobytes()
     assert pickle.loads(pickle.dumps(Image.open(path))).tobytes() == expected
     assert copy.copy(Image.open(path)).tobytes() == expected
     assert Image.open(path).copy().tobytes() == expected
@@ -115,7 +117,7 @@ def test_opening_reads_the_header_alone(path: Path) -> None:
         "PIL.Image.open(sys.argv[1]).close(); start = time.perf_counter()\n"
         "image = PIL.Image.open(sys.argv[1]); took = time.perf_counter() - start\n"
         "assert image.mode == 'RGBA' and len(image.info) == 3\n"
-        "assert not {'numpy', 'onnxruntime', 'shcodec.codec', 'constriction'} & sys.modules.keys()\n"
+        "assert not {'numpy', 'onnxruntime', 'shcodec.codec.decoding', 'constriction'} & sys.modules.keys()\n"
         "print(took)"
     )
     assert min(float(run_python(code, path)) for _ in range(2)) < 0.005
@@ -149,7 +151,10 @@ def test_both_ways_to_register(path: Path, how: str) -> None:
 
 
 def test_nothing_is_registered_by_itself(path: Path) -> None:
-    code = "import PIL.Image, shcodec.codec, shcodec.pictures; PIL.Image.init(); print('SHC' in PIL.Image.OPEN)"
+    code = (
+        "import PIL.Image, shcodec.codec.decoding, shcodec.pictures.reading; "
+        "PIL.Image.init(); print('SHC' in PIL.Image.OPEN)"
+    )
     assert run_python(code) == "False\n"
 
 
@@ -324,7 +329,7 @@ def test_an_old_file_stays_whole_where_the_file_is_replaced(tmp_path: Path) -> N
 
 
 def test_many_threads(tmp_path: Path, path: Path, data: bytes) -> None:
-    expected = codec.decode(data).tobytes()
+    expected = decoding.decode(data).tobytes()
     shared = Image.open(path)
 
     def work(number: int) -> bool:

@@ -13,12 +13,13 @@ from made_up_files import SIGNATURE, chunk, iccp, long_profile, png
 from made_up_metadata import XMP, exif_block, grey_profile, srgb
 from PIL import Image
 
-from shcodec import codec
-from shcodec.colour import CICP_PRIMARIES, SRGB_CURVE, Curve, made_profile, shows_srgb
-from shcodec.errors import PictureError
-from shcodec.metadata import LIMIT
-from shcodec.pictures import read_picture, write_picture
-from shcodec.runtime import Model
+from shcodec.codec import decoding, encoding
+from shcodec.model.networks import Model
+from shcodec.pictures.colour import CICP_PRIMARIES, SRGB_CURVE, Curve, made_profile, shows_srgb
+from shcodec.pictures.metadata import LIMIT
+from shcodec.pictures.reading import read_picture
+from shcodec.pictures.writing import write_picture
+from shcodec.support.errors import PictureError
 
 GREY = np.full((6, 8), 55)
 COLOUR = np.stack([np.full((6, 8), 188), GREY, GREY], axis=-1)
@@ -231,7 +232,7 @@ def test_long_chunks_cost_nothing(model: Model, tiny_model: str) -> None:
     assert picture.metadata.xmp == XMP + b" " * 1_400_000
     assert len(picture.metadata.icc) == 1_500_000
     assert picture.notes == ("1 text dropped",)
-    decoded = codec.decode(codec.encode(picture, model=model))
+    decoded = decoding.decode(encoding.encode(picture, model=model))
     file = io.BytesIO()
     assert write_picture(decoded, file, "PNG") == ()
     assert read_picture(file).metadata == picture.metadata

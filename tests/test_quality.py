@@ -13,11 +13,12 @@ from conftest import Shc, assert_wrong_usage, make_photo
 from PIL import Image
 
 import shcodec
-from shcodec import codec, container
+from shcodec import container
 from shcodec.bench.codecs import ShcCodec, select_codecs
-from shcodec.errors import UsageError
-from shcodec.pictures import FORMATS, write_picture
-from shcodec.quality import beta_of, quality_of
+from shcodec.codec import encoding
+from shcodec.codec.quality import beta_of, quality_of
+from shcodec.pictures.writing import FORMATS, write_picture
+from shcodec.support.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -160,7 +161,7 @@ def test_points_named_by_quality() -> None:
     assert chosen["j2k"].settings == next(iter(select_codecs(["j2k"]))).settings
     assert chosen["shc-model"].describe().endswith("setting = quality")
     pixels = make_photo(20, 30)
-    assert chosen["shc-model"].encode(pixels, 80) == codec.encode_array(pixels, beta_of(80), model="model")
+    assert chosen["shc-model"].encode(pixels, 80) == encoding.encode_array(pixels, beta_of(80), model="model")
     assert ShcCodec("model").describe().endswith("setting = beta")
 
 

@@ -9,13 +9,7 @@ torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 
 from torch import Tensor  # noqa: E402
 
-from shcodec.quantize.baselines import (  # noqa: E402
-    MovingAverage,
-    Residual,
-    SoftToHard,
-    StraightThrough,
-    VectorQuantiser,
-)
+from shcodec.quantize.baselines import MovingAverage, Residual, SoftToHard, StraightThrough, VectorQuantiser  # noqa: E402
 from shcodec.quantize.convex import combine, exact, one_hot  # noqa: E402
 from shcodec.quantize.sparse import Convex, from_symbols, sparsify, to_symbols  # noqa: E402
 from shcodec.quantize.streams import ChainLayout, SparseLayout, StreamTables  # noqa: E402

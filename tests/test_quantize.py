@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shcodec import symbols
-from shcodec.entropy import integer_table
 from shcodec.nets.codec import first_half
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity, bounded
 from shcodec.quantize.lattice import assign, distances, lattice, refine
+from shcodec.symbols.ans import integer_table
+from shcodec.symbols.tables import Order, SymbolTables, class_coordinate, class_spread
 
 CONFIG = QuantiserConfig(
     classes=64, skip=7, bands=(BandConfig(7, 19, 4, 48), BandConfig(20, 31, 2, 48), BandConfig(32, 63, 1, 63))
@@ -38,7 +38,7 @@ def make_books(config: QuantiserConfig = CONFIG) -> ClassCodebooks:
 def residuals(count: int) -> tuple[Tensor, Tensor]:
     """Residuals of Laplacian shape whose spread is their class's, and the classes."""
     classes = torch.randint(0, 64, (count,))
-    spread = torch.from_numpy(symbols.class_spread(range(64))).float()[classes]
+    spread = torch.from_numpy(class_spread(range(64))).float()[classes]
     sign = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
     return sign * torch.empty(count).exponential_() * spread / math.sqrt(2), classes
 
@@ -292,7 +292,7 @@ def uniform_tables(*shape: int) -> np.ndarray:
     return np.broadcast_to(integer_table(np.ones(shape[-1])), shape)
 
 
-def codec_tables(config: QuantiserConfig, *, hyper: bool) -> symbols.SymbolTables:
+def codec_tables(config: QuantiserConfig, *, hyper: bool) -> SymbolTables:
     """The codec's tables for the same bands, with made-up contents."""
     tensors = {
         "latent.channels": np.array([6], np.int32),
@@ -307,7 +307,7 @@ def codec_tables(config: QuantiserConfig, *, hyper: bool) -> symbols.SymbolTable
         tensors["class_map.weight"] = np.zeros((96, 2), np.int8)
         tensors["class_map.shift"] = np.zeros(6, np.uint8)
         tensors["class_map.bias"] = np.zeros((17, 6), np.int32)
-    return symbols.SymbolTables(tensors)
+    return SymbolTables(tensors)
 
 
 @given(seed=st.integers(0, 10**6), height=st.integers(1, 9), width=st.integers(1, 9), high=st.integers(1, 64))
@@ -330,7 +330,7 @@ def test_one_class_per_picture_keeps_the_scan() -> None:
     check_groups(make_books(config), order, torch.from_numpy(classes).long().flatten(), torch.arange(54))
 
 
-def check_groups(books: ClassCodebooks, order: symbols.Order, chosen: Tensor, places: Tensor) -> None:
+def check_groups(books: ClassCodebooks, order: Order, chosen: Tensor, places: Tensor) -> None:
     """Same elements in the same order, and the same class for every vector."""
     elements, classes = [], []
     for band, index, rows in books.vectors(chosen):
@@ -360,7 +360,7 @@ def test_smooth_density_is_cheapest_at_the_class_of_the_spread() -> None:
     density = SmoothDensity(64)
     for spread in (0.5, 3.0, 20.0):
         r = torch.randn(20_000) * spread
-        own = float(symbols.class_coordinate(np.array([spread]))[0])
+        own = float(class_coordinate(np.array([spread]))[0])
         costs = {k: float(density(r, torch.full_like(r, own + k)).detach().mean()) for k in (-12, 0, 12)}
         assert costs[0] < min(costs[-12], costs[12])
 

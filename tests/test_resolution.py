@@ -13,11 +13,13 @@ from made_up_files import jpeg, segment
 from made_up_metadata import XMP, exif_block
 from PIL import ExifTags, Image
 
-from shcodec import codec
-from shcodec.exif_block import resolution_of, tells_resolution_alone, with_resolution, without_thumbnail
-from shcodec.metadata import Metadata
-from shcodec.pictures import Picture, read_picture, write_picture
-from shcodec.runtime import Model
+from shcodec.codec import decoding, encoding
+from shcodec.model.networks import Model
+from shcodec.pictures.exif import resolution_of, tells_resolution_alone, with_resolution, without_thumbnail
+from shcodec.pictures.metadata import Metadata
+from shcodec.pictures.picture import Picture
+from shcodec.pictures.reading import read_picture
+from shcodec.pictures.writing import write_picture
 
 PHOTO = Image.fromarray(make_photo(40, 56))
 WITH_DPI = {"JPEG": "x.jpg", "PNG": "x.png", "TIFF": "x.tif", "BMP": "x.bmp"}
@@ -54,7 +56,7 @@ def with_thumbnail(order: str = "<", *, first: bool = False) -> bytes:
 def test_it_comes_back(model: Model, tiny_model: str, format: str, dpi: tuple[float, float]) -> None:
     file = io.BytesIO()
     PHOTO.save(file, format, dpi=dpi)
-    decoded = codec.decode(codec.encode(file, model=model))
+    decoded = decoding.decode(encoding.encode(file, model=model))
     told = Image.open(file).info["dpi"]
     assert decoded.info["dpi"] == pytest.approx(told, abs=0.013)
     for other in WITH_DPI:
@@ -182,7 +184,7 @@ def test_a_crop_has_none(shc: Shc, tiny_model: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     small = b"<xmp:Thumbnails><rdf:Alt>" + b"A" * 99 + b"</rdf:Alt></xmp:Thumbnails>"
     told = Metadata(exif=with_thumbnail(), xmp=XMP.replace(b"</rdf:RDF>", small + b"</rdf:RDF>"))
-    Path("a.shc").write_bytes(codec.encode(Picture(make_photo(40, 56), metadata=told), model=tiny_model))
+    Path("a.shc").write_bytes(encoding.encode(Picture(make_photo(40, 56), metadata=told), model=tiny_model))
     assert shc("decode", "a.shc", "whole.jpg", "--region", "0,0,56,40").code == 0
     assert shc("decode", "a.shc", "part.jpg", "--region", "0,0,40,40").code == 0
     assert thumbnail() in Path("whole.jpg").read_bytes()

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, make_photo
 
-from shcodec import codec, container, encoder, runtime
-from shcodec.errors import UsageError
-from shcodec.pictures import psnr
-from shcodec.runtime import Model
-from shcodec.symbols import KNOTS, Grid, first_half
+from shcodec import container
+from shcodec.codec import analysis, decoding, encoding, inspection
+from shcodec.model.card import read_card
+from shcodec.model.networks import HALOS, Model
+from shcodec.pictures.picture import psnr
+from shcodec.support.errors import UsageError
+from shcodec.symbols.tables import KNOTS, Grid, first_half
 
 LATENTS = 48  # length of the row on which receptive fields are measured
 
@@ -26,12 +28,12 @@ pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever e
 
 def test_windows_leave_no_seams(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = make_photo(400, 700)
-    data = codec.encode_array(pixels, 20, model=model)
-    whole = codec.decode_array(data, model=model)
+    data = encoding.encode_array(pixels, 20, model=model)
+    whole = decoding.decode_array(data, model=model)
     y, z = model.analyse(pixels, 100, Grid.of(400, 700))
-    monkeypatch.setattr(runtime, "WINDOW", 4)
+    monkeypatch.setattr("shcodec.model.networks.WINDOW", 4)
     calls = count_runs(model, monkeypatch)
-    pieces = codec.decode_array(data, model=model)
+    pieces = decoding.decode_array(data, model=model)
     assert np.abs(pieces.astype(int) - whole).max() <= 1
     windowed_y, windowed_z = model.analyse(pixels, 100, Grid.of(400, 700))
     assert np.abs(windowed_y - y).max() < 1e-3
@@ -41,8 +43,8 @@ def test_windows_leave_no_seams(model: Model, monkeypatch: pytest.MonkeyPatch) -
     assert np.mean(windowed_z != z) < 0.01
     assert min(calls.values()) > 1
     assert calls.keys() == {"analysis", "hyper", "refine", "synthesis"}
-    coded = codec.encode_array(pixels, 20, model=model)
-    assert psnr(codec.decode_array(coded, model=model), pixels) == pytest.approx(psnr(whole, pixels), abs=0.05)
+    coded = encoding.encode_array(pixels, 20, model=model)
+    assert psnr(decoding.decode_array(coded, model=model), pixels) == pytest.approx(psnr(whole, pixels), abs=0.05)
 
 
 def count_runs(model: Model, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
@@ -66,7 +68,7 @@ def test_halos_hold_the_receptive_fields(name: str) -> None:
     from shcodec.nets.layers import Conditioned
     from shcodec.train.config import TrainConfig
 
-    net, halos = CodecNet(TrainConfig.load(name).model), runtime.HALOS
+    net, halos = CodecNet(TrainConfig.load(name).model), HALOS
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(0.01)  # all positive: no ReLU is closed and nothing cancels out
@@ -115,7 +117,7 @@ def learner() -> Any:
     from shcodec.train.pretrained import load_model
 
     torch.set_num_threads(1)
-    learner = Learner(TrainConfig.from_dict(runtime.read_card(GOLDEN / "model")["config"]))
+    learner = Learner(TrainConfig.from_dict(read_card(GOLDEN / "model")["config"]))
     load_model(learner, GOLDEN / "model")
     learner.net.class_map.fake_integer = True
     return learner.eval()
@@ -127,7 +129,7 @@ def test_pixels_are_those_of_torch(model: Model, learner: Any, beta: float) -> N
     from shcodec.nets.codec import Latents
     from shcodec.nets.layers import knot_weights
 
-    data = codec.encode_array(make_photo(128, 192), beta, model=model)
+    data = encoding.encode_array(make_photo(128, 192), beta, model=model)
     file = container.unpack(data)
     z, orders, indices = model.tables.read(file.payload, file.beta_byte, Grid.of(128, 192))
     assert z is not None
@@ -146,7 +148,7 @@ def test_pixels_are_those_of_torch(model: Model, learner: Any, beta: float) -> N
         second = net.second_means(first, latents, beta_byte)
         y_hat = torch.where(half, first, second + step * values[1])
         pixels = net.synthesise(y_hat, beta_byte)[0].round().clamp(0, 255).permute(1, 2, 0).numpy()
-    assert np.abs(codec.decode_array(data, model=model) - pixels).max() <= 1
+    assert np.abs(decoding.decode_array(data, model=model) - pixels).max() <= 1
 
 
 @pytest.mark.parametrize("beta_byte", [0, 31, 108, 255])
@@ -158,15 +160,15 @@ def test_training_measures_what_the_file_gives(
     torch = pytest.importorskip("torch")
     from shcodec.train.objective import Phase, State, evaluate
 
-    monkeypatch.setattr(encoder, "STEERINGS", ())  # training takes z as it comes
+    monkeypatch.setattr(analysis, "STEERINGS", ())  # training takes z as it comes
     pixels = make_photo(256, 384)
     x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].astype(np.float32))
     with torch.no_grad():
         told = evaluate(learner, x, torch.tensor([beta_byte]), State(Phase.HARD, 40.0, skip=True, border=border))
     pixels = pixels[: 256 - border[0], : 384 - border[1]]
-    data = codec.encode_array(pixels, container.byte_to_beta(beta_byte), model=model)
-    assert told.psnr == pytest.approx(psnr(codec.decode_array(data, model=model), pixels), abs=0.3)
-    assert told.bpp == pytest.approx(codec.info(data).bpp, rel=0.05, abs=24 * 8 / (256 * 384))
+    data = encoding.encode_array(pixels, container.byte_to_beta(beta_byte), model=model)
+    assert told.psnr == pytest.approx(psnr(decoding.decode_array(data, model=model), pixels), abs=0.3)
+    assert told.bpp == pytest.approx(inspection.info(data).bpp, rel=0.05, abs=24 * 8 / (256 * 384))
 
 
 # Settings

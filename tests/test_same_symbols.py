@@ -16,9 +16,9 @@ from conftest import GOLDEN
 from made_up_model import make_tensors
 from test_golden import MANIFEST, assert_pixels_as_stored, pinned, read, symbols_in_a_process
 
-from shcodec import codec
-from shcodec.runtime import Model
-from shcodec.symbols import Grid, SymbolTables
+from shcodec.codec import decoding
+from shcodec.model.networks import Model
+from shcodec.symbols.tables import Grid, SymbolTables
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -37,7 +37,7 @@ def test_graph_optimisations_change_pixels_by_one_at_most(level: str, monkeypatc
     model = Model(GOLDEN / "model", threads=1)
     model.open_networks()
     for name in MANIFEST:
-        assert_pixels_as_stored(name, codec.decode_array(read(name), model=model))
+        assert_pixels_as_stored(name, decoding.decode_array(read(name), model=model))
 
 
 def test_torch_in_place_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_torch_in_place_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
 
     model = TorchModel(GOLDEN / "model", threads=1)
     for name in MANIFEST:
-        assert_pixels_as_stored(name, codec.decode_array(read(name), model=model))
+        assert_pixels_as_stored(name, decoding.decode_array(read(name), model=model))
 
 
 def newer_pythons() -> list[str]:

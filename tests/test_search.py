@@ -13,13 +13,13 @@ from conftest import make_photo
 from PIL import Image
 
 import shcodec
-from shcodec import codec, search
+from shcodec.codec import decoding, encoding, inspection, rate_control
+from shcodec.codec.goals import LEAST, TOLERANCE, WORD, QualityGoal, SizeGoal, Trial, goal_of
+from shcodec.codec.rate_control import PROBES, STEPS, TargetError, follow, sample
 from shcodec.container import byte_to_beta
-from shcodec.errors import UsageError
-from shcodec.goals import LEAST, TOLERANCE, WORD, QualityGoal, SizeGoal, Trial, goal_of
-from shcodec.pictures import psnr
-from shcodec.runtime import Model
-from shcodec.search import PROBES, STEPS, TargetError, follow, sample
+from shcodec.model.networks import Model
+from shcodec.pictures.picture import psnr
+from shcodec.support.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -28,7 +28,7 @@ SIDES = [(1, 1), (17, 5), (61, 83), (200, 150), (300, 420)]  # height, width
 
 def ends(rgb: np.ndarray, model: Model) -> tuple[bytes, bytes]:
     """The largest and the smallest file that the search can make."""
-    large, small = (codec.encode_array(rgb, byte_to_beta(int(step)), model=model) for step in STEPS)
+    large, small = (encoding.encode_array(rgb, byte_to_beta(int(step)), model=model) for step in STEPS)
     return large, small
 
 
@@ -41,20 +41,20 @@ def test_sizes_are_met(model: Model, sides: tuple[int, int], share: float) -> No
     rgb = make_photo(*sides)
     large, small = (len(data) for data in ends(rgb, model))
     wanted = round(small + share * (large - small))
-    found = codec.encode_found(rgb, model=model, size=wanted)
+    found = encoding.encode_found(rgb, model=model, size=wanted)
     size = len(found.coded.data)
     assert size <= wanted
     nearly = size >= LEAST * wanted or wanted - size < WORD or size >= large - WORD
     assert nearly or found.missed == f"wanted {wanted:,} bytes, reached {size:,}"  # a smaller one that shows it better
     assert found.probes <= PROBES
     assert not found.missed or wanted < 200 or not nearly
-    codec.verify(found.coded.data)
+    inspection.verify(found.coded.data)
 
 
 def test_bits_per_pixel_are_a_size(model: Model) -> None:
     rgb = make_photo(200, 150)
-    assert codec.encode_found(rgb, model=model, bpp=0.2).coded.data == (
-        codec.encode_found(rgb, model=model, size=int(0.2 * 200 * 150 / 8)).coded.data
+    assert encoding.encode_found(rgb, model=model, bpp=0.2).coded.data == (
+        encoding.encode_found(rgb, model=model, size=int(0.2 * 200 * 150 / 8)).coded.data
     )
 
 
@@ -62,11 +62,11 @@ def test_beyond_the_model_the_nearest_end_is_taken(model: Model) -> None:
     rgb = make_photo(200, 150)
     large, small = ends(rgb, model)
     for wanted, end in ((10, small), (1_000_000, large)):
-        found = codec.encode_found(rgb, model=model, size=wanted)
+        found = encoding.encode_found(rgb, model=model, size=wanted)
         assert found.coded.data == end
         assert found.missed == f"wanted {wanted:,} bytes, reached {len(end):,}"
         with pytest.raises(TargetError, match=rf"wanted {wanted:,} bytes, reached {len(end):,}, which is as near"):
-            codec.encode_found(rgb, model=model, size=wanted, strict=True)
+            encoding.encode_found(rgb, model=model, size=wanted, strict=True)
 
 
 # Quality
@@ -76,17 +76,17 @@ def test_beyond_the_model_the_nearest_end_is_taken(model: Model) -> None:
 @pytest.mark.parametrize("beta", [10, 100, 500])
 def test_qualities_are_met(model: Model, sides: tuple[int, int], beta: float) -> None:
     rgb = make_photo(*sides)
-    wanted = psnr(codec.decode_array(codec.encode_array(rgb, beta, model=model), model=model), rgb)
-    found = codec.encode_found(rgb, model=model, psnr=wanted, strict=True)
-    assert abs(psnr(codec.decode_array(found.coded.data, model=model), rgb) - wanted) <= TOLERANCE
+    wanted = psnr(decoding.decode_array(encoding.encode_array(rgb, beta, model=model), model=model), rgb)
+    found = encoding.encode_found(rgb, model=model, psnr=wanted, strict=True)
+    assert abs(psnr(decoding.decode_array(found.coded.data, model=model), rgb) - wanted) <= TOLERANCE
     assert found.probes <= PROBES
 
 
 def test_quality_beyond_the_model(model: Model) -> None:
-    found = codec.encode_found(make_photo(200, 150), model=model, psnr=90)
+    found = encoding.encode_found(make_photo(200, 150), model=model, psnr=90)
     assert found.missed.startswith("wanted 90.00 dB, reached ")
     with pytest.raises(TargetError, match="wanted 90"):
-        codec.encode_found(make_photo(200, 150), model=model, psnr=90, strict=True)
+        encoding.encode_found(make_photo(200, 150), model=model, psnr=90, strict=True)
 
 
 # How much work it is
@@ -99,7 +99,7 @@ def test_the_analysis_runs_once(model: Model, shc_data: Path, monkeypatch: pytes
     for path in sorted((shc_data / "val").iterdir())[:3]:
         rgb = np.asarray(Image.open(path).convert("RGB"))
         for bpp in (0.1, 0.3, 0.7):
-            found = codec.encode_found(rgb, bpp=bpp)
+            found = encoding.encode_found(rgb, bpp=bpp)
             assert not found.missed
             analyses.append(found.analyses)
             probes.append(found.probes)
@@ -110,9 +110,9 @@ def test_the_analysis_runs_once(model: Model, shc_data: Path, monkeypatch: pytes
 
 def test_an_analysis_serves_its_neighbours_only(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guess that is far off takes a second analysis."""
-    monkeypatch.setattr(search, "guess", lambda *arguments: STEPS[1])
+    monkeypatch.setattr(rate_control, "guess", lambda *arguments: STEPS[1])
     rgb = make_photo(300, 420)
-    found = codec.encode_found(rgb, model=model, size=len(ends(rgb, model)[0]) * 9 // 10)
+    found = encoding.encode_found(rgb, model=model, size=len(ends(rgb, model)[0]) * 9 // 10)
     assert not found.missed
     assert found.analyses > 1
 
@@ -258,19 +258,19 @@ GREEN = np.broadcast_to(np.array([0, 255, 0], np.uint8), (256, 320, 3))
 def test_the_quality_of_a_saturated_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """20.5 dB it was, at beta 2, where beta 4 gave 44.9."""
     monkeypatch.delenv("SHC_MODELS")
-    found = codec.encode_found(GREEN, model="fast", psnr=45)
-    assert 44.6 < psnr(codec.decode_array(found.coded.data), GREEN) < 46
+    found = encoding.encode_found(GREEN, model="fast", psnr=45)
+    assert 44.6 < psnr(decoding.decode_array(found.coded.data), GREEN) < 46
 
 
 def test_a_ceiling_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHC_MODELS")
     rgb = np.tile(np.array([[[0, 255, 255], [255, 0, 0]]], np.uint8), (48, 32, 1))  # stripes, a pixel wide
     told = r"wanted 60.00 dB, reached \d+\.\d\d, the most that model 'fast' can show of this picture"
-    found = codec.encode_found(rgb, model="fast", psnr=60)
+    found = encoding.encode_found(rgb, model="fast", psnr=60)
     assert re.fullmatch(told, found.missed)
-    assert f"{psnr(codec.decode_array(found.coded.data), rgb):.2f}" in found.missed
+    assert f"{psnr(decoding.decode_array(found.coded.data), rgb):.2f}" in found.missed
     with pytest.raises(TargetError, match=told):
-        codec.encode_found(rgb, model="fast", psnr=60, strict=True)
+        encoding.encode_found(rgb, model="fast", psnr=60, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +282,6 @@ def test_targets_of_a_bright_photograph(
     """38.9 dB in 85 kB, and 36.0 dB in 88 kB it was."""
     monkeypatch.delenv("SHC_MODELS")
     rgb = np.asarray(Image.open(shc_data / "kodak" / "kodim20.webp").convert("RGB"))
-    found = codec.encode_found(rgb, model="fast", **wanted)  # type: ignore[arg-type]
-    assert psnr(codec.decode_array(found.coded.data), rgb) >= least
+    found = encoding.encode_found(rgb, model="fast", **wanted)  # type: ignore[arg-type]
+    assert psnr(decoding.decode_array(found.coded.data), rgb) >= least
     assert len(found.coded.data) <= most_bytes

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_model import CLASSES, Picture, draw_symbols, make_tensors
 
-from shcodec.bands import NEAREST, Band
-from shcodec.entropy import Decoder, Table, encode, integer_table
-from shcodec.errors import CorruptFileError, ModelError
-from shcodec.symbols import (
+from shcodec.support.errors import CorruptFileError, ModelError
+from shcodec.symbols.ans import Decoder, Table, encode, integer_table
+from shcodec.symbols.bands import NEAREST, Band
+from shcodec.symbols.tables import (
     KNOTS,
     Grid,
     Indices,

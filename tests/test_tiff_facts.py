@@ -12,8 +12,9 @@ from made_up_files import tiff
 from made_up_metadata import XMP
 from PIL import ExifTags, Image, ImageCms
 
-from shcodec.errors import PictureError
-from shcodec.pictures import psnr, read_picture
+from shcodec.pictures.picture import psnr
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import PictureError
 
 GREY_WHITE, GREY, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 PHOTO = make_photo(13, 18)

@@ -10,11 +10,15 @@ from conftest import ROOT, make_photo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shcodec import codec, container, decoder, runtime, tiles
-from shcodec.errors import CorruptFileError, LimitError, UsageError
-from shcodec.pictures import psnr
-from shcodec.runtime import Model
-from shcodec.symbols import Grid
+from shcodec import container
+from shcodec.codec import decoding, encoding, inspection, synthesis
+from shcodec.container.payload import join, split
+from shcodec.model import networks
+from shcodec.model.networks import Model
+from shcodec.pictures.picture import psnr
+from shcodec.support.errors import CorruptFileError, LimitError, UsageError
+from shcodec.symbols import tiles
+from shcodec.symbols.tables import Grid
 
 HEAD = b"what stands before"
 STREAMS = [b"first", b"", b"third stream", b"4"]
@@ -43,39 +47,39 @@ def test_pictures_of_up_to_2048_pixels_are_not_cut() -> None:
 
 
 def test_a_single_stream_is_the_payload() -> None:
-    assert tiles.join(HEAD, [b"alone"]) == b"alone"
-    assert tiles.split(HEAD, b"alone", 1) == [b"alone"]
+    assert join(HEAD, [b"alone"]) == b"alone"
+    assert split(HEAD, b"alone", 1) == [b"alone"]
 
 
 def test_streams_come_back() -> None:
-    assert tiles.split(HEAD, tiles.join(HEAD, STREAMS), 4) == STREAMS
+    assert split(HEAD, join(HEAD, STREAMS), 4) == STREAMS
 
 
 def test_every_damage_is_noticed() -> None:
-    payload = tiles.join(HEAD, STREAMS)
+    payload = join(HEAD, STREAMS)
     table = 4 * 5 + 4
     for position in range(len(payload)):
         damaged = bytearray(payload)
         damaged[position] ^= 1
         with pytest.raises(CorruptFileError):
-            tiles.split(HEAD, bytes(damaged), 4)
+            split(HEAD, bytes(damaged), 4)
         if position < table:
             with pytest.raises(CorruptFileError):
-                tiles.split(HEAD, bytes(damaged), 4, salvage=True)
+                split(HEAD, bytes(damaged), 4, salvage=True)
         else:
-            saved = tiles.split(HEAD, bytes(damaged), 4, salvage=True)
+            saved = split(HEAD, bytes(damaged), 4, salvage=True)
             assert [mine for mine in saved if mine is not None] == [
                 s for s, m in zip(STREAMS, saved, strict=True) if m is not None
             ]
             assert saved.count(None) == 1
     for head, changed in ((HEAD, payload + b"x"), (HEAD, payload[:-1]), (b"another head", payload)):
         with pytest.raises(CorruptFileError):
-            tiles.split(head, changed, 4)
+            split(head, changed, 4)
 
 
 def test_what_is_cut_off_is_missing() -> None:
-    payload = tiles.join(HEAD, STREAMS)
-    assert tiles.split(HEAD, payload[:-3], 4, salvage=True) == [b"first", b"", None, None]
+    payload = join(HEAD, STREAMS)
+    assert split(HEAD, payload[:-3], 4, salvage=True) == [b"first", b"", None, None]
 
 
 # Pictures
@@ -84,17 +88,17 @@ def test_what_is_cut_off_is_missing() -> None:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "SIDE", 2)
-    monkeypatch.setattr(runtime, "WINDOW", 12)
+    monkeypatch.setattr(networks, "WINDOW", 12)
 
 
 PICTURE = make_photo(300, 500)  # 3 x 4 tiles
 
 
 def test_no_seam_can_be_measured(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = codec.decode_array(codec.encode_array(PICTURE, 20, model=model), model=model)
+    whole = decoding.decode_array(encoding.encode_array(PICTURE, 20, model=model), model=model)
     monkeypatch.setattr(tiles, "SIDE", 2)
-    data = codec.encode_array(PICTURE, 20, model=model)
-    tiled = codec.decode_array(data, model=model)
+    data = encoding.encode_array(PICTURE, 20, model=model)
+    tiled = decoding.decode_array(data, model=model)
     near = np.zeros(PICTURE.shape[:2], bool)
     for tile in tiles.tiles_of(Grid.of(300, 500)):
         left, top, _, _ = tile.box(500, 300)
@@ -107,10 +111,10 @@ def test_no_seam_can_be_measured(model: Model, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_region_is_part_of_the_whole(model: Model, small_tiles: None) -> None:
-    data = codec.encode_array(PICTURE, 50, model=model)
-    whole = codec.decode_array(data, model=model).astype(int)
+    data = encoding.encode_array(PICTURE, 50, model=model)
+    whole = decoding.decode_array(data, model=model).astype(int)
     for left, top, width, height in ((0, 0, 500, 300), (499, 299, 1, 1), (130, 70, 200, 100), (0, 127, 129, 2)):
-        part = codec.decode_parts(data, model=model, region=(left, top, width, height)).rgb
+        part = decoding.decode_parts(data, model=model, region=(left, top, width, height)).rgb
         assert part.shape == (height, width, 3)
         assert np.abs(part - whole[top : top + height, left : left + width]).max() <= 1
 
@@ -118,57 +122,57 @@ def test_a_region_is_part_of_the_whole(model: Model, small_tiles: None) -> None:
 def test_a_region_reads_only_the_tiles_it_needs(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "SIDE", 2)
     picture = np.tile(PICTURE, (2, 4, 1))  # 5 x 16 tiles
-    data = codec.encode_array(picture, 500, model=model)
+    data = encoding.encode_array(picture, 500, model=model)
     read: list[Any] = []
     original = model.tables.read
     monkeypatch.setattr(model.tables, "read", lambda *given: read.append(given) or original(*given))
-    codec.decode_parts(data, model=model, region=(0, 0, 64, 64))
+    decoding.decode_parts(data, model=model, region=(0, 0, 64, 64))
     assert 0 < len(read) < 40
 
 
 @pytest.mark.parametrize("region", [(-1, 0, 5, 5), (0, 0, 0, 5), (499, 0, 2, 1), (0, 299, 1, 2), (10**9, 0, 1, 1)])
 def test_a_region_must_lie_in_the_picture(region: tuple[int, int, int, int], model: Model) -> None:
-    data = codec.encode_array(PICTURE, 500, model=model)
+    data = encoding.encode_array(PICTURE, 500, model=model)
     with pytest.raises(UsageError, match="not within the picture of 500x300"):
-        codec.decode_parts(data, model=model, region=region)
+        decoding.decode_parts(data, model=model, region=region)
 
 
 def test_a_damaged_tile(model: Model, small_tiles: None) -> None:
-    data = codec.encode_array(PICTURE, 20, model=model)
-    whole = codec.decode_array(data, model=model).astype(int)
+    data = encoding.encode_array(PICTURE, 20, model=model)
+    whole = decoding.decode_array(data, model=model).astype(int)
     damaged = bytearray(data)
     damaged[-20] ^= 4  # in the last tile
     with pytest.raises(CorruptFileError, match="checksum does not match"):
-        codec.decode_array(bytes(damaged), model=model)
-    parts = codec.decode_parts(bytes(damaged), model=model, keep_going=True)
+        decoding.decode_array(bytes(damaged), model=model)
+    parts = decoding.decode_parts(bytes(damaged), model=model, keep_going=True)
     assert parts.damaged == ((384, 192, 116, 108),)
-    assert (parts.rgb[192:, 384:] == decoder.GREY).all()
+    assert (parts.rgb[192:, 384:] == synthesis.GREY).all()
     assert np.abs(parts.rgb[:100] - whole[:100]).max() <= 1
-    region = codec.decode_parts(bytes(damaged), model=model, keep_going=True, region=(380, 186, 20, 20)).rgb
-    assert (region[6:, 4:] == decoder.GREY).all() and not (region[:6, :4] == decoder.GREY).all()
+    region = decoding.decode_parts(bytes(damaged), model=model, keep_going=True, region=(380, 186, 20, 20)).rgb
+    assert (region[6:, 4:] == synthesis.GREY).all() and not (region[:6, :4] == synthesis.GREY).all()
 
 
 def test_a_file_that_breaks_off(model: Model, small_tiles: None) -> None:
-    data = codec.encode_array(PICTURE, 20, model=model)
-    whole = codec.decode_array(data, model=model).astype(int)
-    parts = codec.decode_parts(data[: 2 * len(data) // 3], model=model, keep_going=True)
+    data = encoding.encode_array(PICTURE, 20, model=model)
+    whole = decoding.decode_array(data, model=model).astype(int)
+    parts = decoding.decode_parts(data[: 2 * len(data) // 3], model=model, keep_going=True)
     assert 1 <= len(parts.damaged) < 12
     assert parts.damaged[-1] == (384, 192, 116, 108)
     assert np.abs(parts.rgb[:20, :20] - whole[:20, :20]).max() <= 1
 
 
 def test_nothing_can_be_saved_of_a_small_picture(model: Model) -> None:
-    data = bytearray(codec.encode_array(make_photo(60, 60), 20, model=model))
+    data = bytearray(encoding.encode_array(make_photo(60, 60), 20, model=model))
     data[-10] ^= 1
     with pytest.raises(CorruptFileError):
-        codec.decode_parts(bytes(data), model=model, keep_going=True)
+        decoding.decode_parts(bytes(data), model=model, keep_going=True)
 
 
 def test_verify_reads_every_tile(small_tiles: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = codec.encode_array(PICTURE, 50, model="model")
-    codec.verify(data)
+    data = encoding.encode_array(PICTURE, 50, model="model")
+    inspection.verify(data)
     file = container.unpack(data)
-    streams = tiles.split(container.head(file), file.payload, 12)
+    streams = split(container.head(file), file.payload, 12)
     streams[7] = b"\x01\x02\x03\x04" + (streams[7] or b"")
     forged = container.pack(
         container.Container(
@@ -176,21 +180,21 @@ def test_verify_reads_every_tile(small_tiles: None, monkeypatch: pytest.MonkeyPa
             file.width,
             file.height,
             file.beta_byte,
-            tiles.join(container.head(file), [s or b"" for s in streams]),
+            join(container.head(file), [s or b"" for s in streams]),
         )
     )
     with pytest.raises(CorruptFileError):
-        codec.verify(forged)
+        inspection.verify(forged)
 
 
 def test_a_model_without_hyper_path_takes_four_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """There a few bytes may be a valid picture of any size, so that its size is limited instead."""
     model = Model(ROOT / "models" / "sha")
-    data = codec.encode_array(make_photo(64, 320), 50, model=model)
+    data = encoding.encode_array(make_photo(64, 320), 50, model=model)
     monkeypatch.setattr(tiles, "SIDE", 1)
     with pytest.raises(LimitError, match="at most 4 tiles"):
-        codec.encode_array(make_photo(64, 320), 50, model=model)
+        encoding.encode_array(make_photo(64, 320), 50, model=model)
     with pytest.raises(LimitError, match="at most 4 tiles"):
-        codec.decode_array(data, model=model)
-    four = codec.encode_array(make_photo(128, 128), 50, model=model)
-    assert codec.decode_array(four, model=model).shape == (128, 128, 3)
+        decoding.decode_array(data, model=model)
+    four = encoding.encode_array(make_photo(128, 128), 50, model=model)
+    assert decoding.decode_array(four, model=model).shape == (128, 128, 3)

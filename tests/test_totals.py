@@ -12,10 +12,11 @@ import pytest
 from conftest import Outcome, Shc, make_photo
 from PIL import Image
 
-from shcodec import __version__, zoo
+from shcodec import __version__
 from shcodec.cli import workers
 from shcodec.cli.batch import Spread, run
 from shcodec.cli.files import Job, Plan
+from shcodec.model import zoo
 
 SECONDS = r"\d+\.\d\d s"
 
@@ -135,7 +136,7 @@ def wanted_threads(job: Job) -> tuple[int, str | None]:
 
 def test_threads_of_the_networks(folder: Path, shc: Shc, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr("shcodec.rate_choice.analyse", _spying(seen))
+    monkeypatch.setattr("shcodec.codec.rate_choice.analyse", _spying(seen))
     monkeypatch.setenv("SHC_THREADS", "3")
     encode = partial(shc, "encode", "-f", "-m", tiny_model, "a.png")
     for arguments in ((), ("--threads", "1"), ("--threads", "2"), ("--threads", "0"), ()):
@@ -148,7 +149,7 @@ def test_threads_of_the_networks(folder: Path, shc: Shc, tiny_model: str, monkey
 
 
 def _spying(seen: list[int]) -> object:
-    from shcodec.encoder import analyse
+    from shcodec.codec.analysis import analyse
 
     def spy(model: object, *arguments: object, **options: object) -> object:
         seen.append(model.threads)  # type: ignore[attr-defined]

@@ -94,9 +94,9 @@ def test_telemetry_is_what_the_user_says(tmp_path: Path) -> None:
     """Switched off where nothing is said; importing the package says nothing, and an answer is left as it is."""
     (tmp_path / "home").mkdir()
     code = (
-        "import os; import shcodec, shcodec.runtime;"
+        "import os; import shcodec, shcodec.model.networks;"
         "assert os.environ.get(name := 'ORT_DISABLE_TELEMETRY') == {before};"
-        "shcodec.runtime.load_onnxruntime(); print(os.environ[name])"
+        "shcodec.model.networks.load_onnxruntime(); print(os.environ[name])"
     )
     assert run(tmp_path, "-c", code.format(before=None)) == "1\n"
     assert run(tmp_path, "-c", code.format(before="'true'"), ORT_DISABLE_TELEMETRY="true") == "true\n"

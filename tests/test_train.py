@@ -19,10 +19,10 @@ from conftest import make_photo
 from PIL import Image
 from toy_training import FAMILIES, VARIANTS, shorten, toy_batch, toy_config, write_config, write_pictures
 
-from shcodec.errors import PictureError, UsageError
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks
 from shcodec.quantize.lattice import lattice
+from shcodec.support.errors import PictureError, UsageError
 from shcodec.train import checkpoint, log, loop
 from shcodec.train.annealing import Sigma
 from shcodec.train.config import Annealing, Schedule, TrainConfig

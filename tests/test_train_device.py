@@ -18,9 +18,9 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_training import VARIANTS, shorten, toy_batch, toy_config, write_config, write_pictures
 
-from shcodec.errors import ShcError, UsageError
 from shcodec.quantize.density import SmoothDensity
 from shcodec.quantize.lookup import SpreadLookup
+from shcodec.support.errors import ShcError, UsageError
 from shcodec.train import checkpoint, loop, result
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import Pixels

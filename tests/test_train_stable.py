@@ -19,7 +19,7 @@ import torch
 from test_bench_scripts import script as bench_script
 from toy_training import VARIANTS, shorten, toy_config, write_config, write_pictures
 
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 from shcodec.train import checkpoint, loop, result, stable
 from shcodec.train.config import Schedule, TrainConfig
 from shcodec.train.device_crops import DeviceCrops

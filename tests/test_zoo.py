@@ -10,9 +10,11 @@ import pytest
 from conftest import GOLDEN, make_photo
 from safetensors.numpy import load_file, save_file
 
-from shcodec import codec, runtime, zoo
-from shcodec.errors import ModelError
-from shcodec.runtime import Model
+from shcodec.codec import decoding, encoding
+from shcodec.model import zoo
+from shcodec.model.card import model_id, read_card
+from shcodec.model.networks import Model
+from shcodec.support.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever else is installed
 
@@ -35,13 +37,13 @@ def test_models_are_found_by_name_and_id(model: Model) -> None:
 
 def test_a_name_that_stands_for_two_models(tampered: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files name their model by id, so another model of the same name further up the search must not be taken."""
-    data = codec.encode_array(make_photo(40, 50), 50, model=model)
+    data = encoding.encode_array(make_photo(40, 50), 50, model=model)
     change_decoder(tampered)
     folders = [tampered, GOLDEN / "model"]
     monkeypatch.setattr(zoo, "_folders", lambda: folders)
     assert zoo.load("model").id != model.id
     assert zoo.load_by_id(model.id).id == model.id
-    assert np.array_equal(codec.decode_array(data), codec.decode_array(data, model=model))
+    assert np.array_equal(decoding.decode_array(data), decoding.decode_array(data, model=model))
 
 
 def change_decoder(folder: Path) -> None:
@@ -50,7 +52,7 @@ def change_decoder(folder: Path) -> None:
     tensors["codebook.0"][0] += 1
     save_file(tensors, folder / "decoder.safetensors")
     card = folder / "model.toml"
-    old, new = runtime.read_card(folder)["id"], runtime.model_id(tensors).hex()
+    old, new = read_card(folder)["id"], model_id(tensors).hex()
     card.write_text(card.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
@@ -79,7 +81,7 @@ def test_a_model_that_cannot_be_read(tampered: Path, file: str, content: bytes |
     (tampered / file).unlink() if content is None else (tampered / file).write_bytes(content)
     with pytest.raises(ModelError, match=rf"{file}|the card says") as caught:
         model = Model(tampered)
-        codec.decode_array(codec.encode_array(make_photo(8, 8), 50, model=model), model=model)
+        decoding.decode_array(encoding.encode_array(make_photo(8, 8), 50, model=model), model=model)
     assert "\n" not in str(caught.value)
 
 
@@ -88,4 +90,4 @@ def test_an_encoder_that_lacks_a_tensor(tampered: Path) -> None:
     for name in ("rate_weight", "g_a.knots", "g_a.stem.weight"):
         save_file({key: value for key, value in tensors.items() if key != name}, tampered / "encoder.safetensors")
         with pytest.raises(ModelError):
-            codec.encode_array(make_photo(8, 8), 50, model=Model(tampered))
+            encoding.encode_array(make_photo(8, 8), 50, model=Model(tampered))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from shcodec.model.networks import Model
 from shcodec.nets.codec import CodecNet
-from shcodec.runtime import Floats, Model
+from shcodec.symbols.tables import Floats
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner
 from shcodec.train.pretrained import load_model

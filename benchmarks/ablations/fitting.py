@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 from residuals import BETAS, LOWEST, Residuals
 
-from shcodec.entropy import PRECISION, integer_table
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks
-from shcodec.symbols import Floats, SymbolTables
+from shcodec.symbols.ans import PRECISION, integer_table
+from shcodec.symbols.tables import Floats, SymbolTables
 from shcodec.train.export import widened
 
 CLASSES = 64

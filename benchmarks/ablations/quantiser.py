@@ -29,9 +29,9 @@ from quantiser_report import About, write_report
 from residuals import BETAS, RecordingModel, Residuals, key, measure_slope, record
 from trials import Trial, all_trials, base_units, cut, cuts
 
-from shcodec import zoo
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
+from shcodec.model import zoo
 from shcodec.nets.config import ModelConfig
 from shcodec.train.data import load_pictures
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.figures import load_matplotlib, save_png
+from shcodec.support.plots import load_matplotlib, save_png
 
 MARKS = ("<!-- quantiser: begin -->", "<!-- quantiser: end -->")
 """Between these lines of README.md the tables are written."""

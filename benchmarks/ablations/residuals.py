@@ -1,7 +1,7 @@
 """Residuals of a trained model, dumped once: what the quantiser's ablations are fitted to and measured on.
 
-Every picture goes through the codec itself (`shcodec.encoder`); a model that takes notes keeps what the quantiser
-saw: r = (y - mean) / step of every latent element in both passes, its step and its class.
+Every picture goes through the codec itself (`shcodec.codec.analysis`); a
+model that takes notes keeps what the quantiser saw: r = (y - mean) / step of every latent element in both passes, its step and its class.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec import encoder
+from shcodec.codec.analysis import analyse, code, distortion, own_rate_weight
 from shcodec.container import beta_to_byte, part_sizes
-from shcodec.entropy import PRECISION
-from shcodec.runtime import DECODER, Model, read_tensors
-from shcodec.symbols import Floats, Grid, Indices, Order, SymbolTables, first_half
-
-Pixels = npt.NDArray[np.uint8]
+from shcodec.model.card import DECODER, read_tensors
+from shcodec.model.networks import Model
+from shcodec.pictures.picture import Pixels
+from shcodec.symbols.ans import PRECISION
+from shcodec.symbols.tables import Floats, Grid, Indices, Order, SymbolTables, first_half
 
 BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
 LOWEST = 7
@@ -135,7 +135,7 @@ def record(model: RecordingModel, pictures: Sequence[tuple[Pixels, Sequence[int]
     for number, (rgb, rates) in enumerate(pictures):
         for rate in rates:
             byte = beta_to_byte(BETAS[rate])
-            data = encoder.code(encoder.analyse(model, rgb, byte), byte, encoder.own_rate_weight(model, byte)).data
+            data = code(analyse(model, rgb, byte), byte, own_rate_weight(model, byte)).data
             residual, step, _ = model.picture()
             classes = model.notes.classes_seen
             pixels[rate] += rgb.shape[0] * rgb.shape[1]
@@ -170,11 +170,11 @@ def measure_slope(model: RecordingModel, pictures: Sequence[Pixels]) -> tuple[np
     for beta in BETAS:
         byte, rows = beta_to_byte(beta), []
         for rgb in pictures:
-            analysis = encoder.analyse(model, rgb, byte)
-            for weight in (*SLOPE_WEIGHTS, encoder.own_rate_weight(model, byte)):
-                coded = encoder.code(analysis, byte, weight)
+            analysis = analyse(model, rgb, byte)
+            for weight in (*SLOPE_WEIGHTS, own_rate_weight(model, byte)):
+                coded = code(analysis, byte, weight)
                 error = float(np.square(model.picture()[2], dtype=np.float64).sum()) / rgb.size
-                rows.append((error, encoder.distortion(analysis, coded)))
+                rows.append((error, distortion(analysis, coded)))
         latent, samples = np.array(rows).reshape(len(pictures), -1, 2).mean(0).T
         slope = (samples[1] - samples[0]) / (latent[1] - latent[0])
         slopes.append(slope)

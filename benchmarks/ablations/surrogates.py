@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from shcodec import encoder
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
+from shcodec.codec.analysis import analyse, bits_per_pixel, code, distortion, own_rate_weight
 from shcodec.container import beta_to_byte
-from shcodec.errors import UsageError
-from shcodec.runtime import Model
+from shcodec.model.networks import Model
+from shcodec.support.errors import UsageError
 from shcodec.train import checkpoint
 from shcodec.train.config import TrainConfig, laid_over
 from shcodec.train.data import load_pictures
@@ -97,10 +97,10 @@ def measure(model_dir: Path, validation: Path) -> dict[str, Any]:
     for beta in BETAS:
         step, points = beta_to_byte(beta), []
         for rgb in pictures:
-            analysis = encoder.analyse(model, rgb, step)
-            coded = encoder.code(analysis, step, encoder.own_rate_weight(model, step))
-            quality = 10 * np.log10(255**2 / encoder.distortion(analysis, coded))
-            points.append((encoder.bits_per_pixel(analysis, coded), quality))
+            analysis = analyse(model, rgb, step)
+            coded = code(analysis, step, own_rate_weight(model, step))
+            quality = 10 * np.log10(255**2 / distortion(analysis, coded))
+            points.append((bits_per_pixel(analysis, coded), quality))
         means = np.mean(points, 0)
         bpp.append(float(means[0]))
         psnr.append(float(means[1]))

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE

@@ -28,14 +28,14 @@ from resnet import DEVICE, ResNet32, accuracy, logits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shcodec.atomic import write_text
 from shcodec.cli.console import run_script
-from shcodec.errors import UsageError
-from shcodec.figures import load_matplotlib, save_png
 from shcodec.netpack.api import pack, unpack
 from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.tensors import read_safetensors, to_array
 from shcodec.netpack.training import CompressConfig, compress
+from shcodec.support.atomic import write_text
+from shcodec.support.errors import UsageError
+from shcodec.support.plots import load_matplotlib, save_png
 
 BETAS = (0.03, 0.1, 0.3, 1.0)
 RATES = (1.5, 2.0, 3.0, 4.0)

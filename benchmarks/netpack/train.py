@@ -21,11 +21,11 @@ from resnet import DEVICE, ResNet32, accuracy, logits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shcodec.atomic import replacing, write_text
 from shcodec.cli.console import run_script
-from shcodec.errors import UsageError
 from shcodec.netpack.checkpoint import read_checkpoint, write_checkpoint
 from shcodec.netpack.tensors import from_array, write_safetensors
+from shcodec.support.atomic import replacing, write_text
+from shcodec.support.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from pictures import Array, Pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shcodec.errors import UsageError
 from shcodec.quantize.baselines import MovingAverage, Residual, SoftToHard, StraightThrough, VectorQuantiser
 from shcodec.quantize.convex import gap
 from shcodec.quantize.sparse import WHOLE_P, Convex
 from shcodec.quantize.streams import StreamTables
+from shcodec.support.errors import UsageError
 
 GRID = 8  # the latent has 8x8 positions
 USED = 0.01  # a codeword counts as used from this share of an even use

@@ -12,7 +12,7 @@ import numpy as np
 from autoencoder import psnr
 
 from shcodec.bench.bd_rate import bd_rate, curve
-from shcodec.figures import load_matplotlib, save_png
+from shcodec.support.plots import load_matplotlib, save_png
 
 Row = dict[str, Any]
 

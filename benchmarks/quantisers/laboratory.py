@@ -27,9 +27,9 @@ from autoencoder import Budget, Trial, run
 from comparison import write_report
 from pictures import Pictures, load
 
-from shcodec.atomic import write_text
 from shcodec.cli.console import run_script
-from shcodec.errors import UsageError
+from shcodec.support.atomic import write_text
+from shcodec.support.errors import UsageError
 
 HERE = Path(__file__).parent
 

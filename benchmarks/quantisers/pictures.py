@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shcodec.cli.console import run_script
-from shcodec.errors import UsageError
-from shcodec.figures import save_png
+from shcodec.support.errors import UsageError
+from shcodec.support.plots import save_png
 
 LEAST = 3  # points that a fit needs
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shcodec.atomic import write_text
 from shcodec.bench import crops, literature, page, plots, report, runner, summary
 from shcodec.bench.codecs import DEFAULT_BETAS, SHC_PREFIX, Codec, select_codecs
 from shcodec.bench.crops import Viewer
@@ -19,9 +18,10 @@ from shcodec.bench.progress import progress_bar
 from shcodec.bench.report import CodecInfo, Report
 from shcodec.bench.results import MEASURED, STORED, Cell, Failure, read_csv, stored_cells, write_csv
 from shcodec.bench.summary import CodecCurve, Comparison
+from shcodec.codec.quality import beta_of
 from shcodec.container import beta_to_byte
-from shcodec.errors import MissingExtraError, ShcError, UsageError
-from shcodec.quality import beta_of
+from shcodec.support.atomic import write_text
+from shcodec.support.errors import MissingExtraError, ShcError, UsageError
 
 DEFAULT_ANCHORS = ("jpeg420", "bpg444")
 """Codecs that the others are compared with unless told otherwise, where they are among the results."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shcodec import zoo
-from shcodec.atomic import write_text
 from shcodec.bench.codecs import SHC_PREFIX
 from shcodec.bench.report import Report
 from shcodec.bench.summary import CodecCurve
-from shcodec.errors import UsageError
-from shcodec.runtime import CARD
+from shcodec.model import zoo
+from shcodec.model.card import CARD
+from shcodec.support.atomic import write_text
+from shcodec.support.errors import UsageError
 
 
 def update_cards(report: Report) -> list[Path]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from shcodec.errors import PictureError
-from shcodec.pictures import RGBArray, read_picture
+from shcodec.pictures.picture import Pixels
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import PictureError
 
 _COLUMNS = ("image", "width", "height", "sha256")
 
@@ -34,11 +35,11 @@ class Pin:
     sha256: str
 
     @classmethod
-    def of(cls, rgb: RGBArray) -> Pin:
+    def of(cls, rgb: Pixels) -> Pin:
         """The pin of a (H, W, 3) uint8 picture."""
         return cls(rgb.shape[1], rgb.shape[0], hashlib.sha256(rgb.tobytes()).hexdigest())
 
-    def check(self, rgb: RGBArray) -> None:
+    def check(self, rgb: Pixels) -> None:
         """Compare a (H, W, 3) uint8 picture with the pin.
 
         Raises:

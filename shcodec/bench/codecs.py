@@ -20,9 +20,9 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from shcodec.errors import MissingExtraError, ShcError, UsageError
-from shcodec.pictures import RGBArray
-from shcodec.quality import beta_of
+from shcodec.codec.quality import beta_of
+from shcodec.pictures.picture import Pixels
+from shcodec.support.errors import MissingExtraError, ShcError, UsageError
 
 DEFAULT_BETAS = (5.0, 15.0, 50.0, 150.0, 500.0, 1500.0)
 """Settings of `shc`: the price of a bit, from high rate to low."""
@@ -48,10 +48,10 @@ class Codec(Protocol):
     def version(self) -> str:
         """Name the implementation; raise a ShcError if it is not installed."""
 
-    def encode(self, rgb: RGBArray, setting: float) -> bytes:
+    def encode(self, rgb: Pixels, setting: float) -> bytes:
         """Encode a (H, W, 3) uint8 RGB picture to a whole file; a codec of whole settings rounds others."""
 
-    def decode(self, data: bytes) -> RGBArray:
+    def decode(self, data: bytes) -> Pixels:
         """Decode a whole file to (H, W, 3) uint8 RGB."""
 
     def __hash__(self) -> int:
@@ -86,25 +86,26 @@ class ShcCodec:
 
     def version(self) -> str:
         """Version of the package and of the model, without loading a network."""
-        from shcodec import __version__, zoo
+        from shcodec import __version__
+        from shcodec.model import zoo
 
         # The id covers the decoder alone; another encoder would make other files of the same id.
         card = zoo.card(self.model)
         encoder = card.get("sha256", {}).get("encoder.safetensors", "unknown")
         return f"shcodec {__version__}, model id {card.get('id', 'unknown')}, encoder {encoder[:8]}"
 
-    def encode(self, rgb: RGBArray, setting: float) -> bytes:
+    def encode(self, rgb: Pixels, setting: float) -> bytes:
         """Encode at the beta or the quality `setting`."""
-        from shcodec import codec
+        from shcodec.codec import encoding
 
         beta = beta_of(setting) if self.by_quality else setting
-        return codec.encode_array(rgb, beta, model=self.model, effort=self.effort)
+        return encoding.encode_array(rgb, beta, model=self.model, effort=self.effort)
 
-    def decode(self, data: bytes) -> RGBArray:
+    def decode(self, data: bytes) -> Pixels:
         """Decode an .shc file."""
-        from shcodec import codec
+        from shcodec.codec import decoding
 
-        return codec.decode_array(data)
+        return decoding.decode_array(data)
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,13 @@ class PillowCodec:
         library = "libjpeg_turbo" if self.feature == "jpg" and features.check("libjpeg_turbo") else self.feature
         return f"Pillow {PIL.__version__}, {library} {features.version(library)}"
 
-    def encode(self, rgb: RGBArray, setting: float) -> bytes:
+    def encode(self, rgb: Pixels, setting: float) -> bytes:
         """Save the picture at one setting."""
         buffer = io.BytesIO()
         Image.fromarray(rgb).save(buffer, format=self.image_format, **self.options(setting))
         return buffer.getvalue()
 
-    def decode(self, data: bytes) -> RGBArray:
+    def decode(self, data: bytes) -> Pixels:
         """Open the file again."""
         with Image.open(io.BytesIO(data), formats=[self.image_format]) as image:
             return np.asarray(image.convert("RGB"))
@@ -171,7 +172,7 @@ class HeicCodec:
             raise ShcError("this pillow-heif was built without an encoder for HEIC")
         return f"pillow-heif {heif.__version__}, libheif {details['libheif']}, {details['HEIF']}"
 
-    def encode(self, rgb: RGBArray, setting: float) -> bytes:
+    def encode(self, rgb: Pixels, setting: float) -> bytes:
         """Save the picture at QP = `setting`."""
         # libheif turns psychovisual tuning and adaptive quantisation on by default; bpgenc does not, and with them
         # PSNR would suffer. The dictionary is made anew for each call because pillow-heif writes into it.
@@ -188,7 +189,7 @@ class HeicCodec:
         picture.save(buffer, format="HEIF", chroma="444", tile_size=0, enc_params=parameters)
         return buffer.getvalue()
 
-    def decode(self, data: bytes) -> RGBArray:
+    def decode(self, data: bytes) -> Pixels:
         """Open the file again."""
         picture = _heif().open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
         return np.asarray(picture.to_pillow().convert("RGB"))
@@ -211,11 +212,11 @@ class JpegXlCodec:
         imagecodecs = _imagecodecs()
         return f"imagecodecs {imagecodecs.__version__}, {imagecodecs.jpegxl_version()}"
 
-    def encode(self, rgb: RGBArray, setting: float) -> bytes:
+    def encode(self, rgb: Pixels, setting: float) -> bytes:
         """Encode at the distance `setting`."""
         return bytes(_imagecodecs().jpegxl_encode(rgb, distance=setting, effort=self.effort, numthreads=1))
 
-    def decode(self, data: bytes) -> RGBArray:
+    def decode(self, data: bytes) -> Pixels:
         """Decode a JPEG XL file."""
         return np.asarray(_imagecodecs().jpegxl_decode(data, numthreads=1), dtype=np.uint8)
 
@@ -241,7 +242,7 @@ class BpgCodec:
         lines = (help_text.stdout + help_text.stderr).splitlines()
         return next((line.strip() for line in lines if "version" in line), "bpgenc of unknown version")
 
-    def encode(self, rgb: RGBArray, setting: float) -> bytes:
+    def encode(self, rgb: Pixels, setting: float) -> bytes:
         """Encode at QP = `setting`."""
         with tempfile.TemporaryDirectory(prefix="shc-bench-") as folder:
             source, coded = Path(folder, "picture.png"), Path(folder, "picture.bpg")
@@ -250,7 +251,7 @@ class BpgCodec:
             _run_program(["bpgenc", *options, "-o", str(coded), str(source)])
             return coded.read_bytes()
 
-    def decode(self, data: bytes) -> RGBArray:
+    def decode(self, data: bytes) -> Pixels:
         """Decode a BPG file."""
         with tempfile.TemporaryDirectory(prefix="shc-bench-") as folder:
             coded, decoded = Path(folder, "picture.bpg"), Path(folder, "picture.png")
@@ -356,7 +357,7 @@ def select_codecs(
     Raises:
         UsageError: if a name is unknown, or none is given.
     """
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     points, by_quality = (betas, False) if qualities is None else (qualities, True)
     own = {SHC_PREFIX + model: ShcCodec(model, tuple(points), None, by_quality) for model in zoo.model_names()}

@@ -12,7 +12,7 @@ from shcodec.bench import runner
 from shcodec.bench.codecs import Codec
 from shcodec.bench.datasets import PictureFile
 from shcodec.bench.results import Cell, Failure
-from shcodec.pictures import RGBArray, psnr
+from shcodec.pictures.picture import Pixels, psnr
 
 TARGET_BPP = 0.25
 """Rate at which codecs are looked at: low enough for faults to show, high enough for pictures that one would keep."""
@@ -41,7 +41,7 @@ class Crop:
     size: int
     bpp: float
     psnr: float
-    rgb: RGBArray
+    rgb: Pixels
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Viewer:
 
     image: str
     target: int
-    original: RGBArray
+    original: Pixels
     crops: tuple[Crop, ...]
 
 
@@ -112,7 +112,7 @@ def choose_target(sizes: Sequence[Sequence[int]], pixels: int) -> int:
     return min(max(target, low), high) if low <= high else target
 
 
-def encode_to_size(codec: Codec, rgb: RGBArray, target: int, known: Mapping[float, int]) -> bytes:
+def encode_to_size(codec: Codec, rgb: Pixels, target: int, known: Mapping[float, int]) -> bytes:
     """Search the setting that comes nearest to a size, between the settings that were measured.
 
     The logarithm of the size is taken as linear between the two nearest settings, over and again.
@@ -137,7 +137,7 @@ def encode_to_size(codec: Codec, rgb: RGBArray, target: int, known: Mapping[floa
     return files[best] if best in files else codec.encode(rgb, best)
 
 
-def busiest_window(rgb: RGBArray) -> tuple[slice, slice]:
+def busiest_window(rgb: Pixels) -> tuple[slice, slice]:
     """Find the part of a picture with most detail: the largest mean difference between neighbours.
 
     Args:
@@ -177,5 +177,5 @@ def _distance(size: int, target: int) -> float:
     return abs(math.log(size / target))
 
 
-def _crop(codec: str, data: bytes, rgb: RGBArray, decoded: RGBArray, window: tuple[slice, slice]) -> Crop:
+def _crop(codec: str, data: bytes, rgb: Pixels, decoded: Pixels, window: tuple[slice, slice]) -> Crop:
     return Crop(codec, len(data), 8 * len(data) / (rgb.shape[0] * rgb.shape[1]), psnr(rgb, decoded), decoded[window])

@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 from shcodec.bench.checksums import Pin, load_pins
 from shcodec.bench.download import cache_folder, download
-from shcodec.errors import PictureError, ShcError, UsageError
-from shcodec.text import shown
+from shcodec.support.errors import PictureError, ShcError, UsageError
+from shcodec.support.text import shown
 
 DATA_VARIABLE = "SHC_DATA"
 """Environment variable that names the folder with the benchmark sets."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from shcodec.bench.checksums import Pin
 from shcodec.bench.progress import progress_bar
-from shcodec.errors import PictureError, ShcError
-from shcodec.pictures import read_picture
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import PictureError, ShcError
 
 if TYPE_CHECKING:
     from pooch import Pooch

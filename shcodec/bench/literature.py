@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from importlib import resources
 
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 FOLDER = "published"
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shcodec import pictures
-from shcodec.errors import UsageError
-from shcodec.pictures import RGBArray
+from shcodec.pictures import picture
+from shcodec.pictures.picture import Pixels
+from shcodec.support.errors import UsageError
 
 MS_SSIM_MIN_SIDE = 161
 """Shortest side that MS-SSIM is defined for: five scales under an 11x11 window."""
@@ -38,7 +38,7 @@ class Quality:
     ssim: float | None
 
 
-def measure(original: RGBArray, decoded: RGBArray) -> Quality:
+def measure(original: Pixels, decoded: Pixels) -> Quality:
     """Take all measures of a decoded picture.
 
     Args:
@@ -57,7 +57,7 @@ def measure(original: RGBArray, decoded: RGBArray) -> Quality:
     )
 
 
-def psnr(original: RGBArray, decoded: RGBArray) -> float:
+def psnr(original: Pixels, decoded: Pixels) -> float:
     """Peak signal-to-noise ratio in dB, from the squared error over all three channels together.
 
     Args:
@@ -68,10 +68,10 @@ def psnr(original: RGBArray, decoded: RGBArray) -> float:
         UsageError: if the two are not 8-bit RGB pictures of the same size.
     """
     _check(original, decoded)
-    return pictures.psnr(original, decoded)
+    return picture.psnr(original, decoded)
 
 
-def ms_ssim(original: RGBArray, decoded: RGBArray) -> float | None:
+def ms_ssim(original: Pixels, decoded: Pixels) -> float | None:
     """Multi-scale structural similarity on RGB (Wang et al. 2003), five scales; None below 161 pixels a side.
 
     Args:
@@ -87,7 +87,7 @@ def ms_ssim(original: RGBArray, decoded: RGBArray) -> float | None:
     import pytorch_msssim
     import torch
 
-    def as_batch(rgb: RGBArray) -> torch.Tensor:
+    def as_batch(rgb: Pixels) -> torch.Tensor:
         return torch.from_numpy(rgb.transpose(2, 0, 1).astype(np.float32))[None]
 
     # One thread: the same result on every machine, and no threads that spin beside the codec that is timed next.
@@ -100,7 +100,7 @@ def ms_ssim(original: RGBArray, decoded: RGBArray) -> float | None:
         torch.set_num_threads(threads)
 
 
-def ssim(original: RGBArray, decoded: RGBArray) -> float | None:
+def ssim(original: Pixels, decoded: Pixels) -> float | None:
     """Structural similarity on RGB (Wang et al. 2004), 7x7 windows; None below 7 pixels a side.
 
     Args:
@@ -125,7 +125,7 @@ def to_db(similarity: float) -> float:
     return -10.0 * math.log10(1.0 - similarity) if similarity < 1.0 else math.inf
 
 
-def _check(original: RGBArray, decoded: RGBArray) -> None:
+def _check(original: Pixels, decoded: Pixels) -> None:
     for rgb in (original, decoded):
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise UsageError(f"not an 8-bit RGB picture: {rgb.dtype} array of shape {rgb.shape}")

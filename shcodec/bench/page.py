@@ -17,7 +17,7 @@ from shcodec.bench.crops import Crop, Viewer
 from shcodec.bench.report import Report
 from shcodec.bench.results import STORED
 from shcodec.bench.tables import Table, all_tables, count_of_pictures, missing
-from shcodec.pictures import RGBArray
+from shcodec.pictures.picture import Pixels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +122,7 @@ def _coded(crop: Crop, target: int) -> str:
     return _figure(crop.rgb, crop.codec, caption)
 
 
-def _figure(rgb: RGBArray, name: str, caption: str) -> str:
+def _figure(rgb: Pixels, name: str, caption: str) -> str:
     height, width = rgb.shape[:2]
     # Lossless WebP: the crops must show the codecs' faults and no others.
     buffer = io.BytesIO()

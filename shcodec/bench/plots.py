@@ -17,8 +17,8 @@ from shcodec.bench.report import Report
 from shcodec.bench.results import STORED
 from shcodec.bench.summary import CodecCurve, Point
 from shcodec.bench.tables import count_of_pictures, label
-from shcodec.figures import load_matplotlib, save_png
-from shcodec.quiet import Quiet
+from shcodec.support.plots import load_matplotlib, save_png
+from shcodec.support.quiet import Quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

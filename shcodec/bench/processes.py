@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shcodec.bench.codecs import ShcCodec
-from shcodec.errors import ShcError
+from shcodec.support.errors import ShcError
 
 
 def time_processes(codec: ShcCodec, picture: Path, setting: float, repeat: int = 1) -> tuple[float, float]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from shcodec.atomic import write_text
-from shcodec.errors import ShcError
+from shcodec.support.atomic import write_text
+from shcodec.support.errors import ShcError
 
 MEASURED = "measured"
 """Source of a cell that was measured in this run."""

@@ -24,9 +24,10 @@ from shcodec.bench import metrics, processes
 from shcodec.bench.codecs import Codec, ShcCodec
 from shcodec.bench.datasets import PictureFile
 from shcodec.bench.results import Cell, Failure, csv_text
-from shcodec.errors import PictureError, ShcError
-from shcodec.pictures import RGBArray, read_picture
-from shcodec.text import shown
+from shcodec.pictures.picture import Pixels
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import PictureError, ShcError
+from shcodec.support.text import shown
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def _process_seconds(task: Task) -> tuple[float, float] | tuple[None, None]:
 
 
 @functools.lru_cache(maxsize=1)
-def load(path: Path) -> RGBArray:
+def load(path: Path) -> Pixels:
     """Read a picture as (H, W, 3) uint8 RGB, not writeable; the last is kept, since its cells come in a row."""
     rgb = read_picture(path).rgb
     rgb.flags.writeable = False

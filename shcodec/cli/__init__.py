@@ -29,7 +29,7 @@ from shcodec.cli.console import (
     say,
     shown,
 )
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -93,7 +93,7 @@ def print_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> 
     """Prints the version and the ids of the models, which say what files can be decoded."""
     if not wanted or ctx.resilient_parsing:
         return
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     say(f"shc {__version__}")
     for name in zoo.model_names():

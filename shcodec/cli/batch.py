@@ -34,8 +34,8 @@ from shcodec.cli.files import Job, Plan
 from shcodec.cli.inputs import STDIO
 from shcodec.cli.threads import threads_option, threads_set
 from shcodec.cli.workers import Outcome, Result
-from shcodec.container import MAX_PIXELS
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
+from shcodec.support.limits import MAX_PIXELS
 
 ENGINES = ("local", "dask")
 

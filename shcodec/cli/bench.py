@@ -12,7 +12,7 @@ from click.exceptions import Exit
 
 from shcodec.cli.console import is_terminal, note, print_json, shown
 from shcodec.cli.threads import with_threads
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 
 @click.command(

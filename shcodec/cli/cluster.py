@@ -23,7 +23,7 @@ from joblib._dask import DaskDistributedBackend
 from shcodec.cli.console import one_line, shown
 from shcodec.cli.files import Job
 from shcodec.cli.workers import Outcome, Reply, Result, reply_to
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
 
 _TIMEOUT = 10.0
 """Seconds to wait for the scheduler, and then for its first worker."""

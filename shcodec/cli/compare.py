@@ -15,11 +15,11 @@ from shcodec.cli.console import print_json, print_table, shown
 from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
 from shcodec.cli.inputs import STDIO, check_names
 from shcodec.cli.threads import with_threads
-from shcodec.container import MAGIC, MAX_PIXELS
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
+from shcodec.support.limits import MAGIC, MAX_PIXELS
 
 if TYPE_CHECKING:
-    from shcodec.pictures import RGBArray
+    from shcodec.pictures.picture import Pixels
 
 SUFFIXES = (".png", ".html")
 
@@ -83,7 +83,7 @@ def command(
     kept: list[sheet.Version] = []
     found: list[Comparison] = []
 
-    def finish(job: Job, done: tuple[Comparison, RGBArray]) -> None:
+    def finish(job: Job, done: tuple[Comparison, Pixels]) -> None:
         told, rgb = done
         found.append(told)
         if as_json:
@@ -115,14 +115,14 @@ def check_output(out: str, inputs: Iterable[str], *, force: bool) -> None:
         raise ShcError(f"{shown(out)}: exists already (-f overwrites it)")
 
 
-def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, RGBArray]:
+def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, Pixels]:
     """Reads a picture, of this format or another, of at most `max_pixels`.
 
     Returns:
         Bytes of the file, and its samples, (H, W, 3) uint8.
     """
-    from shcodec import codec
-    from shcodec.pictures import read_picture
+    from shcodec.codec import decoding
+    from shcodec.pictures.reading import read_picture
 
     with open_input(job) as file:
         head = file.read(len(MAGIC))
@@ -131,12 +131,12 @@ def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, RGBArray]:
         size = os.fstat(file.fileno()).st_size if job.content is None else len(job.content)
     if head == MAGIC:
         data = read_shc(job, max_pixels=max_pixels)
-        return len(data), codec.decode_array(data, max_pixels=max_pixels)
+        return len(data), decoding.decode_array(data, max_pixels=max_pixels)
     with open_input(job) as file:
         return size, read_picture(file, max_pixels=max_pixels).rgb
 
 
-def compare_one(job: Job, *, reference: RGBArray, max_pixels: int = MAX_PIXELS) -> tuple[Comparison, RGBArray]:
+def compare_one(job: Job, *, reference: Pixels, max_pixels: int = MAX_PIXELS) -> tuple[Comparison, Pixels]:
     """Reads one file and compares it.
 
     Args:
@@ -150,8 +150,8 @@ def compare_one(job: Job, *, reference: RGBArray, max_pixels: int = MAX_PIXELS) 
     Raises:
         ShcError: the file cannot be read, or is of another size.
     """
-    from shcodec.pictures import psnr
-    from shcodec.similarity import ms_ssim_db
+    from shcodec.pictures.picture import psnr
+    from shcodec.pictures.similarity import ms_ssim_db
 
     size, rgb = load(job, max_pixels)
     if rgb.shape != reference.shape:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from shcodec.errors import MissingExtraError, ShcError, UsageError
-from shcodec.reports import Report, unheard
-from shcodec.text import shown as shown
+from shcodec.support.errors import MissingExtraError, ShcError, UsageError
+from shcodec.support.progress import Report, unheard
+from shcodec.support.text import shown as shown
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -17,8 +17,8 @@ from shcodec.cli.files import Job, make_folder, plan, read_shc, write_output
 from shcodec.cli.inputs import STDIO, is_shc
 from shcodec.cli.quality import parse_quality
 from shcodec.cli.totals import Totals
-from shcodec.errors import CorruptFileError
-from shcodec.reports import Report, unheard
+from shcodec.support.errors import CorruptFileError
+from shcodec.support.progress import Report, unheard
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def command(
     Of exactly two paths the second is the output unless it ends in .shc; otherwise all are inputs, and the outputs lie
     beside them or in DIR. A folder stands for all .shc files below it. "-" stands for standard input or output.
     """
-    from shcodec.pictures import check_quality, format_for
+    from shcodec.pictures.writing import check_quality, format_for
 
     suffix = f".{format_name.lower().lstrip('.')}" if format_name else ".png"
     kind = format_for(f"picture{suffix}")
@@ -193,15 +193,16 @@ def decode_one(
         ShcError: the file is damaged, too large, or of a model that is not here.
         OSError: the system refuses to read.
     """
-    from shcodec import codec, container
-    from shcodec.conversions import ORIENTED, upright_size
-    from shcodec.pictures import write_picture
+    from shcodec import container
+    from shcodec.codec import decoding
+    from shcodec.pictures.conversions import ORIENTED, upright_size
+    from shcodec.pictures.writing import write_picture
 
     marks = [time.perf_counter()]
     data = read_shc(job, max_pixels=max_pixels)
     marks.append(time.perf_counter())
-    parts = codec.decode_parts(data, max_pixels=max_pixels, region=region, keep_going=keep_going, report=report)
-    image = codec.image_of(parts.file, parts.rgb, region)
+    parts = decoding.decode_parts(data, max_pixels=max_pixels, region=region, keep_going=keep_going, report=report)
+    image = decoding.image_of(parts.file, parts.rgb, region)
     marks.append(time.perf_counter())
     buffer = io.BytesIO()
     notes = write_picture(image, buffer, kind, quality=quality)

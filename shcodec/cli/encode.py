@@ -16,9 +16,10 @@ from shcodec.cli.files import Job, bytes_read, make_folder, open_input, plan, wr
 from shcodec.cli.inputs import STDIO, is_picture, is_shc
 from shcodec.cli.quality import parse_quality
 from shcodec.cli.totals import Totals
-from shcodec.container import MAX_PIXELS, MAX_SIDE, beta_to_byte, byte_to_beta
-from shcodec.errors import UsageError
-from shcodec.reports import Report, unheard
+from shcodec.container import beta_to_byte, byte_to_beta
+from shcodec.support.errors import UsageError
+from shcodec.support.limits import MAX_PIXELS, MAX_SIDE
+from shcodec.support.progress import Report, unheard
 
 UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 
@@ -77,7 +78,7 @@ class Wanted:
     @property
     def beta_wanted(self) -> float | None:
         """The beta that is asked for; None for a target."""
-        from shcodec.quality import DEFAULT_BETA, beta_of
+        from shcodec.codec.quality import DEFAULT_BETA, beta_of
 
         if self.quality is not None:
             return beta_of(self.quality)
@@ -85,9 +86,9 @@ class Wanted:
 
     def check(self) -> None:
         """Raises what is wrong with the options, before any picture is read."""
-        from shcodec.effort import effort_of
-        from shcodec.goals import goal_of
-        from shcodec.quality import beta_of
+        from shcodec.codec.effort import effort_of
+        from shcodec.codec.goals import goal_of
+        from shcodec.codec.quality import beta_of
 
         if sum(value is not None for value in (self.beta, self.quality, self.size, self.bpp, self.psnr)) > 1:
             raise UsageError("--beta, --quality, --size, --bpp and --psnr exclude each other")
@@ -112,7 +113,7 @@ def parse_size(ctx: click.Context, option: click.Parameter, text: str | None) ->
 
 def complete_model(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     """Names of models for the shell's completion."""
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     return [name for name in zoo.model_names() if name.startswith(text)]
 
@@ -192,7 +193,7 @@ def command(
     all are inputs, and the outputs lie beside them or in DIR. A folder stands for all pictures below it. "-" stands
     for standard input or output.
     """
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     chosen = zoo.DEFAULT_MODEL if model is None else model
     wanted = Wanted(beta, quality, size, bpp, psnr, effort, strict, chosen, strip, max_pixels)
@@ -239,9 +240,11 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
         ShcError: the picture cannot be read or encoded.
         OSError: the system refuses to read.
     """
-    from shcodec import codec, container
-    from shcodec.metadata import chunks_of
-    from shcodec.pictures import psnr, read_picture
+    from shcodec import container
+    from shcodec.codec import decoding, encoding
+    from shcodec.container.picture_chunks import chunks_of
+    from shcodec.pictures.picture import psnr
+    from shcodec.pictures.reading import read_picture
 
     marks = [time.perf_counter()]
     with open_input(job) as file:
@@ -249,7 +252,7 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
         input_bytes = bytes_read(file)
     chunks = chunks_of(picture)
     marks.append(time.perf_counter())
-    found = codec.encode_found(
+    found = encoding.encode_found(
         picture.rgb,
         wanted.beta,
         quality=wanted.quality,
@@ -266,7 +269,7 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     marks.append(time.perf_counter())
     data, beta, probes, missed = found.coded.data, byte_to_beta(found.coded.beta_byte), found.probes, found.missed
     del found  # its latent, which is large where the picture is
-    quality = psnr(picture.rgb, codec.decode_parts(data, max_pixels=MAX_SIDE**2, report=report).rgb)
+    quality = psnr(picture.rgb, decoding.decode_parts(data, max_pixels=MAX_SIDE**2, report=report).rgb)
     marks.append(time.perf_counter())
     height, width = picture.rgb.shape[:2]
     result = Result(

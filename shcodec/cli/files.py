@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from shcodec.atomic import replacing
 from shcodec.cli.console import StandardOutputError, is_terminal, shown
 from shcodec.cli.inputs import STDIO, Input, check_names, gather, is_picture, is_several, is_shc
-from shcodec.container import MAX_CHUNKS_SIZE, MAX_HEADER_SIZE, MAX_SIDE, unpack_header
-from shcodec.errors import ShcError, UsageError
+from shcodec.container import MAX_CHUNKS_SIZE, MAX_HEADER_SIZE, unpack_header
+from shcodec.support.atomic import replacing
+from shcodec.support.errors import ShcError, UsageError
+from shcodec.support.limits import MAX_SIDE
 
 _STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 

@@ -13,7 +13,7 @@ from shcodec.cli.files import Job, Plan, read_shc
 from shcodec.cli.inputs import gather_shc
 
 if TYPE_CHECKING:
-    from shcodec.codec import FileInfo
+    from shcodec.codec.inspection import FileInfo
 
 
 @click.command(
@@ -51,9 +51,9 @@ def command(files: tuple[str, ...], as_json: bool) -> None:
 
 def info_of(job: Job) -> FileInfo:
     """What one file holds."""
-    from shcodec import codec
+    from shcodec.codec import inspection
 
-    return codec.info(read_shc(job))
+    return inspection.info(read_shc(job))
 
 
 def summarise(path: str, found: FileInfo) -> tuple[str, ...]:

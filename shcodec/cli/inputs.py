@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shcodec.cli.console import one_line, shown
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 STDIO = "-"
 """The name that means standard input or standard output."""

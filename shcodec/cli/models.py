@@ -8,7 +8,7 @@ import click
 from click.exceptions import Exit
 
 from shcodec.cli.console import one_line, print_json, print_table, report_error, say
-from shcodec.errors import ShcError
+from shcodec.support.errors import ShcError
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 @click.pass_obj
 def list_models(before: bool, as_json: bool = False) -> None:
     """List the models: name, id, family and size; * marks the default."""
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     as_json = as_json or before
     found = []
@@ -73,7 +73,7 @@ def list_models(before: bool, as_json: bool = False) -> None:
 @click.pass_obj
 def show(before: bool, name: str, as_json: bool) -> None:
     """Print a model's card: data, training, measured results, licence."""
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     if as_json or before:
         print_json(zoo.card(name))
@@ -87,7 +87,7 @@ def show(before: bool, name: str, as_json: bool) -> None:
 @click.pass_context
 def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Check the files of models against their cards; all models without a NAME."""
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     as_json = as_json or ctx.obj
     failed = False
@@ -105,7 +105,7 @@ def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
 
 def describe(name: str) -> Summary:
     """What the list tells of a model, from its card and its folder."""
-    from shcodec import zoo
+    from shcodec.model import zoo
 
     card = zoo.card(name)
     return Summary(

@@ -16,7 +16,7 @@ from shcodec.cli.console import note, print_json, print_table, say, shown, work_
 from shcodec.cli.encode import parse_size
 from shcodec.cli.files import Job, Plan, descriptor_of, open_input, write_output
 from shcodec.cli.inputs import STDIO
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 if TYPE_CHECKING:
     from shcodec.netpack.api import NetInfo

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from shcodec.pictures import RGBArray
+from shcodec.pictures.picture import Pixels
 
 CROP_SIDE = 256
 """Pixels of a crop, where the picture has as many."""
@@ -38,7 +38,7 @@ class Version:
 
     name: str
     caption: str
-    rgb: RGBArray
+    rgb: Pixels
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Window:
     width: int
     height: int
 
-    def of(self, rgb: RGBArray) -> RGBArray:
+    def of(self, rgb: Pixels) -> Pixels:
         """The samples of the part."""
         return rgb[self.top : self.top + self.height, self.left : self.left + self.width]
 
@@ -71,7 +71,7 @@ def render(versions: Sequence[Version], name: str) -> bytes:
     return page(versions, windows) if name.lower().endswith(".html") else contact_sheet(versions, windows)
 
 
-def worst_windows(original: RGBArray, others: Sequence[RGBArray]) -> list[Window]:
+def worst_windows(original: Pixels, others: Sequence[Pixels]) -> list[Window]:
     """Finds the parts, `CROPS` at most, where pictures differ most from their original: the largest squared error.
 
     Each picture counts alike, however good it is; the parts do not overlap.
@@ -132,7 +132,7 @@ def page(versions: Sequence[Version], windows: Sequence[Window]) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _window_errors(original: RGBArray, other: RGBArray, height: int, width: int) -> npt.NDArray[np.float64]:
+def _window_errors(original: Pixels, other: Pixels, height: int, width: int) -> npt.NDArray[np.float64]:
     """Share of the squared error that lies in each window of a size, on a grid of `_STRIDE` pixels."""
     error = np.square(original.astype(np.int16) - other, dtype=np.int32).sum(axis=2).astype(np.float64)
     sums = np.pad(error.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))

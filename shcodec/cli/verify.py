@@ -11,8 +11,8 @@ from shcodec.cli.console import details, one_line, print_json, say, shown
 from shcodec.cli.files import Job, Plan, read_shc
 from shcodec.cli.inputs import gather_shc
 from shcodec.cli.totals import Totals
-from shcodec.container import MAX_PIXELS
-from shcodec.errors import ShcError
+from shcodec.support.errors import ShcError
+from shcodec.support.limits import MAX_PIXELS
 
 
 @click.command(
@@ -65,11 +65,12 @@ def verify_one(job: Job, *, max_pixels: int = MAX_PIXELS) -> dict[str, int] | Sh
     Returns:
         The bytes of its parts, or what is wrong with it: an error of the system or our own.
     """
-    from shcodec import codec, container
+    from shcodec import container
+    from shcodec.codec import inspection
 
     try:
         data = read_shc(job, max_pixels=max_pixels)
-        codec.verify(data, max_pixels=max_pixels)
+        inspection.verify(data, max_pixels=max_pixels)
         return container.part_sizes(data)
     except (ShcError, OSError) as error:
         return error

@@ -22,7 +22,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar, cast
 
 from shcodec.cli.threads import VARIABLE
-from shcodec.errors import ShcError
+from shcodec.support.errors import ShcError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

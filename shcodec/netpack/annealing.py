@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 _GAP_EVERY = 10  # steps between two measurements of the gap
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-from shcodec.given import Source as File
-from shcodec.given import read_bytes
 from shcodec.netpack.file import MAX_WEIGHTS, split
 from shcodec.netpack.layout import Trellis
 from shcodec.netpack.packer import DEFAULT, pack_tensors
@@ -18,7 +16,9 @@ from shcodec.netpack.report import PackReport, worst_of
 from shcodec.netpack.targets import Target
 from shcodec.netpack.tensors import from_value, read_safetensors, to_array, write_safetensors
 from shcodec.netpack.unpacker import unpack_tensors
-from shcodec.reports import Report, unheard
+from shcodec.pictures.given import Source as File
+from shcodec.pictures.given import read_bytes
+from shcodec.support.progress import Report, unheard
 
 Source = Mapping[str, Any] | File
 """Tensors by name (numpy arrays, or torch tensors such as a state dictionary's), or a safetensors file: its bytes, its

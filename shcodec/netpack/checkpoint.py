@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from shcodec.atomic import replacing
-from shcodec.errors import UsageError
+from shcodec.support.atomic import replacing
+from shcodec.support.errors import UsageError
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

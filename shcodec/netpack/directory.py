@@ -8,14 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from shcodec.bytestream import Reader, varint
-from shcodec.errors import CorruptFileError, LimitError, UsageError
 from shcodec.netpack.exact import read_exact, write_exact
 from shcodec.netpack.histograms import LEAST_DENSITY, MAX_INDEX, Histogram, knot_count
 from shcodec.netpack.layout import Codebook, Directory, Entry, Foreign, Indexed, Machine, Runs, Told, Trellis
 from shcodec.netpack.spread import CLASSES, MAX_OFFSET, Offsets, Spread
 from shcodec.netpack.tensors import DTYPES, FLOATS, MAX_DTYPE, MAX_ELEMENT, SIZES, WIDTHS
 from shcodec.netpack.trellis import POLYNOMIALS, tensor_step
+from shcodec.support.bytestream import Reader, varint
+from shcodec.support.errors import CorruptFileError, LimitError, UsageError
 
 TINY, HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 MAX_TENSORS: Final = 1 << 20

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.bytestream import Reader, varint
-from shcodec.errors import CorruptFileError, LimitError
+from shcodec.support.bytestream import Reader, varint
+from shcodec.support.errors import CorruptFileError, LimitError
 
 _COUNT = 4  # the most bytes of their number
 _MAX_GAP = (1 << 32) - 1

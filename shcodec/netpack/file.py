@@ -10,11 +10,11 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from shcodec.bytestream import CHECKSUM_SIZE, Reader, varint
-from shcodec.deflate import deflated, inflated
-from shcodec.errors import CorruptFileError, LimitError
 from shcodec.netpack.directory import parse_directory, write_directory
 from shcodec.netpack.layout import Directory
+from shcodec.support.bytestream import CHECKSUM_SIZE, Reader, varint
+from shcodec.support.deflate import deflated, inflated
+from shcodec.support.errors import CorruptFileError, LimitError
 
 # As in a picture's file: the first byte shows a channel that strips the eighth bit, the last one that rewrites lines.
 MAGIC: Final = b"\x89SHCN\n"

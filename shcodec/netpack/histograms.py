@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.entropy import TOTAL, Table
+from shcodec.symbols.ans import TOTAL, Table
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.entropy import Table
 from shcodec.netpack.exact import NOTHING, Exact
 from shcodec.netpack.histograms import Histogram, frequencies, powers
 from shcodec.netpack.spread import CLASSES, Offsets, Spread
 from shcodec.netpack.tensors import SIZES
+from shcodec.symbols.ans import Table
 
 TOLD_MOST: Final = 63.5
 """The largest ratio in dB that a file tells of a tensor."""

@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from shcodec import entropy
-from shcodec.deflate import deflated
-from shcodec.errors import LimitError, UsageError
 from shcodec.netpack import planes
 from shcodec.netpack.codebooks import Assigned, encode_assigned
 from shcodec.netpack.few import few_valued
@@ -23,7 +20,10 @@ from shcodec.netpack.quantiser import Found, Groups, Quantiser, make_groups, mak
 from shcodec.netpack.report import PackReport, TensorReport, notes_of, worst_of
 from shcodec.netpack.targets import CLOSE_DB, FILL, Target, Trial, meet
 from shcodec.netpack.tensors import METADATA, Tensor
-from shcodec.reports import Report, unheard
+from shcodec.support.deflate import deflated
+from shcodec.support.errors import LimitError, UsageError
+from shcodec.support.progress import Report, unheard
+from shcodec.symbols import ans
 
 _DB_PER_BIT: Final = 6.02
 _LOSSLESS: Final = 8.0  # bits an element: with more of them the tensors may fit as they are
@@ -170,7 +170,7 @@ class Packer:
         """Return a file."""
         told = tuple(loss.told for loss in losses)
         directory = Directory(tuple(entries), self.metadata, machine, self.codebooks, told)
-        return join(directory, self.plain, entropy.encode([*groups, *self.indexed]))
+        return join(directory, self.plain, ans.encode([*groups, *self.indexed]))
 
     def at(self, step: float) -> Coded:
         """Quantise all elements with a step, which a float32 holds."""

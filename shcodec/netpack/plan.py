@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.errors import UsageError
 from shcodec.netpack import planes
 from shcodec.netpack.directory import MAX_AXES
 from shcodec.netpack.layout import Entry, Foreign, Runs, Trellis, scales
@@ -20,6 +19,7 @@ from shcodec.netpack.spread import CLASSES, PER_OCTAVE, Spread, classes, level, 
 from shcodec.netpack.tensors import FLOATS, SIZES, Tensor
 from shcodec.netpack.trellis import tensor_step
 from shcodec.netpack.unpacker import table_map
+from shcodec.support.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
 

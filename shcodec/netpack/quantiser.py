@@ -10,13 +10,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.blas import one_thread
-from shcodec.entropy import Table
 from shcodec.netpack import trellis
 from shcodec.netpack.histograms import MAX_INDEX, Histogram, first_guess, fit_density, fit_shifts
 from shcodec.netpack.layout import Runs
 from shcodec.netpack.spread import CLASSES
 from shcodec.netpack.unpacker import SECTION
+from shcodec.support.blas import one_thread
+from shcodec.symbols.ans import Table
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]

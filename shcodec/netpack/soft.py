@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shcodec.errors import UsageError
 from shcodec.netpack.directory import DIMENSIONS, MAX_WORDS
 from shcodec.netpack.plan import WEIGHTINGS
 from shcodec.netpack.scalars import NEIGHBOURS, Assignment, Surroundings
 from shcodec.quantize.lattice import distances, lattice
+from shcodec.support.errors import UsageError
 
 _DECAY = 0.95  # of the histograms, per step
 

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import numpy as np
 
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 FILL: Final = 0.97
 """Share of a size that is used at least."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
 
 Floats = npt.NDArray[np.float32]
 

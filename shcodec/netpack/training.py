@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shcodec.errors import UsageError
 from shcodec.netpack import planes
 from shcodec.netpack.annealing import Annealing
 from shcodec.netpack.checkpoint import read_checkpoint, write_checkpoint
@@ -31,7 +30,8 @@ from shcodec.netpack.report import PackReport
 from shcodec.netpack.soft import SoftCodebook, WordConfig
 from shcodec.netpack.tensors import Tensor as Named
 from shcodec.netpack.tensors import from_value, to_array
-from shcodec.reports import Report, unheard
+from shcodec.support.errors import UsageError
+from shcodec.support.progress import Report, unheard
 
 Batch = TypeVar("Batch")
 

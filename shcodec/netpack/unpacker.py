@@ -8,13 +8,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.entropy import Decoder
 from shcodec.netpack import planes, trellis
 from shcodec.netpack.exact import put
 from shcodec.netpack.file import MAX_WEIGHTS, split
 from shcodec.netpack.layout import Codebook, Entry, Indexed, Machine, Trellis, scales
 from shcodec.netpack.spread import classes
 from shcodec.netpack.tensors import SIZES, Tensor, from_floats
+from shcodec.symbols.ans import Decoder
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shcodec import symbols
+from shcodec.model.networks import GUARDED
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
 from shcodec.nets.layers import knot_weights
 from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, Analysis, Synthesis, nested_order
-from shcodec.runtime import GUARDED
-from shcodec.symbols import class_coordinate
+from shcodec.symbols import tables
+from shcodec.symbols.tables import class_coordinate
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class CodecNet(nn.Module):
 
 
 def first_half(channels: int, height: int, width: int) -> Tensor:
-    """`symbols.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
-    return torch.from_numpy(symbols.first_half(channels, height, width))
+    """`tables.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
+    return torch.from_numpy(tables.first_half(channels, height, width))
 
 
 def halos(config: ModelConfig) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from shcodec.errors import UsageError
+from shcodec.support.errors import UsageError
 
 MAX_CLASSES = 64  # classes of spread, from 0.12 to 64 steps
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import Conditioned, Residual, conv1, conv3, modulate
-from shcodec.symbols import KNOTS, class_coordinate
+from shcodec.symbols.tables import KNOTS, class_coordinate
 
 
 class HyperAnalysis(Conditioned):

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from shcodec.symbols import KNOTS
+from shcodec.symbols.tables import KNOTS
 
 
 def knot_weights(beta_byte: Tensor) -> Tensor:

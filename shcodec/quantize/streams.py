@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.entropy import Decoder, Table, encode, integer_table
+from shcodec.symbols.ans import Decoder, Table, encode, integer_table
 
 Symbols = npt.NDArray[np.int64]
 

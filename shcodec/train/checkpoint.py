@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from shcodec.atomic import replacing
-from shcodec.errors import UsageError
+from shcodec.support.atomic import replacing
+from shcodec.support.errors import UsageError
 from shcodec.train import result
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Phase

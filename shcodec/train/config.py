@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shcodec.errors import UsageError
 from shcodec.nets.config import ModelConfig, check_values
+from shcodec.support.errors import UsageError
 
 CONFIGS = Path(__file__).parent / "configs"
 MOST_DRAWINGS = 0.5

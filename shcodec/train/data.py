@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from shcodec.errors import PictureError, ShcError
-from shcodec.pictures import read_picture
+from shcodec.pictures.picture import Pixels
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import PictureError, ShcError
 
-Pixels = npt.NDArray[np.uint8]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 
 

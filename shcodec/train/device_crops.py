@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from shcodec.train.data import Crops, Pixels, area_shares, beta_bytes
+from shcodec.pictures.picture import Pixels
+from shcodec.train.data import Crops, area_shares, beta_bytes
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.6, 1.4
 SUPPORT = 2.0  # of the bicubic kernel, in samples

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from shcodec.train.data import Pixels
+from shcodec.pictures.picture import Pixels
 
 SIDE = 512
 TEXT = (

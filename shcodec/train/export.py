@@ -17,22 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shcodec.entropy import integer_table
-from shcodec.errors import UsageError
+from shcodec.model.card import CARD, DECODER, ENCODER, TRAINING, Tensors, model_id, write_tensors
+from shcodec.model.networks import Model
 from shcodec.nets.codec import CodecNet, halos
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import knot_weights
-from shcodec.runtime import (
-    CARD,
-    DECODER,
-    ENCODER,
-    TRAINING,
-    Model,
-    Tensors,
-    model_id,
-    write_tensors,
-)
-from shcodec.symbols import KNOTS
+from shcodec.support.errors import UsageError
+from shcodec.symbols.ans import integer_table
+from shcodec.symbols.tables import KNOTS
 from shcodec.train import checkpoint
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner

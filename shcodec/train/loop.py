@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shcodec.errors import ShcError, UsageError
+from shcodec.support.errors import ShcError, UsageError
 from shcodec.train import checkpoint, log, result, schedule
 from shcodec.train.ahead import Ahead
 from shcodec.train.annealing import GAP_EVERY

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from shcodec.container import byte_to_beta
+from shcodec.model.networks import padding
 from shcodec.nets.codec import CodecNet, Latents, first_half
 from shcodec.quantize.codebooks import ClassCodebooks, Groups, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity
-from shcodec.runtime import padding
-from shcodec.symbols import nearest_coded
+from shcodec.symbols.tables import nearest_coded
 from shcodec.train.config import TrainConfig
 
 SLOPE = 0.4  # the loss is (D + beta R) * beta^-0.4: all rates weigh alike (from the slopes of BPG on photographs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from shcodec.figures import load_matplotlib, save_png
+from shcodec.support.plots import load_matplotlib, save_png
 
 PANELS = (("loss", True), ("bpp", False), ("psnr", False), ("sigma", True), ("gap", False), ("usage", False))
 

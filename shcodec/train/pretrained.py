@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from shcodec.errors import ModelError, UsageError
+from shcodec.model.card import DECODER, ENCODER, TRAINING, Tensors, read_card, read_tensors
 from shcodec.nets.config import ModelConfig
-from shcodec.runtime import DECODER, ENCODER, TRAINING, Tensors, read_card, read_tensors
+from shcodec.support.errors import ModelError, UsageError
 from shcodec.train.objective import Learner
 
 

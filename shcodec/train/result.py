@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from shcodec.atomic import write_text
-from shcodec.errors import UsageError
-from shcodec.runtime import write_tensors
+from shcodec.model.card import write_tensors
+from shcodec.support.atomic import write_text
+from shcodec.support.errors import UsageError
 from shcodec.train.config import TrainConfig
 from shcodec.train.state import RunState
 

@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from shcodec.atomic import write_text
-from shcodec.errors import UsageError
 from shcodec.nets.config import ModelConfig
+from shcodec.support.atomic import write_text
+from shcodec.support.errors import UsageError
 from shcodec.train import checkpoint, result
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Phase

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shcodec.errors import UsageError
-from shcodec.runtime import read_card
+from shcodec.model.card import read_card
+from shcodec.support.errors import UsageError
 from shcodec.train import checkpoint, stable
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import Crops

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from shcodec import codec
+from shcodec.codec import decoding, encoding
 from shcodec.container import byte_to_beta
-from shcodec.runtime import CARD, ENCODER, Model, read_card, read_tensors, write_tensors
-from shcodec.symbols import KNOTS
-from shcodec.train.data import Pixels, load_pictures
+from shcodec.model.card import CARD, ENCODER, read_card, read_tensors, write_tensors
+from shcodec.model.networks import Model
+from shcodec.pictures.picture import Pixels
+from shcodec.symbols.tables import KNOTS
+from shcodec.train.data import load_pictures
 
 BETA_BYTES = (32, 80, 128, 176, 224)  # rates at which the weight is tuned; linear between them
 WEIGHTS = (0.04, 0.06, 0.08, 0.11, 0.15, 0.2)
@@ -57,8 +59,8 @@ def _measure(model: Model, pictures: list[Pixels], beta_byte: int, weight: float
     """Bits per pixel of the real files and mean squared error of what they decode to, summed over the pictures."""
     rate = distortion = 0.0
     for rgb in pictures:
-        data = codec.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=weight)
-        decoded = codec.decode_array(data, model=model)
+        data = encoding.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=weight)
+        decoded = decoding.decode_array(data, model=model)
         distortion += float(np.square(rgb.astype(np.float64) - decoded).mean())
         rate += 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
     return rate, distortion

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from shcodec.train.data import Pixels, load_pictures
+from shcodec.pictures.picture import Pixels
+from shcodec.train.data import load_pictures
 from shcodec.train.objective import evaluate
 from shcodec.train.state import RunState
 from shcodec.train.step import smooth_state

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from shcodec.errors import ShcError
+from shcodec.support.errors import ShcError
 
 JUDGED_AFTER = 3  # looks; the first one, with everything that is done once, does not count for the speed
 RISEN = 2.0  # times the first loss

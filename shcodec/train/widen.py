@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from shcodec.errors import UsageError
 from shcodec.nets.codec import CodecNet
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import Conditioned
 from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, nested_order
-from shcodec.symbols import class_coordinate
+from shcodec.support.errors import UsageError
+from shcodec.symbols.tables import class_coordinate
 from shcodec.train.objective import Learner
 from shcodec.train.pretrained import load_model
 

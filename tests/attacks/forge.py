@@ -13,10 +13,13 @@ from random import Random
 
 import numpy as np
 
-from shcodec import codec, container, tiles
-from shcodec.bytestream import varint
-from shcodec.errors import ShcError
-from shcodec.symbols import Grid
+from shcodec import container
+from shcodec.codec import decoding, encoding
+from shcodec.container.payload import join
+from shcodec.support.bytestream import varint
+from shcodec.support.errors import ShcError
+from shcodec.symbols import tiles
+from shcodec.symbols.tables import Grid
 
 GOLDEN_FILES = Path(__file__).resolve().parent.parent / "golden" / "files"
 FEW_PIXELS = 1 << 16
@@ -72,7 +75,7 @@ def claiming(parts: Parts, width: int, height: int, streams: Callable[[int], byt
     parts = replace(parts, width=varint(width), height=varint(height))
     head = body(replace(parts, payload=b"", length=b""))
     count = len(tiles.tiles_of(Grid.of(height, width)))
-    return put_together(replace(parts, payload=tiles.join(head, [streams(number) for number in range(count)])))
+    return put_together(replace(parts, payload=join(head, [streams(number) for number in range(count)])))
 
 
 def chunk(tag: bytes, data: bytes, length: bytes | None = None) -> bytes:
@@ -102,7 +105,7 @@ def read_or_reject(data: bytes, read: Callable[[bytes], object] | None = None) -
 
 
 def _decode(data: bytes) -> None:
-    codec.decode(data, max_pixels=FEW_PIXELS)
+    decoding.decode(data, max_pixels=FEW_PIXELS)
 
 
 # -- structure-aware mutation -----------------------------------------------------------------------
@@ -185,7 +188,7 @@ def deflated(data: bytes) -> bytes:
 def giants(model: str) -> dict[str, bytes]:
     """Files of at most some kilobytes that claim much and are to be rejected."""
     grey = np.full((16, 16, 3), 128, np.uint8)
-    parts = taken_apart(codec.encode_array(grey, 4096, model=model))
+    parts = taken_apart(encoding.encode_array(grey, 4096, model=model))
     random = Random(3)
     bomb = deflated(bytes(container.MAX_CHUNK_SIZE + 1))
     few = dict(

@@ -51,8 +51,11 @@ def container_target() -> Callable[[bytes], None]:
     """Parses an input as it is, and with the checksum that it should have."""
     from forge import read_or_reject, sealed
 
-    from shcodec import container, metadata, tiles
-    from shcodec.symbols import Grid
+    from shcodec import container
+    from shcodec.container import picture_chunks
+    from shcodec.container.payload import split
+    from shcodec.symbols import tiles
+    from shcodec.symbols.tables import Grid
 
     def parse(data: bytes) -> None:
         file = container.unpack(data)
@@ -60,9 +63,9 @@ def container_target() -> Callable[[bytes], None]:
             raise AssertionError("accepted, but not canonical")
         if sum(container.part_sizes(data).values()) != len(data):
             raise AssertionError("the parts do not add up")
-        metadata.read(file.chunks)
+        picture_chunks.read(file.chunks)
         count = len(tiles.tiles_of(Grid.of(file.height, file.width)))
-        tiles.split(container.head(file), file.payload, count)
+        split(container.head(file), file.payload, count)
 
     def run(data: bytes) -> None:
         read_or_reject(data, parse)
@@ -76,7 +79,7 @@ def decoder_target() -> Callable[[bytes], None]:
     """Decodes an input under the checksum that it should have, and what can be made of it: a file of a valid form."""
     from forge import GOLDEN_FILES, Parts, chunk, claiming, read_or_reject, sealed, taken_apart, with_chunks
 
-    from shcodec import codec
+    from shcodec.codec import decoding
 
     seed = taken_apart(next(GOLDEN_FILES.glob("*.shc")).read_bytes())
 
@@ -97,7 +100,7 @@ def decoder_target() -> Callable[[bytes], None]:
 
     def run(data: bytes) -> None:
         for file in (sealed(data), formed(data)):
-            read_or_reject(file, lambda file: codec.decode(file, max_pixels=FEW_PIXELS))
+            read_or_reject(file, lambda file: decoding.decode(file, max_pixels=FEW_PIXELS))
 
     return run
 

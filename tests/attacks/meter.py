@@ -13,8 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-from shcodec import codec, container, zoo
-from shcodec.errors import ShcError
+from shcodec import container
+from shcodec.codec import decoding
+from shcodec.model import zoo
+from shcodec.support.errors import ShcError
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
@@ -32,7 +34,7 @@ def cost(data: bytes) -> dict[str, object]:
     RESET.write_text("5", encoding="ascii")  # the peak is that of now
     before, start = memory("VmRSS"), time.process_time()
     try:
-        codec.decode(data)
+        decoding.decode(data)
         outcome = ""
     except ShcError as error:
         outcome = f"{type(error).__name__}: {error}"

@@ -11,9 +11,11 @@ from forge import chunk, deflated, put_together, taken_apart, with_chunks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shcodec import alpha, codec, container, decoder, metadata
-from shcodec.container import Chunk
-from shcodec.errors import CorruptFileError, LimitError, ShcError
+from shcodec import container
+from shcodec.codec import decoding, inspection, synthesis
+from shcodec.container import Chunk, alpha, picture_chunks
+from shcodec.pictures import metadata
+from shcodec.support.errors import CorruptFileError, LimitError, ShcError
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -41,10 +43,10 @@ def test_metadata_stops_inflating(tag: bytes) -> None:
 
     def read() -> None:
         with pytest.raises(CorruptFileError, match="holds more than 16777216 bytes"):
-            metadata.read([Chunk(tag, BOMB)])
+            picture_chunks.read([Chunk(tag, BOMB)])
 
     assert peak(read) < 50
-    assert peak(lambda: metadata.read([Chunk(tag, deflated(bytes(metadata.LIMIT)))])) < 50
+    assert peak(lambda: picture_chunks.read([Chunk(tag, deflated(bytes(metadata.LIMIT)))])) < 50
 
 
 def test_alpha_stops_inflating() -> None:
@@ -76,10 +78,10 @@ def test_chunks_beyond_their_limits() -> None:
     full = bytes(container.MAX_CHUNK_SIZE)
     over = put_together(with_chunks(parts, chunk(b"noTe", full + b"x")))
     with pytest.raises(LimitError):
-        codec.decode(over)
+        decoding.decode(over)
     five = [chunk(b"not" + bytes([65 + i]), full) for i in range(4)]
     with pytest.raises(LimitError):
-        codec.decode(put_together(with_chunks(parts, *five, chunk(b"more", b"x"))))
+        decoding.decode(put_together(with_chunks(parts, *five, chunk(b"more", b"x"))))
 
 
 def test_a_chunk_that_cannot_be_read_is_no_picture_without_it() -> None:
@@ -88,9 +90,9 @@ def test_a_chunk_that_cannot_be_read_is_no_picture_without_it() -> None:
         for data in (b"", b"\0", b"\3\0x", b"\xff" * 9, deflated(b""), deflated(b"x")[:-1]):
             file = put_together(with_chunks(parts, chunk(tag, data)))
             with pytest.raises(CorruptFileError, match=tag.decode()):
-                codec.decode(file)
+                decoding.decode(file)
             with pytest.raises(CorruptFileError, match=tag.decode()):
-                codec.verify(file)
+                inspection.verify(file)
 
 
 @given(st.sampled_from([*TAGS, b"ALPH"]), st.one_of(st.binary(max_size=60), st.binary(max_size=200).map(deflated)))
@@ -101,7 +103,7 @@ def test_any_content(tag: bytes, data: bytes) -> None:
             if tag == b"ALPH":
                 assert alpha.unpack(content, 17, 16).shape == (16, 17)
             else:
-                metadata.read([Chunk(tag, content)])
+                picture_chunks.read([Chunk(tag, content)])
         except ShcError as error:
             assert "\n" not in str(error)
 
@@ -112,9 +114,9 @@ def test_damaged_chunks_are_found_before_any_network_runs(monkeypatch: pytest.Mo
     def decoded(*arguments: object) -> None:
         raise AssertionError("symbols were read")
 
-    monkeypatch.setattr(decoder, "read", decoded)
+    monkeypatch.setattr(synthesis, "read", decoded)
     for tag in (*TAGS, container.ALPHA):
         file = put_together(with_chunks(small(), chunk(tag, b"\3\0x")))
-        for read in (codec.decode, codec.decode_parts, codec.verify):
+        for read in (decoding.decode, decoding.decode_parts, inspection.verify):
             with pytest.raises(CorruptFileError, match=tag.decode()):
                 read(file)

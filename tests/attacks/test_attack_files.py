@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 from forge import chunk, claiming, put_together, read_or_reject, taken_apart, with_chunks
 
-from shcodec import codec, entropy, tiles, zoo
-from shcodec.bytestream import varint
-from shcodec.errors import CorruptFileError, LimitError, ModelError, UnknownModelError
-from shcodec.symbols import Grid
+from shcodec.codec import decoding, inspection
+from shcodec.container.payload import join, split
+from shcodec.model import zoo
+from shcodec.support.bytestream import varint
+from shcodec.support.errors import CorruptFileError, LimitError, ModelError, UnknownModelError
+from shcodec.symbols import ans, tiles
+from shcodec.symbols.tables import Grid
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -30,7 +33,7 @@ def golden(name: str) -> bytes:
 
 def verified(data: bytes) -> str:
     """Why a file is rejected before any network runs; "" if it is not."""
-    return read_or_reject(data, codec.verify)
+    return read_or_reject(data, inspection.verify)
 
 
 # -- damage -----------------------------------------------------------------------------------------
@@ -41,7 +44,7 @@ def test_truncated_at_every_byte(name: str) -> None:
     data = golden(name)
     for length in range(len(data)):
         with pytest.raises(CorruptFileError, match=r"truncated|empty|does not end|damaged"):
-            codec.verify(data[:length])
+            inspection.verify(data[:length])
 
 
 def test_every_single_bit_flip_is_noticed() -> None:
@@ -50,7 +53,7 @@ def test_every_single_bit_flip_is_noticed() -> None:
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(CorruptFileError):
-            codec.verify(bytes(flipped))
+            inspection.verify(bytes(flipped))
 
 
 def test_single_bit_flips_under_a_matching_checksum() -> None:
@@ -71,7 +74,7 @@ def test_bit_flips_of_a_tiled_file() -> None:
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(CorruptFileError):
-            codec.verify(bytes(flipped))
+            inspection.verify(bytes(flipped))
         if bit < 8 * (len(data) - 4):
             verified(forge.sealed(bytes(flipped[:-4])))
 
@@ -107,8 +110,8 @@ def test_lengths_that_are_overlong_or_at_their_maximum(text: str) -> None:
 def test_lengths_in_the_table_of_tiles() -> None:
     parts = taken_apart(golden(TILED))
     head = forge.body(replace(parts, payload=b"", length=b""))
-    streams = [stream or b"" for stream in tiles.split(head, parts.payload, 2)]
-    start = len(tiles.join(head, streams)) - sum(map(len, streams)) - 4
+    streams = [stream or b"" for stream in split(head, parts.payload, 2)]
+    start = len(join(head, streams)) - sum(map(len, streams)) - 4
     for lie in (0, 1, len(streams[0]) + 1, 1 << 28, (1 << 35) - 1):
         table = varint(lie) + parts.payload[len(varint(len(streams[0]))) : start]
         for checksum in (parts.payload[start : start + 4], forge.sealed(head + table)[-4:]):
@@ -139,7 +142,7 @@ def test_wrong_model_ids() -> None:
     parts = taken_apart(golden(SMALL))
     for model in (bytes(4), b"../.", b"\xff" * 4, parts.model[::-1]):
         with pytest.raises(UnknownModelError, match=model.hex()):
-            codec.decode(put_together(replace(parts, model=model)))
+            decoding.decode(put_together(replace(parts, model=model)))
 
 
 # -- symbol streams ---------------------------------------------------------------------------------
@@ -161,9 +164,9 @@ def test_no_file_asks_for_more_symbols_than_the_coder_can_take() -> None:
         grid = Grid.of(side, side)
         most = max(tables.latent * grid.height * grid.width, grid.hyper_height * grid.hyper_width)
         assert 4 * most <= 1 << 28  # bytes of the largest group of symbols
-    table = entropy.Table(entropy.integer_table(np.ones(2)))
+    table = ans.Table(ans.integer_table(np.ones(2)))
     with pytest.raises(LimitError):
-        entropy.Decoder(b"").decode(table, entropy.MAX_SYMBOLS + 1)
+        ans.Decoder(b"").decode(table, ans.MAX_SYMBOLS + 1)
 
 
 def test_an_empty_stream_is_no_large_picture() -> None:

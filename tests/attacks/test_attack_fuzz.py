@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up_model import make_tensors
 
-from shcodec import codec, container
-from shcodec.errors import ShcError
-from shcodec.symbols import Grid, SymbolTables
+from shcodec import container
+from shcodec.codec import decoding, inspection
+from shcodec.support.errors import ShcError
+from shcodec.symbols.tables import Grid, SymbolTables
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -29,10 +30,10 @@ quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 def test_files_with_lies_in_them(data: bytes, random: Random) -> None:
     """A picture or one line of text; and the readers agree on what a container is."""
     lying = mutated(data, random)
-    reason = read_or_reject(lying, lambda file: codec.decode(file, max_pixels=1 << 14))
+    reason = read_or_reject(lying, lambda file: decoding.decode(file, max_pixels=1 << 14))
     if not reason:
-        codec.verify(lying)
-        assert codec.info(lying).total == len(lying)
+        inspection.verify(lying)
+        assert inspection.info(lying).total == len(lying)
         assert container.pack(container.unpack(lying)) == lying
 
 
@@ -44,7 +45,7 @@ def test_parts_of_files_that_are_lost_on_the_way(data: bytes, draw: st.DataObjec
     stop = draw.draw(st.integers(start, len(data)))
     changed = draw.draw(st.sampled_from([data[:start] + data[stop:], data[:stop] + data[start:]]))
     if changed != data:
-        assert read_or_reject(changed, codec.verify)
+        assert read_or_reject(changed, inspection.verify)
 
 
 @given(seeds, st.binary(max_size=40), st.integers(0, 60))
@@ -52,9 +53,9 @@ def test_parts_of_files_that_are_lost_on_the_way(data: bytes, draw: st.DataObjec
 def test_salvage_of_what_is_damaged(data: bytes, noise: bytes, start: int) -> None:
     """`--keep-going` accepts damage, and still nothing but a picture or one line comes of it."""
     changed = data[: -1 - start] + noise
-    read_or_reject(changed, lambda file: codec.decode_parts(file, keep_going=True, max_pixels=1 << 16))
+    read_or_reject(changed, lambda file: decoding.decode_parts(file, keep_going=True, max_pixels=1 << 16))
     tampered = changed[:-4] + zlib.crc32(changed[:-4]).to_bytes(4, "little")
-    read_or_reject(tampered, lambda file: codec.decode_parts(file, keep_going=True, max_pixels=1 << 16))
+    read_or_reject(tampered, lambda file: decoding.decode_parts(file, keep_going=True, max_pixels=1 << 16))
 
 
 @given(st.integers(0, 9), st.booleans(), st.binary(max_size=120), st.integers(0, 255), st.integers(1, 40))

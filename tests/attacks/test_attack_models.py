@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from made_up_model import make_tensors
 from safetensors.numpy import load_file, save_file
 
-from shcodec import codec, zoo
-from shcodec.errors import ModelError, ShcError
-from shcodec.runtime import Model, read_card
-from shcodec.symbols import SymbolTables
+from shcodec.codec import decoding, encoding
+from shcodec.model import zoo
+from shcodec.model.card import read_card
+from shcodec.model.networks import Model
+from shcodec.support.errors import ModelError, ShcError
+from shcodec.symbols.tables import SymbolTables
 
 FILES = sorted(path.name for path in (GOLDEN / "model").iterdir())
 
@@ -47,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def use(folder: Path) -> None:
     """Runs every network of a model."""
     model = Model(folder, threads=1)
-    codec.decode_array(codec.encode_array(make_photo(20, 24), 50, model=model), model=model)
+    decoding.decode_array(encoding.encode_array(make_photo(20, 24), 50, model=model), model=model)
 
 
 def pin(folder: Path, name: str) -> None:
@@ -252,7 +254,7 @@ def test_any_byte_of_the_weights_may_be_wrong(tmp_path: Path, data: st.DataObjec
         changed[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / "decoder.safetensors"
     path.write_bytes(changed)
-    from shcodec.runtime import read_tensors
+    from shcodec.model.card import read_tensors
 
     try:
         SymbolTables(read_tensors(path))

@@ -14,9 +14,6 @@ import pytest
 from conftest import GOLDEN, Shc
 
 from shcodec import netpack
-from shcodec.bytestream import varint
-from shcodec.deflate import deflated
-from shcodec.errors import CorruptFileError, LimitError, ShcError
 from shcodec.netpack.directory import write_directory
 from shcodec.netpack.exact import Exact
 from shcodec.netpack.file import FREE, MAGIC, PER_BYTE, split
@@ -24,6 +21,9 @@ from shcodec.netpack.histograms import first_guess
 from shcodec.netpack.layout import ONE_RUN, Codebook, Directory, Entry, Foreign, Indexed, Machine, Runs, Told, Trellis
 from shcodec.netpack.plan import PackConfig
 from shcodec.netpack.spread import Spread
+from shcodec.support.bytestream import varint
+from shcodec.support.deflate import deflated
+from shcodec.support.errors import CorruptFileError, LimitError, ShcError
 
 DATA = (GOLDEN / "net" / "weights.shcn").read_bytes()
 

@@ -13,8 +13,8 @@ from conftest import Shc, make_photo
 from forge import damaged
 from PIL import EpsImagePlugin, Image
 
-from shcodec.errors import LimitError, PictureError
-from shcodec.pictures import read_picture
+from shcodec.pictures.reading import read_picture
+from shcodec.support.errors import LimitError, PictureError
 
 FORMATS = {
     "PNG": {}, "JPEG": {}, "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_deflate"}, "GIF": {}, "BMP": {},

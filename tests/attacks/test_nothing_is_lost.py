@@ -16,7 +16,8 @@ import kill
 import pytest
 from conftest import ROOT, Shc, run_process
 
-from shcodec import atomic, codec
+from shcodec.codec import encoding
+from shcodec.support import atomic
 
 resource = pytest.importorskip("resource", reason="the system has no limits on processes")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither SIGKILL nor these limits")
@@ -27,7 +28,7 @@ NEW = b"n" * 200_000
 # Replaces a file and is killed at a step of it: all that an unlucky moment can hit.
 KILLED = """
 import os, signal, sys
-from shcodec import atomic
+from shcodec.support import atomic
 step, target = sys.argv[1:]
 def die(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -89,7 +90,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 
 
 def test_what_a_living_process_writes_is_not_swept(folder: Path) -> None:
-    script = "import sys, time\nfrom shcodec import atomic\n"
+    script = "import sys, time\nfrom shcodec.support import atomic\n"
     script += (
         "with atomic.replacing(sys.argv[1]) as file:\n    file.write(b'slow')\n    file.flush()\n    time.sleep(2)"
     )
@@ -177,7 +178,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_full(small_disk: Path, tmp_path: Path, photo_path: Path, tiny_model: str, shc: Shc) -> None:
     coded = tmp_path / "photo.shc"
-    coded.write_bytes(codec.encode(photo_path, 50, model=tiny_model))
+    coded.write_bytes(encoding.encode(photo_path, 50, model=tiny_model))
     target = small_disk / "out.bmp"
     target.write_bytes(OLD)
     (small_disk / "filler").write_bytes(bytes(50_000))
@@ -190,7 +191,7 @@ def test_a_disk_that_is_full(small_disk: Path, tmp_path: Path, photo_path: Path,
 def test_a_file_that_grows_beyond_its_quota(folder: Path, photo_path: Path, tiny_model: str) -> None:
     """The limit on the size of files stands in for a quota; the signal that comes with it is ignored by Python."""
     coded = folder / "photo.shc"
-    coded.write_bytes(codec.encode(photo_path, 50, model=tiny_model))
+    coded.write_bytes(encoding.encode(photo_path, 50, model=tiny_model))
     target = folder / "out.bmp"
     target.write_bytes(OLD)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

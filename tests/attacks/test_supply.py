@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import GOLDEN, ROOT, Shc
 
-from shcodec import codec, zoo
-from shcodec.runtime import read_card
+from shcodec.codec import inspection
+from shcodec.model import zoo
+from shcodec.model.card import read_card
 
 PACKAGE = ROOT / "shcodec"
 # Training reads and writes checkpoints of its own, bench fetches test pictures when it is asked to; neither is needed
@@ -110,7 +111,7 @@ def test_a_missing_model_is_not_fetched(monkeypatch: pytest.MonkeyPatch, shc: Sh
     monkeypatch.setattr(socket, "socket", refuse)
     outcome = shc("decode", tmp_path / "file.shc")
     assert outcome.code == 1
-    assert codec.info(data).model_id in outcome.err
+    assert inspection.info(data).model_id in outcome.err
 
 
 def test_models_verify_covers_every_file(shc: Shc) -> None:

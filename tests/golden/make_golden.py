@@ -25,20 +25,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from shcodec import codec, container
-from shcodec.metadata import chunks_of
-from shcodec.pictures import read_picture
-from shcodec.symbols import Grid
-from shcodec.tiles import split, tiles_of
-from shcodec.zoo import load_by_id
+from shcodec import container
+from shcodec.codec import decoding, encoding
+from shcodec.container.payload import split
+from shcodec.container.picture_chunks import chunks_of
+from shcodec.model.zoo import load_by_id
+from shcodec.pictures.picture import Pixels
+from shcodec.pictures.reading import read_picture
+from shcodec.symbols.tables import Grid
+from shcodec.symbols.tiles import tiles_of
 
 FOLDER = Path(__file__).resolve().parent
 FILES = FOLDER / "files"
 MANIFEST = FOLDER / "manifest.json"
 MODEL = "model"
 NOTE = container.Chunk(b"noTe", b"readers of version 1 skip what they may")
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def write(case: Case) -> dict[str, Any]:
     """Writes one golden file and its pixels; returns its line of the manifest."""
     read = read_picture(image_of(case))
     chunks = (*chunks_of(read), *([NOTE] if case.chunk else []))
-    data = codec.encode_found(read.rgb, case.beta, model=MODEL, grey=read.grey, chunks=chunks).coded.data
+    data = encoding.encode_found(read.rgb, case.beta, model=MODEL, grey=read.grey, chunks=chunks).coded.data
     (FILES / f"{case.name}.shc").write_bytes(data)
     write_pixels(case.name)
     return {"width": case.width, "height": case.height, "beta": case.beta, "mode": case.mode, **describe(data)}
@@ -161,7 +162,7 @@ def write(case: Case) -> dict[str, Any]:
 
 def write_pixels(name: str) -> bool:
     """Writes what a golden file decodes to, unless the stored pixels are within 1 of it; returns whether it did."""
-    path, decoded = FILES / f"{name}.png", codec.decode(FILES / f"{name}.shc")
+    path, decoded = FILES / f"{name}.png", decoding.decode(FILES / f"{name}.shc")
     decoded.info.clear()
     if path.exists() and np.abs(np.asarray(Image.open(path)).astype(int) - np.asarray(decoded)).max() <= 1:
         return False

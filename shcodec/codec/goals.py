@@ -1,0 +1,181 @@
+"""What a file is wanted to be: a size or a quality, and which of the files that were tried comes nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from shcodec.codec.analysis import Analysis, Coded, distortion
+from shcodec.container import Chunk, chunks_size
+from shcodec.support.errors import UsageError
+
+LEAST, AIM, SURE = 0.97, 0.988, 0.98  # shares of a wanted size: what will do, what is aimed at, what ends the search
+WORD = 4  # bytes: the entropy coder writes whole words, so that the sizes of tiny files lie this far apart
+CONTAINER = 22  # bytes of a file without chunks that do not grow with the picture
+TOLERANCE, SURE_TOLERANCE = 0.1, 0.06  # dB
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A file that was made on the way.
+
+    Attributes:
+        level: where it lies, as the goal measures.
+        analysis: what it was made from.
+        coded: the file.
+    """
+
+    level: float
+    analysis: Analysis
+    coded: Coded
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.coded.data)
+
+    @cached_property
+    def error(self) -> float:
+        """Mean squared error of the decoded picture: costs a synthesis."""
+        return distortion(self.analysis, self.coded)
+
+    def beats(self, other: Trial) -> bool:
+        """Whether it is as good in fewer bytes, or better in as many; for goals whose level is the quality."""
+        return (self.level >= other.level and self.size < other.size) or (
+            self.level > other.level and self.size <= other.size
+        )
+
+
+class Goal(Protocol):
+    """What a search aims at: a level that falls as the rate step rises."""
+
+    wanted: float
+    slope: float  # of the level per rate step, until the picture's own is known
+    weight_slope: float  # of the level per unit of the rate weight
+    start: float  # rate step to begin with
+
+    def level(self, analysis: Analysis, coded: Coded) -> float:
+        """Where a file lies."""
+
+    def sure(self, level: float) -> bool:
+        """Whether the search may end here."""
+
+    def met(self, level: float) -> bool:
+        """Whether a file of this level will do."""
+
+    def best(self, tried: Sequence[Trial]) -> Trial:
+        """The file to take of those that were tried: never one that is larger and worse than another."""
+
+    def told(self, level: float) -> str:
+        """What was wanted and what a level is, for the user."""
+
+
+class SizeGoal:
+    """A file of at most `limit` bytes, and nearly that. The level is the logarithm of bits per pixel."""
+
+    slope, weight_slope = -0.026, -1.8
+
+    def __init__(self, limit: int, pixels: int, chunks: tuple[Chunk, ...] = ()) -> None:
+        self.limit, self.pixels = limit, pixels
+        self.fixed = CONTAINER + chunks_size(chunks)
+        self.wanted = self._level(AIM * limit - self.fixed, pixels)
+        self.start = (1.0 - self.wanted) / 0.027 + 16  # an average picture: 2 bits per pixel at step 16
+
+    @staticmethod
+    def _level(symbols: float, pixels: int) -> float:
+        return math.log2(8 * max(symbols, 1.0) / pixels)
+
+    def _size(self, level: float) -> int:
+        return round(2**level * self.pixels / 8) + self.fixed
+
+    def level(self, analysis: Analysis, coded: Coded) -> float:
+        """Bits per pixel without the container, so that a sample, which has no chunks, stands for the whole."""
+        symbols = len(coded.data) - CONTAINER - chunks_size(analysis.chunks)
+        return self._level(symbols, analysis.rgb.shape[0] * analysis.rgb.shape[1])
+
+    def sure(self, level: float) -> bool:
+        """At most the limit, and close to it."""
+        return SURE * self.limit <= self._size(level) <= self.limit
+
+    def met(self, level: float) -> bool:
+        """At most the limit, and at least 97 % of it or all but a word of the entropy coder."""
+        size = self._size(level)
+        return size <= self.limit and (size >= LEAST * self.limit or self.limit - size < WORD)
+
+    def best(self, tried: Sequence[Trial]) -> Trial:
+        """The best picture in a file that fits, which nearly always is the largest; the smallest file if none fits."""
+        fitting = [trial for trial in tried if trial.size <= self.limit]
+        if len(fitting) < 2:
+            return fitting[0] if fitting else min(tried, key=lambda trial: trial.size)
+        return min(fitting, key=lambda trial: (trial.error, trial.size))
+
+    def told(self, level: float) -> str:
+        """Bytes."""
+        return f"wanted {self.limit:,} bytes, reached {self._size(level):,}"
+
+
+class QualityGoal:
+    """A PSNR of the decoded 8-bit picture, in dB, which is the level."""
+
+    slope, weight_slope = -0.07, -3.0
+
+    def __init__(self, psnr: float) -> None:
+        self.wanted = psnr
+        self.start = 16 + (38.5 - psnr) / 0.07  # an average picture: 38.5 dB at step 16
+
+    def level(self, analysis: Analysis, coded: Coded) -> float:
+        """PSNR over all samples."""
+        return 10 * math.log10(255**2 / max(distortion(analysis, coded), 1e-9))
+
+    def sure(self, level: float) -> bool:
+        """Well within the tolerance."""
+        return abs(level - self.wanted) <= SURE_TOLERANCE
+
+    def met(self, level: float) -> bool:
+        """Within the tolerance."""
+        return abs(level - self.wanted) <= TOLERANCE
+
+    def best(self, tried: Sequence[Trial]) -> Trial:
+        """The smallest file that will do, else the nearest; none that another beats in both respects."""
+        unbeaten = [trial for trial in tried if not any(other.beats(trial) for other in tried)]
+        return min(
+            unbeaten,
+            key=lambda trial: (0, trial.size) if self.met(trial.level) else (1, abs(trial.level - self.wanted)),
+        )
+
+    def told(self, level: float) -> str:
+        """Decibels."""
+        return f"wanted {self.wanted:.2f} dB, reached {level:.2f}"
+
+
+def goal_of(
+    pixels: int,
+    *,
+    size: int | None = None,
+    bpp: float | None = None,
+    psnr: float | None = None,
+    chunks: tuple[Chunk, ...] = (),
+) -> Goal:
+    """The goal that exactly one of size, bpp and psnr describes.
+
+    Args:
+        pixels: of the picture.
+        size: largest number of bytes of the file.
+        bpp: the same in bits per pixel.
+        psnr: PSNR in dB.
+        chunks: of the file to be, which count towards its size.
+
+    Raises:
+        UsageError: none or several are given, or one that is not positive and finite.
+    """
+    given = [value for value in (size, bpp, psnr) if value is not None]
+    if len(given) != 1:
+        raise UsageError("give one of a size, bits per pixel and a PSNR")
+    if not (math.isfinite(given[0]) and given[0] > 0):
+        raise UsageError(f"what is wanted must be a positive number, not {given[0]:g}")
+    if psnr is not None:
+        return QualityGoal(psnr)
+    return SizeGoal(int(given[0]) if size is not None else int(given[0] * pixels / 8), pixels, chunks)

@@ -1,0 +1,1 @@
+"""A model as it is installed: its files, its networks, the latent that they decode."""

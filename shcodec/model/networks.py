@@ -1,0 +1,261 @@
+"""A loaded model, numpy only: ONNX Runtime sessions over its networks, and its symbol tables."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shcodec.model.card import DECODER, ENCODER, Tensors, model_id, read_card, read_pinned, read_tensors
+from shcodec.support.errors import ModelError, UsageError
+from shcodec.support.progress import Report, unheard
+from shcodec.symbols.tables import Floats, Grid, SymbolTables
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import onnxruntime
+
+WINDOW = 96  # latent rows and columns that the networks see at once (1536 pixels); smaller pictures in one piece
+# latents around a window, at least each network's receptive field, of models whose card does not tell theirs
+HALOS = {"analysis": 16, "hyper": 4, "refine": 2, "synthesis": 8}
+MAX_HALO = 256
+PREFIXES = {"analysis": ("g_a.", "h_a."), "hyper": ("h_s.",), "refine": ("refine.",), "synthesis": ("g_s.",)}
+
+_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+
+GUARDED = 3  # channels whose second-pass means stay between their neighbours: brightness and two colours
+
+
+def load_onnxruntime() -> ModuleType:
+    """Imports ONNX Runtime, with its telemetry switched off unless ORT_DISABLE_TELEMETRY in the environment says 0.
+
+    Its official builds report to their maker: from the import on they keep a device id and a queue of events in the
+    user's cache. The environment alone prevents that; the call is for a process that has imported it before.
+    """
+    decided = bool(os.environ.get(_TELEMETRY))
+    if not decided:
+        os.environ[_TELEMETRY] = "1"
+    import onnxruntime
+
+    if not decided:
+        onnxruntime.disable_telemetry_events()
+    return onnxruntime  # type: ignore[no-any-return]
+
+
+def threads_wanted() -> int:
+    """Threads of a network that SHC_THREADS asks for; 0, the default, leaves it to ONNX Runtime."""
+    text = os.environ.get("SHC_THREADS", "0")
+    if not text.isdecimal():
+        raise UsageError(f"SHC_THREADS must be a number of threads, not '{text}'")
+    return int(text)
+
+
+class Model:
+    """One model folder. Networks are loaded when they are first needed.
+
+    Attributes:
+        name: the card's name.
+        id: 4 bytes that name the decoder in files.
+        tables: the symbol path.
+        card: the card.
+        halos: latents around a window, by graph.
+    """
+
+    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+        """Loads the decoder's tensors; raises ModelError if they are damaged or not what the card says."""
+        self.folder = folder
+        self.card = read_card(folder)
+        self.name = str(self.card.get("name", folder.name))
+        self.threads = threads_wanted() if threads is None else threads
+        self._decoder = read_tensors(folder / DECODER)
+        self.id = model_id(self._decoder)
+        if self.card.get("id") != self.id.hex():
+            raise ModelError(f"{folder}: the weights have id {self.id.hex()}, the card says {self.card.get('id')}")
+        self.tables = SymbolTables(self._decoder)
+        self.halos = _halos(self.card, folder)
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+
+    @cached_property
+    def _encoder(self) -> Tensors:
+        read_pinned(self.folder, self.card, ENCODER)  # the decoder's tensors have their id instead
+        return read_tensors(self.folder / ENCODER)
+
+    def open_networks(self) -> None:
+        """Loads every network that the model should have; raises ModelError for the first that is damaged."""
+        hyper = ("hyper", "refine") if self.tables.has_hyper else ()
+        for graph in ("analysis", *hyper, "synthesis"):
+            self._session(graph)
+
+    # -- networks ---------------------------------------------------------------------------------
+
+    def _session(self, graph: str) -> onnxruntime.InferenceSession:
+        """The session of a graph, with its weights fed from the safetensors files."""
+        if graph not in self._sessions:
+            onnxruntime = load_onnxruntime()
+            tensors = self._encoder if graph == "analysis" else self._decoder
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self.threads
+            options.enable_cpu_mem_arena = False
+            options.log_severity_level = 3
+            # a model has several sessions with threads of their own: those that wait must not hold the cores
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            weights = {
+                name: onnxruntime.OrtValue.ortvalue_from_numpy(array.astype(np.float32))
+                for name, array in tensors.items()
+                if name.startswith(PREFIXES[graph]) and not name.endswith("knots")
+            }
+            # pinned, as a graph can name any file of the machine as one that holds weights
+            data = read_pinned(self.folder, self.card, f"{graph}.onnx")
+            try:
+                options.add_external_initializers(list(weights), list(weights.values()))
+                self._sessions[graph] = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime's own exceptions share no base class but this one
+                what = str(error).partition("\n")[0]
+                raise ModelError(f"{self.folder / graph}.onnx: not a usable graph ({what})") from None
+        return self._sessions[graph]
+
+    def _gain(self, tensors: Tensors, network: str, beta_byte: int) -> Floats:
+        """Scales and biases of a network at a rate: (1, G) float32, linear between the knots."""
+        parts = [tensors[f"{network}.{name}"] for name in ("knots", "step_knots") if f"{network}.{name}" in tensors]
+        if not parts:
+            raise ModelError(f"{self.folder}: the model lacks the tensor {network}.knots")
+        knots = np.concatenate([part.astype(np.float32) for part in parts], 1)
+        return interpolate(knots, beta_byte)[None]
+
+    def _run(self, graph: str, **inputs: Floats) -> list[Any]:
+        return self._session(graph).run(None, inputs)  # type: ignore[no-any-return]
+
+    # -- encoder ----------------------------------------------------------------------------------
+
+    def analyse(
+        self, rgb: npt.NDArray[np.uint8], beta_byte: int, grid: Grid, report: Report = unheard
+    ) -> tuple[Floats, npt.NDArray[np.int8] | None]:
+        """Latent and hyper indices of a picture, which is seen padded to whole positions of z (see `padding`).
+
+        Args:
+            rgb: (H, W, 3) uint8.
+            beta_byte: rate step.
+            grid: sizes.
+            report: told how many windows are done.
+
+        Returns:
+            y of the coded positions (M, h, w) float32, and z (C_z, hz, wz) int8 or None without hyper path.
+        """
+        gains = {"gain": self._gain(self._encoder, "g_a", beta_byte)}
+        if self.tables.has_hyper:
+            gains["hyper_gain"] = self._gain(self._encoder, "h_a", beta_byte)
+        halo, bank = self.halos["analysis"], self.tables.bank if self.tables.has_hyper else np.empty((0, 0, 1))
+        y = np.empty((self.tables.latent, grid.height, grid.width), np.float32)
+        z = np.empty((bank.shape[1], grid.hyper_height, grid.hyper_width), np.int8)
+        # without hyper path nothing needs whole positions of z: the picture ends where its latents do
+        sides = (4 * grid.hyper_height, 4 * grid.hyper_width) if self.tables.has_hyper else y.shape[1:]
+        parts = list(itertools.product(*(windows(side, halo) for side in sides)))
+        for done, (rows, columns) in enumerate(parts, 1):
+            (top, bottom, first_row, last_row), (left, right, first_column, last_column) = rows, columns
+            x = _padded(rgb, slice(16 * top, 16 * bottom), slice(16 * left, 16 * right))
+            part, *hyper = self._run("analysis", x=x.transpose(2, 0, 1)[None].astype(np.float32), **gains)
+            into = y[:, first_row:last_row, first_column:last_column]
+            into[:] = part[0, :, first_row - top :, first_column - left :][:, : into.shape[1], : into.shape[2]]
+            if hyper:
+                indices = z[:, first_row // 4 : last_row // 4, first_column // 4 : last_column // 4]
+                part = np.rint(hyper[0][0, :, (first_row - top) // 4 :, (first_column - left) // 4 :])
+                part = part[:, : indices.shape[1], : indices.shape[2]]
+                indices[:] = np.clip(part, -self.tables.limit, self.tables.limit)
+            report("analysing", done, len(parts))
+        return y, z if self.tables.has_hyper else None
+
+    @property
+    def encoder_rate_weight(self) -> Floats:
+        """(17,) lambda of the index choice at every beta knot."""
+        if "rate_weight" not in self._encoder:
+            raise ModelError(f"{self.folder}: the model lacks the tensor rate_weight")
+        return self._encoder["rate_weight"].astype(np.float32)
+
+    # -- decoder ----------------------------------------------------------------------------------
+
+    def describe(self, z: npt.NDArray[np.int8] | None, beta_byte: int, shape: tuple[int, ...]) -> tuple[Floats, ...]:
+        """What z says of the latent: means and steps (M, h, w), and features (F, h, w) for `refine`.
+
+        Args:
+            z: (C_z, h/4, w/4) int8, or None without hyper path.
+            beta_byte: rate step.
+            shape: (M, h, w), padded to whole positions of z.
+        """
+        if z is None:
+            step = np.exp(interpolate(self._decoder["step_knots"].astype(np.float32), beta_byte))
+            return np.zeros(shape, np.float32), np.broadcast_to(step[:, None, None], shape)
+        gain = self._gain(self._decoder, "h_s", beta_byte)
+        features, mean, step = self._run("hyper", z=z[None].astype(np.float32), gain=gain)
+        return mean[0], step[0], features[0]
+
+    def refine(self, first: Floats, features: Floats, beta_byte: int) -> Floats:
+        """Shift of the second half's means: (M, h, w), from the first half decoded and the features."""
+        gain = self._gain(self._decoder, "refine", beta_byte)
+        shift: Floats = self._run("refine", first=first[None], features=features[None], gain=gain)[0][0]
+        return shift
+
+    def synthesise(self, y_hat: Floats, beta_byte: int) -> npt.NDArray[np.uint8]:
+        """Pixels (16 h, 16 w, 3) uint8 of a latent (M, h, w)."""
+        gain = self._gain(self._decoder, "g_s", beta_byte)
+        pixels: npt.NDArray[np.uint8] = self._run("synthesis", y=y_hat[None], gain=gain)[0][0]
+        return pixels
+
+
+def _halos(card: Mapping[str, Any], folder: Path) -> dict[str, int]:
+    """Latents around a window by graph: the card's, else `HALOS`; raises ModelError for values that make no sense."""
+    told = card.get("halos", {})
+    halos = HALOS | told if isinstance(told, dict) else {}
+    valid = all(type(halo) is int and 0 <= halo <= MAX_HALO for halo in halos.values())
+    if halos.keys() != HALOS.keys() or not valid or halos["analysis"] % 4 or halos["hyper"] % 4:
+        raise ModelError(f"{folder}: the card's table [halos] is not valid")
+    return halos
+
+
+def interpolate(knots: Floats, beta_byte: int) -> Floats:
+    """Linear interpolation between 17 knots: (17, ...) -> (...)."""
+    knot, fraction = beta_byte >> 4, (beta_byte & 15) / 16
+    value: Floats = knots[knot] * np.float32(1 - fraction) + knots[knot + 1] * np.float32(fraction)
+    return value
+
+
+def windows(length: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
+    """Windows along one side of the latent grid: start and stop with halo, then without.
+
+    Networks run over one at a time, so that memory stays bounded. A side of little more than a window is one.
+    """
+    if length <= WINDOW + 2 * halo:
+        yield 0, length, 0, length
+        return
+    for start in range(0, length, WINDOW):
+        stop = min(start + WINDOW, length)
+        yield max(start - halo, 0), min(stop + halo, length), start, stop
+
+
+def padding(side: int, length: int) -> npt.NDArray[np.int64]:
+    """For every row (or column) of a padded picture the row of the picture that stands there.
+
+    The last latent is filled with the last row, which costs least. What lies beyond is mirrored: it is not coded, but
+    it tells z, whose positions are wider, what the last latents look like; plain colour there makes them coarse.
+
+    Args:
+        side: rows in all.
+        length: rows of the picture.
+    """
+    coded = -(-length // 16) * 16
+    index = np.arange(side) % (2 * coded)
+    return np.minimum(np.minimum(index, 2 * coded - 1 - index), length - 1)
+
+
+def _padded(rgb: npt.NDArray[np.uint8], rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
+    """A part of a picture that is padded where it ends before the part does."""
+    height, width = rgb.shape[:2]
+    if rows.stop <= height and columns.stop <= width:
+        return rgb[rows, columns]
+    return rgb[padding(rows.stop, height)[rows, None], padding(columns.stop, width)[columns]]

@@ -1,0 +1,1 @@
+"""Formats of others, as far as Pillow does not show them."""
