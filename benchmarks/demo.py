@@ -52,7 +52,7 @@ class Trial:
 
 
 def try_picture(name: str, rgb: Pixels, beta: float, model: str, out: Path) -> Trial:
-    """Encodes to a file, decodes that file, and finds the JPEG of about the same size."""
+    """Encode to a file, decode that file, and find the JPEG of about the same size."""
     start = time.perf_counter()
     data = encoding.encode_array(rgb, beta, model=model)
     encoded = time.perf_counter()
@@ -78,7 +78,7 @@ def try_picture(name: str, rgb: Pixels, beta: float, model: str, out: Path) -> T
 
 
 def nearest_jpeg(rgb: Pixels, size: int) -> bytes:
-    """The JPEG (4:2:0, optimised) whose size is nearest to `size` bytes; JPEG's smallest may still be larger."""
+    """Return the JPEG (4:2:0, optimised) whose size is nearest to `size` bytes; JPEG's smallest may still be larger."""
     files = []
     for quality in range(1, 96):
         buffer = io.BytesIO()
@@ -88,7 +88,7 @@ def nearest_jpeg(rgb: Pixels, size: int) -> bytes:
 
 
 def result_table(trials: Sequence[Trial], model: str) -> Table:
-    """The results as a table for the terminal."""
+    """Return the results as a table for the terminal."""
     table = Table(title=f"shc, model {model}, and the JPEG nearest in size", box=box.SIMPLE_HEAD)
     table.add_column("picture")
     for heading in ("beta", "bytes", "bpp", "PSNR dB", "enc s", "dec s", "JPEG bytes", "JPEG dB"):
@@ -137,7 +137,7 @@ def side_by_side(originals: dict[str, Pixels], trials: Sequence[Trial]) -> Image
 
 
 def main() -> None:
-    """Runs the demonstration."""
+    """Run the demonstration."""
     parser = argparse.ArgumentParser(description="Encode and decode two photographs at three betas.")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the files (default: demo)")
     parser.add_argument("--model", default=zoo.DEFAULT_MODEL, help="name of the model")

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def mosaic(pictures: Sequence[Pixels], height: int, width: int) -> Pixels:
-    """A picture (height, width, 3) of pictures side by side, cut at its borders."""
+    """Return a picture (height, width, 3) of pictures side by side, cut at its borders."""
     out = np.empty((height, width, 3), np.uint8)
     top = number = 0
     while top < height:
@@ -101,7 +101,7 @@ def measure_commands(pictures: Sequence[Pixels], million: float, model: str) -> 
 
 
 def measure_tiles(rgb: Pixels, betas: Sequence[float], model: str) -> dict[str, Any]:
-    """What tiles cost in rate, and in quality along their borders."""
+    """Return what tiles cost in rate, and in quality along their borders."""
     parts = tiles.tiles_of(Grid.of(*rgb.shape[:2]))
     band = np.zeros(rgb.shape[:2], bool)
     for tile in parts:

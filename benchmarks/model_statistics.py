@@ -130,7 +130,7 @@ class Coded:
 
 
 def code_all(model: CountingModel, pictures: Sequence[Pixels], beta: float) -> Coded:
-    """Encodes all pictures at one beta."""
+    """Encode all pictures at one beta."""
     tables, step = model.counting, beta_to_byte(beta)
     tables.clear()
     sizes, bpps, qualities = [], [], []
@@ -213,7 +213,7 @@ def perplexity(counts: npt.NDArray[np.int64]) -> float:
 
 
 def map_loss(integer: Sequence[Coded], floating: Sequence[Coded]) -> dict[str, Any]:
-    """What the integer class map loses against its float version: BD-rate of the mean curves."""
+    """Return what the integer class map loses against its float version: BD-rate of the mean curves."""
     anchor, test = (curve([run.bpp for run in runs], [run.psnr for run in runs]) for runs in (floating, integer))
     result = bd_rate(anchor, test)
     return {
@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """The same document with floats of at most five significant digits."""
+    """Return the same document with floats of at most five significant digits."""
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -29,17 +29,17 @@ _HOMES = {"decode": "decoding", "encode": "encoding", "info": "inspection"}
 
 
 def register_pillow() -> None:
-    """Makes .shc one of the formats that Pillow opens and saves; see `shcodec.pillow_plugin`."""
+    """Make .shc one of the formats that Pillow opens and saves; see `shcodec.pillow_plugin`."""
     importlib.import_module("shcodec.pillow_plugin")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the three functions of the interface when they are first asked for (PEP 562)."""
+    """Import the three functions of the interface when they are first asked for (PEP 562)."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"shcodec.codec.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """Lists the lazily imported names as well."""
+    """List the lazily imported names as well."""
     return sorted(set(globals()) | _HOMES.keys())

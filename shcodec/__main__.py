@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> int:
-    """Runs the command line and returns the exit code.
+    """Run the command line and return the exit code.
 
     Until its modules are imported, Ctrl-C ends the process by the signal itself: there is nobody to catch it yet.
     """

@@ -75,13 +75,13 @@ class ShcImageFile(ImageFile.ImageFile):
         return self.fp
 
     def _data(self) -> bytes:
-        """The whole file."""
+        """Return the whole file."""
         file = self._file()
         file.seek(0)
         return file.read()
 
     def load(self) -> Any:
-        """Decodes the picture, the first time; raises OSError if it cannot."""
+        """Decode the picture, the first time; raises OSError if it cannot."""
         with self._lock:
             if self._encoded:
                 self._decode()
@@ -104,7 +104,7 @@ class ShcImageFile(ImageFile.ImageFile):
         self._encoded = False
 
     def verify(self) -> None:
-        """Checks the whole file, without running a network; raises OSError if it is damaged."""
+        """Check the whole file, without running a network; raises OSError if it is damaged."""
         from shcodec.codec import inspection
 
         try:
@@ -119,7 +119,7 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Writes an image; raises ValueError for wrong options and OSError for pictures that cannot be encoded."""
+    """Write an image; raises ValueError for wrong options and OSError for pictures that cannot be encoded."""
     from shcodec.codec import encoding
     from shcodec.pictures.given import warn
 
@@ -140,7 +140,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
 
 
 def _with_info(image: Image.Image, given: dict[str, Any]) -> Image.Image:
-    """The image, or a copy of it whose metadata are those given."""
+    """Return the image, or a copy of it whose metadata are those given."""
     entries: dict[str | tuple[int, int], Any] = {key: given[key] for key in _METADATA if key in given}
     if not entries:
         return image
@@ -152,7 +152,7 @@ def _with_info(image: Image.Image, given: dict[str, Any]) -> Image.Image:
 
 
 def register() -> None:
-    """Makes the format known to Pillow; done when this module is imported."""
+    """Make the format known to Pillow; done when this module is imported."""
     Image.register_open(FORMAT, ShcImageFile, _accept)
     Image.register_save(FORMAT, _save)
     Image.register_save_all(FORMAT, _save)  # a file holds one picture: for `save_all=True` the one that is shown

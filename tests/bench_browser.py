@@ -26,7 +26,7 @@ _OPTIONS = (
 
 
 def find_chromium() -> str | None:
-    """The first of the usual programs on the PATH; None without any."""
+    """Return the first of the usual programs on the PATH; None without any."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
@@ -55,7 +55,7 @@ class Page:
             self._receive()
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression in the page."""
+        """Return the value of an expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")

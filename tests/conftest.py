@@ -42,7 +42,7 @@ def assert_wrong_usage(outcome: Outcome) -> None:
 
 @pytest.fixture
 def shc_data() -> Path:
-    """The folder of real pictures that SHC_DATA names; the test is skipped without it."""
+    """Return the folder of real pictures that SHC_DATA names; the test is skipped without it."""
     folder = os.environ.get("SHC_DATA")
     if not folder:
         pytest.skip("SHC_DATA names no folder of pictures")
@@ -51,27 +51,27 @@ def shc_data() -> Path:
 
 @pytest.fixture
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of the small frozen model that never changes, made known to this process and its children."""
+    """Return the name of the small frozen model that never changes, made known to this process and its children."""
     monkeypatch.setenv("SHC_MODELS", str(GOLDEN))
     return "model"
 
 
 @pytest.fixture
 def photo() -> np.ndarray:
-    """A small picture with smooth parts, edges and texture, (61, 83, 3) uint8: odd sides on purpose."""
+    """Return a small picture with smooth parts, edges and texture, (61, 83, 3) uint8: odd sides on purpose."""
     return make_photo(61, 83)
 
 
 @pytest.fixture
 def photo_path(tmp_path: Path, photo: np.ndarray) -> Path:
-    """The same picture as a PNG file."""
+    """Return the same picture as a PNG file."""
     path = tmp_path / "photo.png"
     Image.fromarray(photo).save(path)
     return path
 
 
 def make_photo(height: int, width: int) -> np.ndarray:
-    """A generated picture, (height, width, 3) uint8, the same on every call."""
+    """Return a generated picture, (height, width, 3) uint8, the same on every call."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     noise = np.random.default_rng(7).normal(0, 6, (height, width))
     disc = 60.0 * ((x - width / 3) ** 2 + (y - height / 2) ** 2 < (height / 4) ** 2)
@@ -81,7 +81,7 @@ def make_photo(height: int, width: int) -> np.ndarray:
 
 @pytest.fixture
 def shc(capsys: pytest.CaptureFixture[str]) -> Shc:
-    """Runs a command in this process."""
+    """Run a command in this process."""
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
@@ -94,14 +94,14 @@ def shc(capsys: pytest.CaptureFixture[str]) -> Shc:
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    """The frozen model, loaded on one thread."""
+    """Return the frozen model, loaded on one thread."""
     return Model(GOLDEN / "model", threads=1)
 
 
 def run_process(
     *arguments: object, stdin: bytes = b"", cwd: Path | None = None, models: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `python -m shcodec` as a process of its own; `models` is a folder of models to look in first."""
+    """Run `python -m shcodec` as a process of its own; `models` is a folder of models to look in first."""
     environment = dict(os.environ) if models is None else {**os.environ, "SHC_MODELS": str(models)}
     return subprocess.run(
         [sys.executable, "-m", "shcodec", *(str(argument) for argument in arguments)],

@@ -17,7 +17,7 @@ KINDS = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's colour types by the number of channels
 
 
 def chunk(tag: bytes, data: bytes, *, well: bool = True) -> bytes:
-    """A chunk of a PNG file; its checksum is wrong if it is not `well`."""
+    """Return a chunk of a PNG file; its checksum is wrong if it is not `well`."""
     check = zlib.crc32(tag + data) ^ (0 if well else 1)
     return struct.pack(">I", len(data)) + tag + data + check.to_bytes(4, "big")
 
@@ -30,7 +30,7 @@ def png(
     kind: int | None = None,
     palette: bytes = b"",
 ) -> io.BytesIO:
-    """A PNG file of (H, W) or (H, W, channels) samples of any depth, with chunks before and after the samples."""
+    """Write a PNG file of (H, W) or (H, W, channels) samples of any depth, with chunks before and after the samples."""
     samples = samples.reshape(*samples.shape[:2], -1)
     height, width, channels = samples.shape
     header = struct.pack(">IIBBBBB", width, height, depth, KINDS[channels] if kind is None else kind, 0, 0, 0)
@@ -57,7 +57,7 @@ def tiff(
     strip: int = 5,
     tags: Mapping[int, tuple[int, tuple[int, ...]] | None] = {},
 ) -> io.BytesIO:
-    """A TIFF file of (H, W, channels) samples of the array's type, in strips; `tags` come on top, None is none."""
+    """Write a TIFF file of (H, W, channels) samples of the array's type, in strips; `tags` come on top."""
     height, width, channels = samples.shape
     bits = 8 * samples.dtype.itemsize
     parts = []
@@ -99,12 +99,12 @@ def tiff(
 
 
 def segment(marker: int, data: bytes) -> bytes:
-    """A segment of a JPEG file."""
+    """Return a segment of a JPEG file."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
 
 
 def jpeg(image: Image.Image, *segments: bytes, **options: Any) -> io.BytesIO:
-    """A JPEG file with segments behind its JFIF header."""
+    """Return a JPEG file with segments behind its JFIF header."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=95, **options)
     data = file.getvalue()
@@ -113,12 +113,12 @@ def jpeg(image: Image.Image, *segments: bytes, **options: Any) -> io.BytesIO:
 
 
 def iccp(profile: bytes) -> bytes:
-    """A chunk iCCP."""
+    """Return a chunk iCCP."""
     return chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
 
 
 def long_profile(size: int) -> bytes:
-    """A profile of sRGB with that many bytes, which no DEFLATE makes small: a private tag of noise."""
+    """Return a profile of sRGB with that many bytes, which no DEFLATE makes small: a private tag of noise."""
     icc = srgb()
     noise = np.random.default_rng(1).bytes(size - len(icc) - 12)
     count = int.from_bytes(icc[128:132], "big")

@@ -24,7 +24,7 @@ def exif_block(orientation: int = 6) -> bytes:
 
 @functools.cache  # a profile tells the second in which it was made
 def srgb(swapped: bool = False) -> bytes:
-    """The sRGB profile, or one whose red is sRGB's green."""
+    """Return the sRGB profile, or one whose red is sRGB's green."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     if swapped:
         profile = profile.replace(b"rXYZ", b"tmpX").replace(b"gXYZ", b"rXYZ").replace(b"tmpX", b"gXYZ")
@@ -33,7 +33,7 @@ def srgb(swapped: bool = False) -> bytes:
 
 
 def grey_profile() -> bytes:
-    """A profile of grey pictures whose samples are linear light; Pillow can follow it, but not make it."""
+    """Return a profile of grey pictures whose samples are linear light; Pillow can follow it, but not make it."""
     curve = b"curv" + bytes(8)
     white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
     name = b"desc" + bytes(4) + struct.pack(">I", 5) + b"grey\0" + bytes(79)

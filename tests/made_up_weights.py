@@ -22,7 +22,7 @@ def make_weights(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def make_tensors() -> list[Tensor]:
-    """The same as tensors, and one in bfloat16."""
+    """Return the same as tensors, and one in bfloat16."""
     found = [from_array(name, array) for name, array in make_weights().items()]
     values = np.random.default_rng(9).normal(size=(40, 50)).astype(np.float32)
     return [*found, Tensor("tail", "BF16", (40, 50), from_floats(values.reshape(-1), "BF16"))]

@@ -57,12 +57,12 @@ class Symbols:
 
 
 def load_tables(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    """The decoder's tensors, as they lie in the model's folder."""
+    """Return the decoder's tensors, as they lie in the model's folder."""
     return load_file(folder / "decoder.safetensors")
 
 
 def identity(tensors: Tensors) -> bytes:
-    """The four bytes by which files name a model."""
+    """Return the four bytes by which files name a model."""
     types = {"float16": "f2", "float32": "f4", "int8": "i1", "uint8": "u1", "int32": "i4", "uint32": "u4"}
     text = b""
     for name, tensor in sorted(tensors.items()):
@@ -236,7 +236,7 @@ def read_pass(stream: ans_reference.Decoder, tensors: Tensors, symbols: Symbols,
 
 
 def residuals(tensors: Tensors, symbols: Symbols) -> npt.NDArray[np.float64]:
-    """The codewords of all indices put into place: (M, rows, columns), zero where nothing is coded."""
+    """Return the codewords of all indices put into place: (M, rows, columns), zero where nothing is coded."""
     starts = tensors["class.bands"].tolist()
     out = np.zeros(symbols.classes.size)
     for groups, elements in zip(symbols.passes, symbols.elements, strict=True):

@@ -24,7 +24,7 @@ FLAT_MODULES = ("residuals", "fitting", "trials", "quantiser_report", "quantiser
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes the scripts importable as they import each other."""
+    """Make the scripts importable as they import each other."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     monkeypatch.syspath_prepend(ROOT / "benchmarks" / "ablations")
     yield
@@ -38,7 +38,7 @@ def module(name: str) -> ModuleType:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder laid out like the data: one pack, a validation picture, one for each test set."""
+    """Return a folder laid out like the data: one pack, a validation picture, one for each test set."""
     folder = tmp_path / "data"
     photo = make_photo(192, 256)
     for name in ("val", "kodak", "b100"):

@@ -40,7 +40,7 @@ def bare_deflate(data: bytes) -> bytes:
 
 
 def soft_mask(height: int, width: int) -> np.ndarray:
-    """A disc with a soft edge, transparent outside."""
+    """Return a disc with a soft edge, transparent outside."""
     y, x = np.mgrid[0:height, 0:width]
     distance = np.hypot(x - width / 2, y - height / 2)
     return np.clip((height / 3 - distance) * 12, 0, 255).astype(np.uint8)
@@ -48,7 +48,7 @@ def soft_mask(height: int, width: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def read_alpha() -> Reader:
-    """The reader that FORMAT.md prints."""
+    """Return the reader that FORMAT.md prints."""
     text = (Path(shcodec.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
     block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def read_alpha" in b)
     scope: dict[str, Any] = {}

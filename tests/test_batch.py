@@ -30,7 +30,7 @@ dask = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reaso
 
 @pytest.fixture
 def folder(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with six pictures in `pics`; afterwards no temporary file may be left in it."""
+    """Yield a folder with six pictures in `pics`; afterwards no temporary file may be left in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
     for name in ("a", "b", "c", "sub/d", "sub/e", "sub/f"):
@@ -58,7 +58,7 @@ def threads(number: int) -> str:
 
 
 def perish(number: int, *, at: int) -> int:
-    """Ends its own process, as a system does that is out of memory."""
+    """End its own process, as a system does that is out of memory."""
     if number == at:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
@@ -226,7 +226,7 @@ def test_options_that_contradict_each_other(folder: Path, shc: Shc) -> None:
 
 
 def start_batch(*arguments: str) -> subprocess.Popen[bytes]:
-    """An endless batch, each picture in its turn, as a process group of its own that has begun to print results."""
+    """Start an endless batch, each picture in its turn, as a process group that has begun to print results."""
     for number in range(400):
         Path(f"pics/{number}.png").symlink_to("a.png")
     command = [sys.executable, "-m", "shcodec", "encode", "-m", "model", "pics", "-o", "out", "-e", "6", *arguments]
@@ -293,7 +293,7 @@ def test_colour_is_left_out_where_it_is_not_wanted(folder: Path, tiny_model: str
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
-    """The address of a cluster of two worker processes."""
+    """Yield the address of a cluster of two worker processes."""
     import dask as configuration
     from distributed import LocalCluster
 

@@ -21,7 +21,7 @@ from shcodec.support.errors import UsageError
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a copy of the frozen model, whose card can be written."""
+    """Return a folder with a copy of the frozen model, whose card can be written."""
     shutil.copytree(GOLDEN / "model", tmp_path / "models" / "model")
     monkeypatch.setenv("SHC_MODELS", str(tmp_path / "models"))
     return tmp_path / "models"
@@ -29,7 +29,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data root whose Kodak is two small pictures, and believed to be whole."""
+    """Return a data root whose Kodak is two small pictures, and believed to be whole."""
     folder = tmp_path / "data" / "kodak"
     folder.mkdir(parents=True)
     for name in ("a", "b"):

@@ -24,7 +24,7 @@ SIGNATURES = {"jpeg420": b"\xff\xd8", "jpeg444": b"\xff\xd8", "j2k": b"\0\0\0\x0
 
 
 def available(codec: Codec) -> Codec:
-    """The codec, or a skipped test where it is not installed."""
+    """Return the codec, or a skipped test where it is not installed."""
     try:
         codec.version()
     except ShcError as error:

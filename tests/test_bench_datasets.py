@@ -26,13 +26,13 @@ NAMES = ("one", "two", "three")
 
 
 def picture(name: str) -> np.ndarray:
-    """The picture of a made-up set."""
+    """Return the picture of a made-up set."""
     return make_photo(24 + len(name), 40)
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and no other place where pictures could be."""
+    """Return an empty cache, and no other place where pictures could be."""
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     monkeypatch.setattr(datasets, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
@@ -40,7 +40,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder behind a public home on this machine, of the set `small`, which is pinned."""
+    """Yield the folder behind a public home on this machine, of the set `small`, which is pinned."""
     folder = tmp_path / "home"
     folder.mkdir()
     for name in NAMES:
@@ -63,7 +63,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data root with three pictures of Kodak's names, one of them in two lossless formats."""
+    """Return a data root with three pictures of Kodak's names, one of them in two lossless formats."""
     folder = tmp_path / "data" / "kodak"
     folder.mkdir(parents=True)
     for name in ("kodim02.png", "kodim01.webp", "kodim03.PNG", "kodim03.webp", "contact-sheet.png"):

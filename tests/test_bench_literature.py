@@ -22,7 +22,7 @@ from shcodec.support.errors import UsageError
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data root whose Kodak is one picture, and believed to be whole."""
+    """Return a data root whose Kodak is one picture, and believed to be whole."""
     folder = tmp_path / "data" / "kodak"
     folder.mkdir(parents=True)
     Image.fromarray(make_photo(168, 176)).save(folder / "a.png")

@@ -30,7 +30,7 @@ CODECS = ("jpeg420", "jpeg444", "webp")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
-    """A run over two pictures, with a name that HTML would stumble over and a picture that is none."""
+    """Return a run over two pictures, with a name that HTML would stumble over and a picture that is none."""
     folder = tmp_path_factory.mktemp("pictures")
     Image.fromarray(make_photo(280, 320)).save(folder / "large.png")
     Image.fromarray(make_photo(180, 190)).save(folder / "<b>&amp;.png")
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
 
 @pytest.fixture(scope="module")
 def page(made: tuple[Report, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The page, opened in a browser."""
+    """Yield the page, opened in a browser."""
     program = find_chromium()
     if program is None:
         pytest.skip("no Chromium on the PATH")

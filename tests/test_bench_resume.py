@@ -26,7 +26,7 @@ from shcodec.support.errors import ShcError, UsageError
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder of three pictures."""
+    """Return a folder of three pictures."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name in ("a", "b", "c"):

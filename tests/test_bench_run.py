@@ -33,7 +33,7 @@ CODECS = ("jpeg420", "jpeg444")
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder of two pictures, one large enough for every measure."""
+    """Return a folder of two pictures, one large enough for every measure."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.fromarray(make_photo(168, 176)).save(folder / "large.png")
@@ -43,7 +43,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(pictures: Path, tmp_path: Path) -> Callable[..., Report]:
-    """A run over these pictures with JPEG alone."""
+    """Return a run over these pictures with JPEG alone."""
 
     def start(**options: Any) -> Report:
         return bench.run(str(pictures), tmp_path / "out", Options(**{"codecs": CODECS, "crops": 0, **options}))

@@ -30,7 +30,7 @@ def shipped(request: pytest.FixtureRequest) -> Model:
 
 
 def tile(kind: str) -> Pixels:
-    """A square of PERIOD that can be repeated without an edge."""
+    """Return a square of PERIOD that can be repeated without an edge."""
     y, x = np.mgrid[0 : PERIOD // 2, 0 : PERIOD // 2]
     if kind == "flat":
         part = np.full((*x.shape, 3), (245, 245, 247))

@@ -21,7 +21,7 @@ from shcodec.codec import encoding
 
 @pytest.fixture
 def folder(tmp_path: Path, photo_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with photo.png and good.shc; afterwards no temporary file may be left in it."""
+    """Yield a folder with photo.png and good.shc; afterwards no temporary file may be left in it."""
     monkeypatch.chdir(tmp_path)
     Path("good.shc").write_bytes(encoding.encode("photo.png", 50, model=tiny_model))
     yield tmp_path
@@ -40,7 +40,7 @@ def assert_fails(outcome: Outcome, *words: str, code: int = 1) -> None:
 
 
 def with_checksum(body: bytes | bytearray) -> bytes:
-    """The checksum that makes the bytes of a file consistent again."""
+    """Return the checksum that makes the bytes of a file consistent again."""
     return bytes(body) + zlib.crc32(body).to_bytes(4, "little")
 
 

@@ -17,7 +17,7 @@ from shcodec.support.errors import UsageError
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of empty files: pictures, hidden ones, other files, and a link that leads round in a circle."""
+    """Return a folder of empty files: pictures, hidden ones, other files, and a link that leads round in a circle."""
     monkeypatch.chdir(tmp_path)
     for name in (
         "pics/b.png",

@@ -26,7 +26,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="names of any bytes, descr
 
 @pytest.fixture
 def folder(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with pictures of every kind of name in `pics`."""
+    """Return the working directory, with pictures of every kind of name in `pics`."""
     monkeypatch.chdir(tmp_path)
     Path("pics").mkdir()
     Image.fromarray(make_photo(20, 30)).save("one.png")
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def call(commands: list[list[str]], **variables: str) -> tuple[list[list[str]], str]:
-    """Runs several commands in one process with these variables in its environment.
+    """Run several commands in one process with these variables in its environment.
 
     Returns:
         The lines that each printed, the last its exit code; and what went to stderr.
@@ -127,7 +127,7 @@ def test_a_bench_of_any_names(folder: Path, shc: Shc) -> None:
 
 
 def run_with(streams: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Runs `shc` by a shell that redirects its streams."""
+    """Run `shc` by a shell that redirects its streams."""
     command = 'exec "$0" -m shcodec "$@" ' + streams
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(

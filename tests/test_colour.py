@@ -35,7 +35,7 @@ P3 = made_profile(CICP_PRIMARIES[12], SRGB_CURVE)
 
 
 def named_srgb(icc: bytes) -> bytes:
-    """The profile with another name: one that says sRGB."""
+    """Return the profile with another name: one that says sRGB."""
     name = "made of a picture's description".encode("utf-16-be")
     assert name in icc
     return icc.replace(name, "GIMP built-in sRGB, or is it it".encode("utf-16-be"))
@@ -135,7 +135,7 @@ def test_avif_of_one_channel_is_grey() -> None:
 
 
 def nclx(data: bytes, primaries: int, transfer: int) -> bytes:
-    """An AVIF file with other code points."""
+    """Return an AVIF file with other code points."""
     at = data.index(b"colrnclx") + 8
     return data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
 

@@ -25,7 +25,7 @@ from shcodec.pictures.similarity import ms_ssim_db
 
 @pytest.fixture
 def folder(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an original and two coded versions of it."""
+    """Return a folder with an original and two coded versions of it."""
     monkeypatch.chdir(tmp_path)
     image = Image.fromarray(make_photo(180, 300))
     image.save("photo.png")

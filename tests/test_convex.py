@@ -32,7 +32,7 @@ def objective(vectors: Tensor, codebook: Tensor, target: Tensor, ridge: float, p
 
 
 def by_nnls(vector: Tensor, codebook: Tensor, target: Tensor, ridge: float) -> np.ndarray:
-    """An independent solution: Lawson and Hanson's active set, the sum held at 1 by a heavy row."""
+    """Return an independent solution: Lawson and Hanson's active set, the sum held at 1 by a heavy row."""
     optimize = pytest.importorskip("scipy.optimize", reason="needs the extra 'bench'")
     size, heavy = len(codebook), 1e5
     rows = np.concatenate([codebook.numpy().T, math.sqrt(ridge) * np.eye(size), np.full((1, size), heavy)])

@@ -30,7 +30,7 @@ has_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The highest levels with few steps of gradient descent."""
+    """Shorten the gradient descent of the highest levels."""
     levels = tuple(replace(level, steps=12 if level.steps else 0) for level in LEVELS)
     monkeypatch.setattr(effort, "LEVELS", levels)
 

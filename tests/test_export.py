@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of both models, made known to the codec."""
+    """Return the folder of both models, made known to the codec."""
     monkeypatch.setenv("SHC_MODELS", str(folder / "models"))
     return folder / "models"
 
@@ -68,7 +68,7 @@ def copied(model: Path, target: Path) -> Path:
 
 
 def altered_run(run: Path, target: Path, name: str, change: float) -> Path:
-    """A copy of a run with one tensor changed."""
+    """Return a copy of a run with one tensor changed."""
     shutil.copytree(run, target)
     state = torch.load(target / checkpoint.FILE, weights_only=True)
     state["learner"][name] = state["learner"][name] + change
@@ -188,7 +188,7 @@ def test_exporting_again_gives_the_same_model(folder: Path, models: Path, tmp_pa
 
 
 def learner_of(model: Path) -> Learner:
-    """The model as training sees it, from the shipped tensors."""
+    """Return the model as training sees it, from the shipped tensors."""
     learner = Learner(TrainConfig.from_dict(read_card(model)["config"])).eval()
     load_model(learner, model)
     if learner.config.model.has_hyper:
@@ -232,7 +232,7 @@ def test_graphs_compute_what_was_trained(family: str, models: Path) -> None:
 
 
 def rounded_mse(decoded: torch.Tensor, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The distortion of training, of pixels as a file holds them."""
+    """Return the distortion of training, of pixels as a file holds them."""
     return (decoded.round().clamp(0, 255) - pixels)[:, :, :height, :width].square().mean((1, 2, 3))
 
 

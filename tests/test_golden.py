@@ -55,7 +55,7 @@ def read(name: str) -> bytes:
 
 
 def pinned(name: str) -> dict[str, Any]:
-    """What the manifest says of a file, as `make_golden.describe` returns it."""
+    """Return what the manifest says of a file, as `make_golden.describe` returns it."""
     return {key: value for key, value in MANIFEST[name].items() if key not in ("width", "height", "beta", "mode")}
 
 
@@ -192,7 +192,7 @@ def test_python_coder_writes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> 
 def symbols_in_a_process(
     blocked: tuple[str, ...] = (), interpreter: str = sys.executable, **variables: str
 ) -> dict[str, Any]:
-    """The golden files' symbols, read by a process with these modules blocked and these variables set."""
+    """Return the golden files' symbols, read by a process with these modules blocked and these variables set."""
     path = os.pathsep.join([str(GOLDEN.parent), str(Path(decoding.__file__).parents[2])])
     environment = {**os.environ, **variables, "SHC_MODELS": str(GOLDEN), "PYTHONPATH": path}
     done = subprocess.run(

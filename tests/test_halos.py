@@ -69,7 +69,7 @@ def test_halos_are_the_receptive_fields(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A thin model, deeper than any that is shipped."""
+    """Return a thin model, deeper than any that is shipped."""
     root = tmp_path_factory.mktemp("deep")
     config = toy_config("shortcut")
     model = replace(
@@ -100,7 +100,7 @@ def test_windows_of_a_deep_model_leave_no_seams(deep: Model, monkeypatch: pytest
 
 
 def results(model: Model, pixels: Any) -> dict[str, Any]:
-    """What each network makes of a picture, and of fixed numbers where it would hang on a rounded value."""
+    """Return what each network makes of a picture, and of fixed numbers where it would hang on a rounded value."""
     grid = Grid.of(*pixels.shape[:2])
     y, z = model.analyse(pixels, 100, grid)
     assert z is not None

@@ -27,7 +27,7 @@ FOLDER = ROOT / "benchmarks" / "quantisers"
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes the scripts importable as they import each other."""
+    """Make the scripts importable as they import each other."""
     monkeypatch.syspath_prepend(FOLDER)
     yield
     for name in ("pictures", "autoencoder", "comparison", "laboratory"):

@@ -46,7 +46,7 @@ def bare_deflate(data: bytes) -> bytes:
 
 
 def saved(image: Image.Image, format: str, extras: Metadata = ALL) -> io.BytesIO:
-    """A picture file with metadata, as Pillow writes it."""
+    """Return a picture file with metadata, as Pillow writes it."""
     options: dict[str, Any] = {"icc_profile": extras.icc, "exif": extras.exif and b"Exif\0\0" + extras.exif}
     if format == "PNG":
         options["pnginfo"] = PngImagePlugin.PngInfo()

@@ -30,7 +30,7 @@ MODULES = ("train", "cifar", "resnet", "deep_compression", "sweep", "post_traini
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes the scripts importable as they import each other, and forgets them afterwards."""
+    """Make the scripts importable as they import each other, and forgets them afterwards."""
     monkeypatch.syspath_prepend(FOLDER)
     yield
     for name in MODULES:
@@ -42,7 +42,7 @@ def module(name: str) -> ModuleType:
 
 
 def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Generated pictures (n, 3, 32, 32) whose brightness depends on their labels."""
+    """Return the generated pictures (n, 3, 32, 32) whose brightness depends on their labels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, n).astype(np.uint8)
     noise = rng.normal(0, 20, (n, 3, 32, 32))

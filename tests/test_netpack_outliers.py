@@ -53,7 +53,7 @@ ALONE: dict[tuple[float, PackConfig], float] = {}
 
 
 def alone(bits: float, config: PackConfig = QUICK) -> float:
-    """What the weights get without anything beside them."""
+    """Return what the weights get without anything beside them."""
     key = (bits, config)
     if key not in ALONE:
         ALONE[key] = sqnr(weights(), packed({"w": weights()}, config, bits=bits)[0]["w"])

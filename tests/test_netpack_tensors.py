@@ -151,7 +151,7 @@ FOREIGN = {
 
 
 def foreign_file() -> bytes:
-    """A safetensors file with a tensor of each dtype."""
+    """Return a safetensors file with a tensor of each dtype."""
     rng = np.random.default_rng(4)
     entries: dict[str, object] = {}
     body = b""

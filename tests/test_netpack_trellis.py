@@ -25,7 +25,7 @@ def test_four_states_are_those_of_the_table() -> None:
 
 
 def brute_force(x: np.ndarray, histogram: Histogram, memory: int) -> float:
-    """The least cost of any path: a search over all states, element by element, all indices allowed."""
+    """Return the least cost of any path: a search over all states, element by element, all indices allowed."""
     costs = make_costs([histogram])
     best = {0: 0.0}
     for value in x.tolist():

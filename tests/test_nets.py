@@ -147,7 +147,7 @@ def test_linear_shortcuts_start_as_principal_components(family: str) -> None:
 
 
 def class_tables(class_map: ClassMap, config: ModelConfig) -> SymbolTables:
-    """The codec's tables around the integers of a float class map."""
+    """Return the codec's tables around the integers of a float class map."""
     weight, shift, bias = class_map.integers()
     size = 2 * config.hyper.limit + 1
     tensors: dict[str, Any] = {

@@ -36,7 +36,7 @@ def saved(image: Image.Image, format: str, **options: Any) -> io.BytesIO:
 
 
 def resource(number: int, data: bytes) -> bytes:
-    """An APP13 segment with one of Photoshop's resources."""
+    """Return an APP13 segment with one of Photoshop's resources."""
     padded = data + bytes(len(data) % 2)
     return segment(0xED, b"Photoshop 3.0\0" + struct.pack(">4sHHI", b"8BIM", number, 0, len(data)) + padded)
 

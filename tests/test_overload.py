@@ -28,7 +28,7 @@ SIDES = 64, 96
 
 @pytest.fixture(scope="module")
 def fast() -> Model:
-    """The default model: what overloads depends on trained codebooks."""
+    """Return the default model: what overloads depends on trained codebooks."""
     return zoo.load("fast")
 
 
@@ -49,7 +49,7 @@ def noise(mean: float, spread: float) -> np.ndarray:
 
 
 def sky(height: int = 128, width: int = 192) -> np.ndarray:
-    """A photograph of sorts: texture below, white above."""
+    """Return a photograph of sorts: texture below, white above."""
     picture = np.repeat(make_photo(height, width)[..., :1] // 2, 3, 2)
     picture += np.random.default_rng(5).integers(0, 40, picture.shape, np.uint8)
     picture[: height // 2] = 255

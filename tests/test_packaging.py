@@ -40,7 +40,7 @@ class Bare:
 
 
 def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command without what this process was told about Python paths and models."""
+    """Run a command without what this process was told about Python paths and models."""
     hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SHC_MODELS"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     return subprocess.run(
@@ -50,7 +50,7 @@ def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built through the source distribution, so that this one is seen to be complete as well."""
+    """Return the wheel, built through the source distribution, so that this one is seen to be complete as well."""
     out = tmp_path_factory.mktemp("dist")
     done = run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)], out)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -59,7 +59,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Bare:
-    """A new environment with the wheel in it; skipped where pip reaches no packages."""
+    """Return a new environment with the wheel in it; skipped where pip reaches no packages."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder / "venv", with_pip=True)
     scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")

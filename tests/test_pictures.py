@@ -29,7 +29,7 @@ def saved(image: Image.Image, format: str = "PNG", **options: object) -> io.Byte
 
 
 def rgb_png(width: int, height: int, depth: int, rows: bytes, *more: tuple[bytes, bytes]) -> io.BytesIO:
-    """A PNG of any header, also such as Pillow reads but does not write."""
+    """Return a PNG of any header, also such as Pillow reads but does not write."""
 
     def chunk(tag: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))

@@ -35,7 +35,7 @@ def _plugin(tiny_model: str) -> None:
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    """A file with alpha and metadata."""
+    """Return a file with alpha and metadata."""
     alpha = np.tile(np.arange(56, dtype=np.uint8), (40, 1))
     picture = Picture(make_photo(40, 56), alpha=alpha, metadata=Metadata(srgb(), exif_block(), XMP))
     with pytest.MonkeyPatch.context() as patch:

@@ -293,7 +293,7 @@ def uniform_tables(*shape: int) -> np.ndarray:
 
 
 def codec_tables(config: QuantiserConfig, *, hyper: bool) -> SymbolTables:
-    """The codec's tables for the same bands, with made-up contents."""
+    """Return the codec's tables for the same bands, with made-up contents."""
     tensors = {
         "latent.channels": np.array([6], np.int32),
         "class.count": np.array([config.classes], np.int32),
@@ -331,7 +331,7 @@ def test_one_class_per_picture_keeps_the_scan() -> None:
 
 
 def check_groups(books: ClassCodebooks, order: Order, chosen: Tensor, places: Tensor) -> None:
-    """Same elements in the same order, and the same class for every vector."""
+    """Compare elements, their order, and the class of every vector."""
     elements, classes = [], []
     for band, index, rows in books.vectors(chosen):
         flat = index.flatten()

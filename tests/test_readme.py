@@ -23,7 +23,7 @@ BLOCK = re.compile(r"(?P<mark><!-- not run: .+? -->\n)?^```(?P<kind>\w+)\n(?P<bo
 
 
 def blocks(kind: str) -> list[str]:
-    """The code blocks of one kind that are to be run."""
+    """Return the code blocks of one kind that are to be run."""
     return [match["body"] for match in BLOCK.finditer(README) if match["kind"] == kind and not match["mark"]]
 
 
@@ -33,7 +33,7 @@ def is_make(line: str) -> bool:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder with the pictures and weights that the README speaks of, and `shc` on its path."""
+    """Return a folder with the pictures and weights that the README speaks of, and `shc` on its path."""
     Image.fromarray(make_photo(61, 83)).save(tmp_path / "photo.png")
     Image.fromarray(make_photo(83, 61)).save(tmp_path / "portrait.jpg")
     save_file(make_weights(), tmp_path / "weights.safetensors")

@@ -32,7 +32,7 @@ def thumbnail(shade: int = 90) -> bytes:
 
 
 def with_thumbnail(order: str = "<", *, first: bool = False) -> bytes:
-    """An EXIF block with a description, and a thumbnail behind its directories or between them."""
+    """Return an EXIF block with a description, and a thumbnail behind its directories or between them."""
     small = thumbnail()
     words = b"a picture\0"
     base = 8 + 2 + 12 + 4

@@ -48,7 +48,7 @@ def test_windows_leave_no_seams(model: Model, monkeypatch: pytest.MonkeyPatch) -
 
 
 def count_runs(model: Model, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Counts how often each network runs from here on."""
+    """Count how often each network runs from here on."""
     calls: dict[str, int] = {}
     run = model._run
 
@@ -110,7 +110,7 @@ def reach(network: Callable[[Any], Any], channels: int, scale: float) -> float:
 
 @pytest.fixture(scope="module")
 def learner() -> Any:
-    """The frozen model as training has it, in torch."""
+    """Return the frozen model as training has it, in torch."""
     torch = pytest.importorskip("torch", reason="comparing with torch needs torch")
     from shcodec.train.config import TrainConfig
     from shcodec.train.objective import Learner

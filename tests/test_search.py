@@ -27,7 +27,7 @@ SIDES = [(1, 1), (17, 5), (61, 83), (200, 150), (300, 420)]  # height, width
 
 
 def ends(rgb: np.ndarray, model: Model) -> tuple[bytes, bytes]:
-    """The largest and the smallest file that the search can make."""
+    """Return the largest and the smallest file that the search can make."""
     large, small = (encoding.encode_array(rgb, byte_to_beta(int(step)), model=model) for step in STEPS)
     return large, small
 

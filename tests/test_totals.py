@@ -23,7 +23,7 @@ SECONDS = r"\d+\.\d\d s"
 
 @pytest.fixture
 def folder(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with three small pictures."""
+    """Return a folder with three small pictures."""
     monkeypatch.chdir(tmp_path)
     for name, sides in {"a": (20, 30), "b": (30, 20), "c": (17, 33)}.items():
         Image.fromarray(make_photo(*sides)).save(f"{name}.png")

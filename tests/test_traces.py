@@ -37,7 +37,7 @@ MEASURING = (
 
 @pytest.fixture(scope="module", params=[CODING, MEASURING], ids=["encode and decode", "bench"])
 def traces(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Traces:
-    """Encodes and decodes, or measures."""
+    """Encode and decodes, or measures."""
     if request.param == MEASURING and not all(map(importlib.util.find_spec, BENCH)):
         pytest.skip("needs the extra 'bench'")
     folder = tmp_path_factory.mktemp("traces")
@@ -54,7 +54,7 @@ def traces(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def run(folder: Path, *arguments: str, before: tuple[str, ...] = (), **variables: str) -> str:
-    """Runs Python in a folder, with its `home`, as a user would who has decided nothing: in particular, this is no CI.
+    """Run Python in a folder, with its `home`, as a user would who has decided nothing: in particular, this is no CI.
 
     PATH and whatever finds the package and its dependencies stay.
     """

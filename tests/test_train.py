@@ -38,7 +38,7 @@ from shcodec.train.state import snapshot
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of pictures; trainings are kept short."""
+    """Return a folder of pictures; trainings are kept short."""
     shorten(monkeypatch)
     return write_pictures(tmp_path / "pictures")
 
@@ -326,7 +326,7 @@ class Stopped(Exception):
 
 
 def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Saves a checkpoint after every step and breaks off before the given one."""
+    """Save a checkpoint after every step and breaks off before the given one."""
     whole = Trainer.train_step
 
     def train_step(self: Trainer, *arguments: Any) -> Any:

@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of pictures; trainings are kept short."""
+    """Return a folder of pictures; trainings are kept short."""
     shorten(monkeypatch)
     return write_pictures(tmp_path / "pictures")
 

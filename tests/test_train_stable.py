@@ -41,7 +41,7 @@ COOLDOWN = Schedule(steps=8, warmup=2, skip=0.0, integer=0.0, codebooks=0.5, har
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of pictures; trainings are kept short."""
+    """Return a folder of pictures; trainings are kept short."""
     shorten(monkeypatch)
     monkeypatch.setattr("shcodec.train.stable.HARD_WARMUP", 1)
     return write_pictures(tmp_path / "pictures")

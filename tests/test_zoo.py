@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever e
 
 @pytest.fixture
 def tampered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the frozen model under the same name, found before it, to be damaged."""
+    """Return a copy of the frozen model under the same name, found before it, to be damaged."""
     shutil.copytree(GOLDEN / "model", tmp_path / "models" / "model")
     monkeypatch.setenv("SHC_MODELS", str(tmp_path / "models"))
     return tmp_path / "models" / "model"
@@ -47,7 +47,7 @@ def test_a_name_that_stands_for_two_models(tampered: Path, model: Model, monkeyp
 
 
 def change_decoder(folder: Path) -> None:
-    """Gives a model another codeword and the id that goes with it."""
+    """Give a model another codeword and the id that goes with it."""
     tensors = load_file(folder / "decoder.safetensors")
     tensors["codebook.0"][0] += 1
     save_file(tensors, folder / "decoder.safetensors")

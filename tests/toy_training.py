@@ -23,7 +23,7 @@ SCHEDULE = Schedule(steps=8, warmup=2, skip=0.2, integer=0.3, codebooks=0.5, har
 
 
 def toy_config(family: str = "hyper", **changes: Any) -> TrainConfig:
-    """A training of eight steps: four smooth, two soft, two hard."""
+    """Return a training of eight steps: four smooth, two soft, two hard."""
     tiny = TrainConfig.load("tiny")
     small: dict[str, Any] = {"batch": 2, "crop": 64, "late_crop": 64, "schedule": SCHEDULE}
     if family != "seed":
@@ -43,14 +43,14 @@ def toy_config(family: str = "hyper", **changes: Any) -> TrainConfig:
 
 
 def write_config(config: TrainConfig, folder: Path) -> str:
-    """Writes a configuration as TOML and returns its path, as `shc train` takes it."""
+    """Write a configuration as TOML and returns its path, as `shc train` takes it."""
     path = folder / "toy.toml"
     path.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
     return str(path)
 
 
 def write_pictures(folder: Path) -> Path:
-    """A folder tree with three generated pictures."""
+    """Return a folder tree with three generated pictures."""
     (folder / "deeper").mkdir(parents=True)
     for name, (height, width) in {"a.png": (96, 160), "b.webp": (130, 70), "deeper/c.png": (64, 64)}.items():
         Image.fromarray(make_photo(height, width)).save(folder / name, lossless=True)

@@ -96,7 +96,7 @@ class Measured:
 def _by_class(
     classes: npt.NDArray[np.uint8], chosen: npt.NDArray[np.intp]
 ) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
-    """The chosen elements of every class, in their order."""
+    """Yield the chosen elements of every class, in their order."""
     order = chosen[np.argsort(classes[chosen], kind="stable")]
     ends = np.searchsorted(classes[order], np.arange(CLASSES + 1))
     for k in range(LOWEST, CLASSES):
@@ -151,7 +151,7 @@ class TestSample:
 
 
 def fit(unit: Unit, sample: TrainingSample, shipped: SymbolTables) -> Tables:
-    """Makes the tables of a unit.
+    """Make the tables of a unit.
 
     Args:
         unit: what to fit.
@@ -203,7 +203,7 @@ def refine(
     weight: float,
     rounds: int,
 ) -> tuple[Floats, npt.NDArray[np.float64]]:
-    """The rounds of `shcodec.quantize.lattice.refine`, several times faster on one core.
+    """Return the rounds of `shcodec.quantize.lattice.refine`, several times faster on one core.
 
     Args:
         vectors: (n, d) residuals in steps.
@@ -305,7 +305,7 @@ class Laboratory:
         folder.mkdir(parents=True, exist_ok=True)
 
     def result(self, unit: Unit, seed: int) -> Measured:
-        """Sums of one unit fitted to the pictures of one seed."""
+        """Sum of one unit fitted to the pictures of one seed."""
         if (unit, seed) not in self.known:
             self.known[unit, seed] = self._read(unit, seed)
         return self.known[unit, seed]

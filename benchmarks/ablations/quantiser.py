@@ -145,7 +145,7 @@ def _perplexity(used: npt.NDArray[np.int64]) -> float:
 
 
 def best_cut(base: Trial, bench: Bench) -> list[Trial]:
-    """The limits between vectors of 4, of 2 and scalars with the least BD-rate, both seeds together."""
+    """Return the limits between vectors of 4, of 2 and scalars with the least BD-rate, both seeds together."""
     anchors = [bench.point(base, seed) for seed in SEEDS]
 
     def cost(limits: tuple[int, int]) -> float:
@@ -165,7 +165,7 @@ def best_cut(base: Trial, bench: Bench) -> list[Trial]:
 
 
 def decide(rows: list[dict[str, Any]]) -> float:
-    """Adds verdicts: `undecided` below the difference of the seeds, or below the median of all such differences.
+    """Add verdicts: `undecided` below the difference of the seeds, or below the median of all such differences.
 
     Returns:
         That median, in percent.
@@ -212,7 +212,7 @@ def dumped(model: RecordingModel, data: Path, work: Path) -> tuple[Residuals, Re
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes rows with three decimals; what is not a number stays empty."""
+    """Write rows with three decimals; what is not a number stays empty."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -1,7 +1,7 @@
 """Residuals of a trained model, dumped once: what the quantiser's ablations are fitted to and measured on.
 
-Every picture goes through the codec itself (`shcodec.codec.analysis`); a
-model that takes notes keeps what the quantiser saw: r = (y - mean) / step of every latent element in both passes, its step and its class.
+Every picture goes through the codec itself (`shcodec.codec.analysis`); a model that takes notes keeps what the
+quantiser saw: r = (y - mean) / step of every latent element in both passes, its step and its class.
 """
 
 from __future__ import annotations
@@ -112,19 +112,19 @@ class Residuals:
     floor: npt.NDArray[np.float64]
 
     def save(self, path: Path) -> None:
-        """Writes everything to an .npz file."""
+        """Write everything to an .npz file."""
         with path.open("wb") as stream:
             np.savez(stream, **{entry.name: getattr(self, entry.name) for entry in fields(self)})
 
     @staticmethod
     def load(path: Path) -> Residuals:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         with np.load(path) as arrays:
             return Residuals(**arrays)
 
 
 def record(model: RecordingModel, pictures: Sequence[tuple[Pixels, Sequence[int]]]) -> Residuals:
-    """Encodes pictures and keeps their residuals; slope and floor stay empty.
+    """Encode pictures and keep their residuals; slope and floor stay empty.
 
     Args:
         model: the model.
@@ -158,7 +158,7 @@ def record(model: RecordingModel, pictures: Sequence[tuple[Pixels, Sequence[int]
 
 
 def measure_slope(model: RecordingModel, pictures: Sequence[Pixels]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Compares errors of the latent with errors of decoded samples.
+    """Compare errors of the latent with errors of decoded samples.
 
     Each picture is coded at two rate weights; the slope is the change of the samples' mean squared error over the
     change of the latent's squared error per sample, and the floor what is left of the former at the default weight.

@@ -41,7 +41,7 @@ BASE = "base"
 
 
 def configurations(path: Path) -> dict[str, dict[str, Any]]:
-    """The base and every trial as whole configurations, the base first.
+    """Return the base and every trial as whole configurations, the base first.
 
     Args:
         path: TOML with the tables [base] and [trials.NAME].
@@ -144,7 +144,7 @@ def _verdict(name: str, mean: float | None, spread: float | None) -> str:
 
 
 def packs_of(data: Path, work: Path, number: int | None) -> Path:
-    """A folder with the training packs alone: pictures for tests and validation must not be trained on."""
+    """Return a folder with the training packs alone: pictures for tests and validation must not be trained on."""
     folder = work / "packs"
     folder.mkdir(parents=True, exist_ok=True)
     for pack in sorted(data.glob("train-*.tar"))[:number]:
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes the table as CSV."""
+    """Write the table as CSV."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -44,7 +44,7 @@ class Trial:
 
 
 def base_units(bands: Iterable[BandConfig]) -> tuple[Unit, ...]:
-    """The model's own bands, refitted."""
+    """Return the model's own bands, refitted."""
     return tuple(Unit(band.first, band.last, band.dim, band.codewords) for band in bands)
 
 
@@ -69,7 +69,7 @@ def all_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def with_dim(unit: Unit, dim: int) -> Unit:
-    """The same classes in vectors of another length, with as many codewords as their spread asks for."""
+    """Return the same classes in vectors of another length, with as many codewords as their spread asks for."""
     if dim == unit.dim:
         return unit
     low, high = CODEWORDS[dim]
@@ -144,7 +144,7 @@ def limit_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def size_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """Number of codewords, vectors and scalars apart."""
+    """Return the number of codewords, vectors and scalars apart."""
 
     def scaled(factor: float, vectors: bool) -> tuple[Unit, ...]:
         sizes = [int(u.codewords * factor) | (u.dim == 1) if (u.dim > 1) == vectors else u.codewords for u in base]
@@ -199,7 +199,7 @@ def start_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def reference_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """What the others do: uniform scalars with histograms by class, and the best scalars there are."""
+    """Return what the others do: uniform scalars with histograms by class, and the best scalars there are."""
     scalars = cut(base, base[0].first - 1, base[0].first - 1)
     single = [replace(u, first=k, last=k, rounds=20) for u in scalars for k in range(u.first, u.last + 1)]
     return [

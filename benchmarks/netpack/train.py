@@ -112,7 +112,7 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _network(self) -> nn.Module:
-        """The network's logits; recorded once and replayed where an accelerator sees one size only."""
+        """Return the network's logits; recorded once and replayed where an accelerator sees one size only."""
         network = _Answers(self.model)
         if DEVICE.type == "cuda" and len(self.config.sides) == 1:
             images, _ = next(iter(self.epochs))

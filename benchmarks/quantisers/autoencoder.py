@@ -46,7 +46,7 @@ class Trial:
     own_loss: float = 1.0  # weight of the quantiser's own loss
 
     def build(self, channels: int) -> VectorQuantiser:
-        """The quantiser for positions of so many channels.
+        """Return the quantiser for positions of so many channels.
 
         Raises:
             UsageError: the trial is not valid.
@@ -83,7 +83,7 @@ class Budget:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Budget:
-        """Checks the names of values; raises UsageError for an unknown one."""
+        """Check the names of values; raises UsageError for an unknown one."""
         unknown = set(values) - {field.name for field in fields(Budget)}
         if unknown:
             raise UsageError(f"no setting '{min(unknown)}'")

@@ -25,7 +25,7 @@ ANCHOR = "averages"
 
 
 def write_report(out: Path, rows: Sequence[Row], budget: Row) -> None:
-    """Writes results.csv, results.json, a plot for each data set, and the tables into README.md, if that is there.
+    """Write results.csv, results.json, a plot for each data set, and the tables into README.md, if that is there.
 
     Args:
         out: folder.
@@ -66,7 +66,7 @@ def section(rows: Sequence[Row], dataset: str) -> list[str]:
 
 
 def equal_codebook(rows: Sequence[Row]) -> list[str]:
-    """What papers compare: what the decoder is trained on, whatever it would take to store it."""
+    """Return what papers compare: what the decoder is trained on, whatever it would take to store it."""
     columns: list[tuple[str, Callable[[Row], Any], int]] = [
         ("MSE, uncoded, 1e-3", lambda row: 1000 * row["mse_uncoded"], 2),
         ("perplexity", lambda row: row["perplexity"], 1),
@@ -80,7 +80,7 @@ def equal_codebook(rows: Sequence[Row]) -> list[str]:
 
 
 def all_trials(rows: Sequence[Row]) -> list[str]:
-    """What was measured of every trial."""
+    """Return what was measured of every trial."""
     columns: list[tuple[str, Callable[[Row], Any], int]] = [
         ("bytes", lambda row: row["bytes"], 1),
         ("MSE, 1e-3", lambda row: 1000 * row["mse"], 2),

@@ -65,7 +65,7 @@ def entries(path: Path) -> tuple[list[Entry], Budget]:
 
 
 def run_once(entry: Entry, budget: Budget, dataset: str, pictures: Pictures, seed: int, work: Path) -> dict[str, Any]:
-    """Runs a trial, or reads what is there.
+    """Run a trial, or read what is there.
 
     Raises:
         UsageError: the folder holds a run with another budget.

@@ -44,7 +44,7 @@ class Pictures:
 
 
 def load(source: Path) -> Pictures:
-    """Reads a data set.
+    """Read a data set.
 
     Args:
         source: see the module.

@@ -93,7 +93,7 @@ def draw(path: Path, gpx: npt.NDArray[np.float64], loss: npt.NDArray[np.float64]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the script."""
+    """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path, help="validation.csv of a stable phase")
     parser.add_argument("--before", type=float, default=50.0, help="Gpx of the trainings that it began from")

@@ -36,7 +36,7 @@ for name, data in forge.giants(sys.argv[1]).items():
 
 
 def run(*arguments: object) -> tuple[int, str]:
-    """Runs Python in the folder of the attacks; returns exit code and output."""
+    """Run Python in the folder of the attacks; returns exit code and output."""
     path = os.pathsep.join([str(ATTACKS), str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     environment = {**os.environ, "PYTHONPATH": path, "SHC_MODELS": str(ROOT / "tests" / "golden")}
     command = [sys.executable, *map(str, arguments)]
@@ -45,14 +45,14 @@ def run(*arguments: object) -> tuple[int, str]:
 
 
 def last_object(text: str) -> dict[str, Any]:
-    """The JSON object on the last line of an output."""
+    """Return the JSON object on the last line of an output."""
     lines = text.strip().splitlines()
     told: dict[str, Any] = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {"failed": lines[-3:]}
     return told
 
 
 def rejections(folder: Path) -> dict[str, Any]:
-    """What rejecting each forged file costs, with the frozen model and the default one."""
+    """Return what rejecting each forged file costs, with the frozen model and the default one."""
     told: dict[str, Any] = {}
     for model in ("model", "fast"):
         place = folder / model
@@ -70,7 +70,7 @@ def rejections(folder: Path) -> dict[str, Any]:
 
 
 def same_symbols() -> dict[str, Any]:
-    """The golden files under every configuration that this machine has."""
+    """Return the golden files under every configuration that this machine has."""
     code, text = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", *map(str, golden_tests()))
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", text)}
     skipped = [line for line in text.splitlines() if line.startswith("SKIPPED")]
@@ -78,12 +78,12 @@ def same_symbols() -> dict[str, Any]:
 
 
 def golden_tests() -> list[Path]:
-    """The test modules that read the golden files."""
+    """Return the test modules that read the golden files."""
     return [ROOT / "tests" / "test_golden.py", ROOT / "tests" / "test_same_symbols.py"]
 
 
 def main() -> None:
-    """Runs everything and writes the results."""
+    """Run everything and write the results."""
     parser = argparse.ArgumentParser(description="Run the long attacks; see the module's text.")
     parser.add_argument("--container", type=int, default=1_000_000, metavar="N", help="Executions of the parser.")
     parser.add_argument("--decoder", type=int, default=20_000, metavar="N", help="Executions of the whole decoder.")

@@ -36,7 +36,7 @@ class Pin:
 
     @classmethod
     def of(cls, rgb: Pixels) -> Pin:
-        """The pin of a (H, W, 3) uint8 picture."""
+        """Return the pin of a (H, W, 3) uint8 picture."""
         return cls(rgb.shape[1], rgb.shape[0], hashlib.sha256(rgb.tobytes()).hexdigest())
 
     def check(self, rgb: Pixels) -> None:

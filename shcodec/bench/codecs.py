@@ -378,7 +378,7 @@ def select_codecs(
 
 
 def _at(codec: Codec, qualities: Sequence[float] | None) -> Codec:
-    """A codec with these settings, if it has qualities."""
+    """Return a codec with these settings, if it has qualities."""
     if qualities is None or not isinstance(codec, PillowCodec) or not codec.by_quality:
         return codec
     return replace(codec, settings=tuple(qualities))

@@ -158,7 +158,7 @@ def busiest_window(rgb: Pixels) -> tuple[slice, slice]:
 
 
 def _guess(sizes: Mapping[float, int], target: int) -> float | None:
-    """The setting to try next; None where the best is near enough, or lies at an end."""
+    """Return the setting to try next; None where the best is near enough, or lies at an end."""
     if min(_distance(size, target) for size in sizes.values()) <= _TOLERANCE:
         return None
     below = [setting for setting, size in sizes.items() if size < target]

@@ -194,7 +194,7 @@ def _download(name: str, progress: bool, notify: Callable[[str], None]) -> Datas
 
 
 def _in_folder(name: str, folder: Path) -> Dataset | None:
-    """The pictures of a set that lie in a folder; None if there are none."""
+    """Return the pictures of a set that lie in a folder; None if there are none."""
     benchmark, pins = BENCHMARKS[name], load_pins(name)
     files = pictures_by_name(folder)
     # Whatever else lies there is not of the set.

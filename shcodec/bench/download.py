@@ -20,7 +20,7 @@ _RETRIES = 2
 
 
 def cache_folder() -> Path:
-    """The folder of the user's cache that holds the sets, one folder each."""
+    """Return the folder of the user's cache that holds the sets, one folder each."""
     from platformdirs import user_cache_path
 
     return user_cache_path("shcodec", appauthor=False) / "pictures"

@@ -76,7 +76,7 @@ def missing(report: Report) -> tuple[str, ...]:
 
 
 def codecs_table(report: Report) -> Table:
-    """What was run: pictures, range of rates, median speed over the settings."""
+    """Return what was run: pictures, range of rates, median speed over the settings."""
     rows = []
     for curve in report.curves:
         first, last = curve.points[0], curve.points[-1]

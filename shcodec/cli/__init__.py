@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports the module of one command."""
+        """Import the module of one command."""
         if cmd_name not in COMMANDS:
             return None
         return cast(click.Command, importlib.import_module(f"shcodec.cli.{cmd_name}").command)
@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command; who has begun with a file is told which it may be."""
+        """Find the command; who has begun with a file is told which it may be."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{args[0]} is no command; did you mean 'shc {likely} {args[0]}'", ctx) from None
 
     def invoke(self, ctx: click.Context) -> object:
-        """Runs a command; Ctrl-C ends it with one line."""
+        """Run a command; Ctrl-C ends it with one line."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -84,13 +84,13 @@ class LazyGroup(click.Group):
             raise Exit(130) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the table of commands without importing any."""
+        """Write the table of commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
 def print_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
-    """Prints the version and the ids of the models, which say what files can be decoded."""
+    """Print the version and the ids of the models, which say what files can be decoded."""
     if not wanted or ctx.resilient_parsing:
         return
     from shcodec.model import zoo
@@ -126,11 +126,11 @@ Examples:
     help="Print the version and the models' ids.",
 )
 def cli() -> None:
-    """A learned image codec: picture to .shc and back."""
+    """A learned image codec: picture to .shc and back."""  # noqa: D401 (the text of --help)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit code.
+    """Run the command line and return the exit code.
 
     Every failure is one line on stderr. `SHC_TRACEBACK=1` in the environment shows where it came from instead.
 

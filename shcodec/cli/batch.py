@@ -57,7 +57,7 @@ class Spread:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        """Raises what contradicts itself."""
+        """Raise what contradicts itself."""
         if self.engine == "dask" and self.jobs != 1:
             raise UsageError("-j is for --engine local; a cluster uses all its workers")
         if self.engine == "local" and self.scheduler is not None:
@@ -65,7 +65,7 @@ class Spread:
 
 
 def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds -j, --threads, --engine and --scheduler to a command, which gets them as one argument `spread`."""
+    """Add -j, --threads, --engine and --scheduler to a command, which gets them as one argument `spread`."""
 
     @click.option(
         "-j",
@@ -99,7 +99,7 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds -o, -f and --skip-existing to a command: `folder`, `force`, `skip_existing`."""
+    """Add -o, -f and --skip-existing to a command: `folder`, `force`, `skip_existing`."""
     for option in (
         click.option(
             "--skip-existing", is_flag=True, help="Leave out what has its output already: go on with a batch."
@@ -117,7 +117,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --max-pixels to a command: `max_pixels`."""
+    """Add --max-pixels to a command: `max_pixels`."""
     option = click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
@@ -157,7 +157,7 @@ def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
 
 
 def _possible(plan: Plan) -> Plan:
-    """Turns jobs into failures that are seen to end as such, unless the input's own fault is to be told."""
+    """Turn jobs into failures that are seen to end as such, unless the input's own fault is to be told."""
     why: dict[Job, str] = {}
     for job in plan.jobs:
         if job.source == STDIO or os.path.exists(job.source):
@@ -178,7 +178,7 @@ def run(
     *,
     quiet: bool,
 ) -> bool:
-    """Does the work for each job and finishes it here; a failure is reported and the rest still done.
+    """Do the work for each job and finish it here; a failure is reported and the rest still done.
 
     Args:
         plan: the jobs, and problems that were found before; those are reported first.
@@ -221,7 +221,7 @@ def run(
 
 
 def _identity(job: Job) -> tuple[tuple[int, int], ...]:
-    """What tells the output's file from all others, by whatever name; nothing if there is none."""
+    """Return what tells the output's file from all others, by whatever name; nothing if there is none."""
     if job.target == STDIO:
         return ()
     try:
@@ -241,7 +241,7 @@ def _spare(job: Job, written: Mapping[tuple[int, int], Job]) -> None:
 
 
 def exit_unless(well: bool) -> None:
-    """Ends the command with exit code 1 if something failed."""
+    """End the command with exit code 1 if something failed."""
     if not well:
         raise Exit(1)
 

@@ -123,12 +123,12 @@ def command(
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
-    """The names in a list with commas."""
+    """Return the names in a list with commas."""
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """The numbers in a list with commas."""
+    """Return the numbers in a list with commas."""
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError as error:

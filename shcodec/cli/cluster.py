@@ -32,7 +32,7 @@ _TIMEOUT = 10.0
 def cluster_outcomes(
     work: Callable[[Job], Result], jobs: Sequence[Job], scheduler: str | None, threads: int = 1
 ) -> Iterator[tuple[Job, Outcome[Result]]]:
-    """Does the work for every job on the cluster; see `workers.outcomes`.
+    """Do the work for every job on the cluster; see `workers.outcomes`.
 
     Args:
         work: see there.
@@ -88,12 +88,12 @@ class _Backend(DaskDistributedBackend):  # type: ignore[misc]
 
 
 def _reply(work: Callable[[Job], Any], number: int, job: Job | Exception, threads: int) -> tuple[int, Reply]:
-    """Runs on the cluster: what came of one job, and its number."""
+    """Run on the cluster: what came of one job, and its number."""
     return number, Reply(None, job) if isinstance(job, Exception) else reply_to(work, job, threads)
 
 
 def _carried(job: Job) -> Job | Exception:
-    """A job with its input, or why that cannot be read: joblib asks for it where an error would be lost."""
+    """Return a job with its input, or why that cannot be read: joblib asks for it where an error would be lost."""
     try:
         return job.with_content()
     except Exception as error:  # reported with the job's outcome
@@ -116,7 +116,7 @@ def _address(scheduler: str | None) -> str:
 
 @contextlib.contextmanager
 def _connected(where: str) -> Iterator[Client]:
-    """A connection to the scheduler, closed without waiting for what was not done."""
+    """Yield a connection to the scheduler, closed without waiting for what was not done."""
     named = {"scheduler_file": where} if os.path.isfile(where) else {"address": where}
     try:
         client = Client(**named, timeout=_TIMEOUT, set_as_default=False)  # type: ignore[no-untyped-call]
@@ -130,7 +130,7 @@ def _connected(where: str) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps quiet what Dask and joblib log and warn of on the way; what matters reaches the user as an error."""
+    """Keep quiet what Dask and joblib log and warn of on the way; what matters reaches the user as an error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

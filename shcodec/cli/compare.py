@@ -104,7 +104,7 @@ def command(
 
 
 def check_output(out: str, inputs: Iterable[str], *, force: bool) -> None:
-    """Raises what is wrong with the name of the output, before any work."""
+    """Raise what is wrong with the name of the output, before any work."""
     if not out.lower().endswith(SUFFIXES):
         raise UsageError(f"--out {shown(out)}: neither {' nor '.join(SUFFIXES)}")
     if os.path.isdir(out):
@@ -116,7 +116,7 @@ def check_output(out: str, inputs: Iterable[str], *, force: bool) -> None:
 
 
 def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, Pixels]:
-    """Reads a picture, of this format or another, of at most `max_pixels`.
+    """Read a picture, of this format or another, of at most `max_pixels`.
 
     Returns:
         Bytes of the file, and its samples, (H, W, 3) uint8.
@@ -137,7 +137,7 @@ def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, Pixels]:
 
 
 def compare_one(job: Job, *, reference: Pixels, max_pixels: int = MAX_PIXELS) -> tuple[Comparison, Pixels]:
-    """Reads one file and compares it.
+    """Read one file and compare it.
 
     Args:
         job: names the file.

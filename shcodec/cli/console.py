@@ -28,7 +28,7 @@ class StandardOutputError(OSError):
 
 
 def prepare_streams() -> None:
-    """Makes the standard streams fit for any text: what their encoding lacks is escaped and not an error.
+    """Make the standard streams fit for any text: what their encoding lacks is escaped and not an error.
 
     A stream that is closed gets the null device in its place, since the next file to be opened would take its number,
     and messages of libraries would end up in that file.
@@ -49,7 +49,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Writes a line to stdout, or to stderr, if that is open.
+    """Write a line to stdout, or to stderr, if that is open.
 
     Not `click.echo`: that goes around the streams which a progress bar puts in place to keep lines out of its way.
 
@@ -67,7 +67,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def give_up_stdout() -> None:
-    """Sends what is left of stdout nowhere: it cannot be written, and Python would try again at its end."""
+    """Send what is left of stdout nowhere: it cannot be written, and Python would try again at its end."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, sys.stdout.fileno())
@@ -75,7 +75,7 @@ def give_up_stdout() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an error on one line; for the system's errors the file and the reason, without the number."""
+    """Return the text of an error on one line; for the system's errors the file and the reason, without the number."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
         return where + error.strerror
@@ -83,12 +83,12 @@ def one_line(error: BaseException) -> str:
 
 
 def report_error(message: str) -> None:
-    """Writes one line of error to stderr, whatever the message says."""
+    """Write one line of error to stderr, whatever the message says."""
     say(f"shc: error: {shown(message)}", err=True)
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Runs the main function of a script, as a benchmark is: errors are one line on stderr, not a traceback.
+    """Run the main function of a script such as a benchmark: errors are one line on stderr, not a traceback.
 
     The exit code is 1, or 2 for wrong usage.
     """
@@ -101,30 +101,30 @@ def run_script(main: Callable[[], object]) -> None:
 
 
 def note(text: str) -> None:
-    """Writes something to stderr that is no error."""
+    """Write something to stderr that is no error."""
     say(f"shc: note: {shown(text)}", err=True)
 
 
 def report_notes(path: str, notes: Sequence[str]) -> None:
-    """Writes what was changed in a picture on its way to stderr."""
+    """Write what was changed in a picture on its way to stderr."""
     if notes:
         note(f"{shown(path)}: {', '.join(notes)}")
 
 
 def details(sizes: Mapping[str, int], times: Mapping[str, float]) -> str:
-    """The line of `--verbose` about one file: bytes of its parts, and seconds of what was done with it."""
+    """Return the line of `--verbose` about one file: bytes of its parts, and seconds of what was done with it."""
     parts = ", ".join(f"{name} {size:,} B" for name, size in sizes.items())
     steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items())
     return "  " + "; ".join(text for text in (parts, steps) if text)
 
 
 def print_json(value: Any, *, err: bool = False) -> None:
-    """Writes one value as one line of JSON; what JSON cannot hold becomes null (infinity) or text (paths, dates)."""
+    """Write one value as one line of JSON; what JSON cannot hold becomes null (infinity) or text (paths, dates)."""
     say(json.dumps(_finite(value), default=str, allow_nan=False), err=err)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] | None = None) -> None:
-    """Writes aligned columns, two spaces apart: as easy to read as to cut with other tools.
+    """Write aligned columns, two spaces apart: as easy to read as to cut with other tools.
 
     Args:
         header: names of the columns.
@@ -143,7 +143,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: C
 
 
 def require_extra(command: str, extra: str, modules: Sequence[str]) -> None:
-    """Makes sure that the modules of an optional dependency are there, without importing them.
+    """Make sure that the modules of an optional dependency are there, without importing them.
 
     Raises:
         MissingExtraError: at least one of them is absent.
@@ -154,7 +154,7 @@ def require_extra(command: str, extra: str, modules: Sequence[str]) -> None:
 
 @contextmanager
 def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr with the time left, for several files; yields the function that says one is done.
+    """Yield a progress bar on stderr with the time left, for several files; yields the function that says one is done.
 
     Nothing is drawn for a single file, with `quiet`, or where stderr is no terminal.
     """
@@ -174,7 +174,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def work_bar() -> Iterator[Report]:
-    """A progress bar on stderr for what takes several steps on a single picture; it appears with the first of them."""
+    """Yield a progress bar on stderr for several steps on a single picture; it appears with the first of them."""
     if not is_terminal(sys.stderr):
         yield unheard
         return
@@ -202,7 +202,7 @@ def work_bar() -> Iterator[Report]:
 
 
 def _as_printed(text: str) -> str:
-    """A cell of a table as `say` puts it on stdout."""
+    """Return a cell of a table as `say` puts it on stdout."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return shown(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -215,7 +215,7 @@ def _width(text: str) -> int:
 
 
 def _finite(value: Any) -> Any:
-    """Replaces infinities and NaN, which JSON does not know, by None."""
+    """Replace infinities and NaN, which JSON does not know, by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -45,7 +45,7 @@ class Result:
     damaged: tuple[tuple[int, int, int, int], ...]
 
     def __str__(self) -> str:
-        """The result line."""
+        """Return the result line."""
         return (
             f"{shown(self.input)} {self.bytes:,} B {self.bpp:.3f} bpp -> "
             f"{shown(self.output)} {self.width}x{self.height} {self.seconds:.2f} s"
@@ -175,7 +175,7 @@ def decode_one(
     keep_going: bool = False,
     report: Report = unheard,
 ) -> tuple[Result, bytes]:
-    """Reads and decodes one file.
+    """Read and decode one file.
 
     Args:
         job: the file and where the picture goes.

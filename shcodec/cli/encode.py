@@ -53,7 +53,7 @@ class Result:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """The result line."""
+        """Return the result line."""
         return (
             f"{shown(self.input)} {self.width}x{self.height} -> {shown(self.output)} "
             f"{self.bytes:,} B {self.bpp:.3f} bpp {self.psnr:.1f} dB {self.seconds:.2f} s"
@@ -85,7 +85,7 @@ class Wanted:
         return DEFAULT_BETA if (self.beta, self.size, self.bpp, self.psnr) == (None,) * 4 else self.beta
 
     def check(self) -> None:
-        """Raises what is wrong with the options, before any picture is read."""
+        """Raise what is wrong with the options, before any picture is read."""
         from shcodec.codec.effort import effort_of
         from shcodec.codec.goals import goal_of
         from shcodec.codec.quality import beta_of
@@ -231,7 +231,7 @@ def command(
 
 
 def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[Result, bytes]:
-    """Reads and encodes one picture; the PSNR is that of the decoded file.
+    """Read and encode one picture; the PSNR is that of the decoded file.
 
     Returns:
         What there is to tell, and the file.

@@ -80,7 +80,7 @@ class Job:
         return STDIO not in (self.source, self.target) and _real(self.source) == _real(self.target)
 
     def with_content(self) -> Job:
-        """This job with its input read, so that it can be done where its name means nothing.
+        """Return this job with its input read, so that it can be done where its name means nothing.
 
         Raises:
             OSError: the system cannot read it.
@@ -161,13 +161,13 @@ def plan(
 
 
 def make_folder(plan: Plan) -> None:
-    """Makes the folder for outputs, if one is named."""
+    """Make the folder for outputs, if one is named."""
     if plan.folder is not None:
         os.makedirs(plan.folder, exist_ok=True)
 
 
 def descriptor_of(path: str) -> int | None:
-    """The number of an open descriptor that a name stands for, such as /dev/stdout.
+    """Return the number of an open descriptor that a name stands for, such as /dev/stdout.
 
     To open such a name is to open the file behind it anew: that would cut it short, and write over what others write.
     """
@@ -179,7 +179,7 @@ def descriptor_of(path: str) -> int | None:
 
 @contextmanager
 def open_input(job: Job) -> Iterator[BinaryIO]:
-    """Opens the input of a job for reading."""
+    """Open the input of a job for reading."""
     if job.content is not None:
         yield io.BytesIO(job.content)
     elif job.source == STDIO:
@@ -202,7 +202,7 @@ def bytes_read(file: BinaryIO) -> int | None:
 
 
 def read_shc(job: Job, *, max_pixels: int = MAX_SIDE**2) -> bytes:
-    """Reads an .shc file whole, once its first bytes have shown that it is one and how long it can be at most.
+    """Read an .shc file whole, once its first bytes have shown that it is one and how long it can be at most.
 
     Raises:
         CorruptFileError: it does not begin like an .shc file.
@@ -222,7 +222,7 @@ def read_shc(job: Job, *, max_pixels: int = MAX_SIDE**2) -> bytes:
 
 
 def write_output(job: Job, data: bytes | memoryview, *, new: bool = False) -> None:
-    """Writes the result of a job: all of it or nothing, over an existing file as well.
+    """Write the result of a job: all of it or nothing, over an existing file as well.
 
     A regular file is written under a temporary name in the same folder and then renamed; for an input that was found
     below a folder, the output's folder is made. Devices, pipes and open descriptors are written to as they are; a
@@ -287,7 +287,7 @@ def _is_called_like_a_file(path: str, suffix: str) -> bool:
 
 
 def _single(source: str, target: str) -> Plan:
-    """The plan for one input and its output."""
+    """Return the plan for one input and its output."""
     if is_several(source):
         raise UsageError(f"{shown(source)} stands for several inputs; give a folder for the outputs with -o")
     if descriptor_of(target) == 1:
@@ -340,7 +340,7 @@ def _named(inputs: Sequence[Input], folder: str | None, suffix: str) -> tuple[li
 
 
 def _output(file: Input, folder: str | None, suffix: str, *, whole: bool) -> str:
-    """The output's name: that of the input with another suffix, or one more, beside it or in `folder`."""
+    """Return the output's name: that of the input with another suffix, or one more, beside it or in `folder`."""
     path = Path(file.path)
     if not path.name:
         raise UsageError(f"{shown(file.path)} is no name of a file")
@@ -351,7 +351,7 @@ def _output(file: Input, folder: str | None, suffix: str, *, whole: bool) -> str
 
 
 def _without_clashes(jobs: Sequence[Job], problems: Sequence[str]) -> Plan:
-    """Takes out the jobs whose output is a folder, another job's output, or another job's input."""
+    """Take out the jobs whose output is a folder, another job's output, or another job's input."""
     by_target: dict[str, list[Job]] = {}
     for job in jobs:
         if job.target != STDIO:
@@ -370,7 +370,7 @@ def _without_clashes(jobs: Sequence[Job], problems: Sequence[str]) -> Plan:
 
 
 def _clash(group: Sequence[Job], reader: Job | None) -> str:
-    """What is wrong with an output that the jobs of `group` would write and `reader` has as input; "" if nothing."""
+    """Tell what is wrong with an output that jobs of `group` would write and `reader` has as input; "" if nothing."""
     target = shown(group[0].target)
     if os.path.isdir(group[0].target):
         return f"the output {target} is a folder (-o DIR puts outputs there)"
@@ -383,5 +383,5 @@ def _clash(group: Sequence[Job], reader: Job | None) -> str:
 
 
 def _real(path: str) -> str:
-    """The absolute path behind links, so that two names of one file compare equal."""
+    """Return the absolute path behind links, so that two names of one file compare equal."""
     return os.path.realpath(path)

@@ -50,14 +50,14 @@ def command(files: tuple[str, ...], as_json: bool) -> None:
 
 
 def info_of(job: Job) -> FileInfo:
-    """What one file holds."""
+    """Return what one file holds."""
     from shcodec.codec import inspection
 
     return inspection.info(read_shc(job))
 
 
 def summarise(path: str, found: FileInfo) -> tuple[str, ...]:
-    """The line of the table about one file."""
+    """Return the line of the table about one file."""
     return (
         shown(path),
         f"{found.total:,}",
@@ -71,7 +71,7 @@ def summarise(path: str, found: FileInfo) -> tuple[str, ...]:
 
 
 def describe(path: str, found: FileInfo) -> str:
-    """A few aligned lines about one file."""
+    """Return a few aligned lines about one file."""
     parts = ", ".join(f"{name} {size:,}" for name, size in found.sizes.items())
     lines = {
         "picture": f"{found.width}x{found.height} {found.mode}",

@@ -52,7 +52,7 @@ def is_several(path: str) -> bool:
 
 
 def check_names(paths: Sequence[str]) -> None:
-    """Makes sure that every name can be that of a file, and none is a number that was meant as an option's value.
+    """Make sure that every name can be that of a file, and none is a number that was meant as an option's value.
 
     Raises:
         UsageError: a name is empty, as that of an unset variable is; or a number, and there is no such file.
@@ -65,7 +65,7 @@ def check_names(paths: Sequence[str]) -> None:
 
 
 def gather(paths: Sequence[str], fits: Callable[[str], bool]) -> tuple[list[Input], list[str]]:
-    """Finds the files that names stand for.
+    """Find the files that names stand for.
 
     A folder stands for the files below it that fit, sorted; hidden ones and folders behind symbolic links are left out.
     A pattern stands for what it matches as if that had been named; "**" goes through folders itself, so with it only
@@ -101,7 +101,7 @@ def gather(paths: Sequence[str], fits: Callable[[str], bool]) -> tuple[list[Inpu
 
 
 def gather_shc(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
-    """The .shc files that names stand for; see `gather`.
+    """Return the .shc files that names stand for; see `gather`.
 
     Raises:
         UsageError: "-" among several, or a number.
@@ -113,7 +113,7 @@ def gather_shc(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
 
 
 def _below(folder: str, fits: Callable[[str], bool], problems: list[str]) -> list[Input]:
-    """The files below a folder; adds to `problems`."""
+    """Return the files below a folder; adds to `problems`."""
     found: list[Input] = []
     unreadable: list[OSError] = []
     places = [folder]  # not os.walk, which calls itself for every folder inside a folder: there is an end to that
@@ -142,7 +142,7 @@ def _is_pattern(path: str) -> bool:
 
 
 def _matches(pattern: str) -> Iterator[Input]:
-    """What a pattern matches, sorted; the pattern itself, which is no file, if that is nothing."""
+    """Yield what a pattern matches, sorted; the pattern itself, which is no file, if that is nothing."""
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if not _WILD.isdisjoint(part))
     recursive = "**" in parts[fixed:]

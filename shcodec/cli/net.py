@@ -193,7 +193,7 @@ def convert(
     work: Callable[[Job], Result],
     finish: Callable[[Job, Result], None],
 ) -> None:
-    """Does the one job of a command; its output lies beside the input unless it is named."""
+    """Do the one job of a command; its output lies beside the input unless it is named."""
     if target is None:
         target = STDIO if source == STDIO else str(Path(source).with_suffix(suffix))
     elif descriptor_of(target) == 1:
@@ -203,7 +203,7 @@ def convert(
 
 
 def read_shcn(job: Job) -> bytes:
-    """Reads an .shcn file whole, once its first bytes have shown that it is one.
+    """Read an .shcn file whole, once its first bytes have shown that it is one.
 
     Raises:
         CorruptFileError: it does not begin like one.
@@ -218,14 +218,14 @@ def read_shcn(job: Job) -> bytes:
 
 
 def worst_figure(found: PackReport) -> list[str]:
-    """Returns what the result line tells of the tensor that has lost most, where there are others."""
+    """Return what the result line tells of the tensor that has lost most, where there are others."""
     quantised = [tensor for tensor in found.tensors if tensor.sqnr is not None]
     worst = [tensor for tensor in quantised if tensor.name == found.worst and len(quantised) > 1]
     return [f"worst {tensor.sqnr:.1f} dB ({shown(tensor.name)})" for tensor in worst]
 
 
 def print_tensors(found: PackReport, *, err: bool) -> None:
-    """Prints what became of every tensor."""
+    """Print what became of every tensor."""
     if err:  # a table would go to stdout, where the file is
         return
     rows = [
@@ -248,7 +248,7 @@ def print_tensors(found: PackReport, *, err: bool) -> None:
 
 
 def describe(path: str, found: NetInfo) -> None:
-    """Prints a few aligned lines about one file, and a table of its tensors."""
+    """Print a few aligned lines about one file, and a table of its tensors."""
     parts = ", ".join(f"{name} {size:,}" for name, size in found.sizes.items())
     bits = "" if found.bits is None else f", {found.bits:.2f} bits per quantised weight"
     lines = {

@@ -6,7 +6,7 @@ import click
 
 
 def parse_quality(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """The number; whoever meant the other option that could be called -q is told its name."""
+    """Return the number; whoever meant the other option that could be called -q is told its name."""
     if text is None:
         return None
     try:

@@ -51,7 +51,7 @@ class Window:
     height: int
 
     def of(self, rgb: Pixels) -> Pixels:
-        """The samples of the part."""
+        """Return the samples of the part."""
         return rgb[self.top : self.top + self.height, self.left : self.left + self.width]
 
     def overlaps(self, other: Window) -> bool:
@@ -61,7 +61,7 @@ class Window:
 
 
 def render(versions: Sequence[Version], name: str) -> bytes:
-    """Shows versions of a picture.
+    """Show versions of a picture.
 
     Args:
         versions: the original first.
@@ -72,7 +72,7 @@ def render(versions: Sequence[Version], name: str) -> bytes:
 
 
 def worst_windows(original: Pixels, others: Sequence[Pixels]) -> list[Window]:
-    """Finds the parts, `CROPS` at most, where pictures differ most from their original: the largest squared error.
+    """Find the parts, `CROPS` at most, where pictures differ most from their original: the largest squared error.
 
     Each picture counts alike, however good it is; the parts do not overlap.
 
@@ -150,7 +150,7 @@ def _starts(side: int, length: int) -> npt.NDArray[np.intp]:
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """A text that is no wider than `width` pixels, its beginning left out if need be: names differ at their end."""
+    """Cut a text to `width` pixels, leaving out its beginning if need be: names differ at their end."""
     if font.getlength(text) <= width:
         return text
     while len(text) > 1 and font.getlength("..." + text) > width:

@@ -16,12 +16,12 @@ _MOST: Final = 1024
 
 
 def threads_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option, as an argument `threads`; `text` is its help."""
+    """Return the option, as an argument `threads`; `text` is its help."""
     return click.option("--threads", type=click.IntRange(0, _MOST), metavar="N", help=text)
 
 
 def with_threads(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the option to a command, which works on so many threads and need not know."""
+    """Add the option to a command, which works on so many threads and need not know."""
 
     @threads_option("Threads of the networks; 0: one per core.  [default: SHC_THREADS, else 0]")
     @functools.wraps(command)

@@ -30,7 +30,7 @@ class Totals:
     start: float = field(default_factory=time.perf_counter)
 
     def add(self, *, read: int | None = None, written: int = 0, coded: int = 0, pixels: int = 0) -> None:
-        """Counts one file; the bytes of an input that is a pipe are not known."""
+        """Count one file; the bytes of an input that is a pipe are not known."""
         self.files += 1
         self.read += read or 0
         self.written += written
@@ -38,7 +38,7 @@ class Totals:
         self.pixels += pixels
 
     def report(self, plan: Plan, *, as_json: bool = False) -> None:
-        """Writes a line to stderr, unless the batch was of a single file: stdout holds one line per file.
+        """Write a line to stderr, unless the batch was of a single file: stdout holds one line per file.
 
         Args:
             plan: what was to be done; what of it was not counted has failed.

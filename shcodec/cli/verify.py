@@ -60,7 +60,7 @@ def command(files: tuple[str, ...], max_pixels: int, spread: Spread, as_json: bo
 
 
 def verify_one(job: Job, *, max_pixels: int = MAX_PIXELS) -> dict[str, int] | ShcError | OSError:
-    """Checks one file; pictures of more than `max_pixels` are refused.
+    """Check one file; pictures of more than `max_pixels` are refused.
 
     Returns:
         The bytes of its parts, or what is wrong with it: an error of the system or our own.

@@ -41,14 +41,14 @@ class Reply:
     error: Exception | None = None
 
     def unwrap(self) -> Any:
-        """The result, or the error raised."""
+        """Return the result, or the error raised."""
         if self.error is not None:
             raise self.error
         return self.result
 
 
 def reply_to(work: Callable[[Item], Any], item: Item, threads: int = 1) -> Reply:
-    """Does the work for one item inside a worker; whatever goes wrong is part of the reply, which can be pickled."""
+    """Do the work for one item inside a worker; whatever goes wrong is part of the reply, which can be pickled."""
     # before the work imports numpy, and before a model is loaded
     os.environ.update(_ONE_THREAD, **{VARIABLE: str(threads)})
     try:
@@ -66,7 +66,7 @@ def reply_to(work: Callable[[Item], Any], item: Item, threads: int = 1) -> Reply
 def outcomes(
     work: Callable[[Item], Result], items: Sequence[Item], processes: int, threads: int = 1
 ) -> Iterator[tuple[Item, Outcome[Result]]]:
-    """Does the work for every item in processes of its own and yields each with its outcome as it comes.
+    """Do the work for every item in processes of its own and yield each with its outcome as it comes.
 
     Close the iterator (`contextlib.closing`) to end the processes before all is done.
 
@@ -106,7 +106,7 @@ def outcomes(
 
 
 def _start_worker(work: Callable[[Item], Any], team: dict[Connection, SpawnProcess], threads: int) -> Connection:
-    """Starts a worker and adds it to the team; Ctrl-C comes before or after that, and never to the worker."""
+    """Start a worker and add it to the team; Ctrl-C comes before or after that, and never to the worker."""
     context = multiprocessing.get_context("spawn")  # a fork would copy thread pools in an unknown state
     with _without_interrupts():
         ours, theirs = context.Pipe()
@@ -118,7 +118,7 @@ def _start_worker(work: Callable[[Item], Any], team: dict[Connection, SpawnProce
 
 
 def _hand_over(item: Item, pipe: Connection) -> Item:
-    """Sends an item to a worker; one that is gone shows when its reply is waited for."""
+    """Send an item to a worker; one that is gone shows when its reply is waited for."""
     with contextlib.suppress(OSError):
         pipe.send(item)
     return item
@@ -126,7 +126,7 @@ def _hand_over(item: Item, pipe: Connection) -> Item:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Keeps Ctrl-C back, for processes started meanwhile for ever: a signal mask is inherited."""
+    """Keep Ctrl-C back, for processes started meanwhile for ever: a signal mask is inherited."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -141,7 +141,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Any], threads: int) -> None:
-    """The life of a worker: items in, replies out, until nobody is there."""
+    """Answer items with replies until nobody is there: the life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:

@@ -126,7 +126,7 @@ def analyse(
     chunks: tuple[container.Chunk, ...] = (),
     report: Report = unheard,
 ) -> Analysis:
-    """Runs the analysis network.
+    """Run the analysis network.
 
     Args:
         model: the model.
@@ -187,7 +187,7 @@ def _cost(analysis: Analysis, coded: Coded) -> float:
 
 
 def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report) -> Coded:
-    """The same with the analysis's own hyper indices."""
+    """Return the same with the analysis's own hyper indices."""
     tables = analysis.model.tables
     latent = Latent(analysis.model, analysis.z, beta_byte, analysis.grid)
     tiles = tiles_of(analysis.grid)
@@ -232,7 +232,7 @@ def _units(coded: Coded) -> Floats:
 
 
 def _loss(analysis: Analysis, coded: Coded, units: Floats, rate_weight: float) -> float:
-    """What the choice of indices minimises, in the same units of length for whatever z, so that their files compare."""
+    """Return what the choice of indices minimises, in units of length that are the same for every z."""
     error = 0.0
     for tile in tiles_of(analysis.grid):
         difference = analysis.y[(slice(None), *tile.area)] - coded.latent.values(tile.area)
@@ -241,12 +241,12 @@ def _loss(analysis: Analysis, coded: Coded, units: Floats, rate_weight: float) -
 
 
 def own_rate_weight(model: Model, beta_byte: int) -> float:
-    """The rate weight that the model was found to code best with."""
+    """Return the rate weight that the model was found to code best with."""
     return float(interpolate(model.encoder_rate_weight, beta_byte))
 
 
 def decoded_pixels(analysis: Analysis, coded: Coded) -> Pixels:
-    """The picture as a decoder will show it, (H, W, 3) uint8."""
+    """Return the picture as a decoder will show it, (H, W, 3) uint8."""
     pixels = synthesis.pixels(coded.latent, analysis.rgb.shape[:2])
     return np.repeat(luma(pixels)[..., None], 3, axis=2) if analysis.grey else pixels
 

@@ -43,7 +43,7 @@ def decode(data: Source, *, max_pixels: int = container.MAX_PIXELS) -> Image.Ima
 
 
 def image_of(file: container.Container, rgb: Pixels, region: tuple[int, int, int, int] | None = None) -> Image.Image:
-    """The picture that a file shows: its decoded samples as grey if it is grey, with its alpha and metadata.
+    """Return the picture that a file shows: its decoded samples as grey if it is grey, with its alpha and metadata.
 
     Args:
         file: the unpacked file.
@@ -137,7 +137,7 @@ def decode_parts(
 
 
 def _salvaged(data: bytes, max_pixels: int) -> container.Container:
-    """The file, damaged or not, if it has tiles: the stream of a single tile has no other checksum than the file's."""
+    """Read a file, damaged or not, if it has tiles: a single tile has no other checksum than the file's."""
     try:
         return container.unpack(data, max_pixels=max_pixels)
     except CorruptFileError:

@@ -40,7 +40,7 @@ SEED = 1
 
 
 def descend(analysis: Analysis, step: int, rate_weight: float, price: float, steps: int, report: Report) -> Floats:
-    """Moves the latent of a picture towards the least D + price * R.
+    """Move the latent of a picture towards the least D + price * R.
 
     Args:
         analysis: of the picture; its hyper indices stay as they are.
@@ -77,7 +77,7 @@ def descend(analysis: Analysis, step: int, rate_weight: float, price: float, ste
 
 @contextmanager
 def _threads(wanted: int) -> Iterator[None]:
-    """Runs torch on as many threads as the model's other networks; 0 leaves it to torch."""
+    """Run torch on as many threads as the model's other networks; 0 leaves it to torch."""
     before = torch.get_num_threads()
     torch.set_num_threads(wanted or before)
     try:
@@ -88,7 +88,7 @@ def _threads(wanted: int) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=2)
 def _network(model: Model) -> CodecNet:
-    """The decoder's networks in torch, without gradients of their own."""
+    """Return the decoder's networks in torch, without gradients of their own."""
     net = CodecNet(ModelConfig.from_dict(model.card["config"]["model"])).eval().requires_grad_(False)
     tensors = read_tensors(model.folder / DECODER)
     for name, parameter in net.named_parameters():
@@ -134,7 +134,7 @@ class _Decoder:
         return torch.from_numpy(((channel * rows + row) * columns + column).astype(np.int64))
 
     def draw(self, temperature: float, *, refresh: bool) -> tuple[Tensor, Tensor]:
-        """Decodes a random draw.
+        """Decode a random draw.
 
         Args:
             temperature: of the odds.
@@ -157,12 +157,12 @@ class _Decoder:
         return self.net.synthesise(y_hat.contiguous(memory_format=torch.channels_last), self.beta_byte), bits
 
     def _seen(self, y_hat: Tensor) -> Tensor:
-        """What the second pass sees: `shcodec.model.latent.extended`."""
+        """Return what the second pass sees: `shcodec.model.latent.extended`."""
         rows, columns = self.seen
         return y_hat[:, :, rows[:, None], columns]
 
     def latent(self) -> Floats:
-        """The moved latent of the coded positions, (M, h, w)."""
+        """Return the moved latent of the coded positions, (M, h, w)."""
         flat = self.latents.y.flatten().clone()
         for place, move in zip(self.places, self.moves, strict=True):
             flat[place] += self.latents.step.flatten()[place] * move.detach()
@@ -233,7 +233,7 @@ class _Vectors:
         return torch.cat([*values, residual.new_zeros(0)])[: self.size], bits
 
     def _look(self, group: _Group, vectors: Tensor) -> None:
-        """Finds the codewords that a vector may draw: those of the least cost."""
+        """Find the codewords that a vector may draw: those of the least cost."""
         words = group.codebook
         if words.shape[1] == 1 and len(words) > 2 * LEVELS_AROUND:
             middles = ((words[1:, 0] + words[:-1, 0]) / 2).contiguous()

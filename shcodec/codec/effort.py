@@ -73,7 +73,7 @@ LEVELS = (
 
 
 def effort_of(level: int | None) -> Effort:
-    """The effort of a level; None is the default.
+    """Return the effort of a level; None is the default.
 
     Raises:
         UsageError: there is no such level, or it is not a whole number.
@@ -93,7 +93,7 @@ def effort_of(level: int | None) -> Effort:
 def refine(
     analysis: Analysis, step: int, effort: Effort, report: Report, first: Coded | None = None
 ) -> tuple[Analysis, float, Coded]:
-    """Finds the rate weight that suits a picture, from level 6 on, then moves its latent to where the file is better.
+    """Find the rate weight that suits a picture, from level 6 on, then moves its latent to where the file is better.
 
     Never to where it is worse: of all that was tried the least D + price * R is kept, D the mean squared error of the
     decoded 8-bit picture, R bits per pixel.
@@ -158,7 +158,7 @@ def _loss(tried: _Tried) -> float:
 
 
 def _fed_back(analysis: Analysis, tried: _Tried) -> Analysis:
-    """Adds to a picture's latent what is lost when the decoded picture is analysed again.
+    """Add to a picture's latent what is lost when the decoded picture is analysed again.
 
     If g_a(g_s(y_hat)) lay at y_hat, a decoder's input that is near y would give a picture near the original. It does
     not quite: y + (y_hat - g_a(g_s(y_hat))) aims off by the difference.
@@ -168,7 +168,7 @@ def _fed_back(analysis: Analysis, tried: _Tried) -> Analysis:
 
 
 def bit_price(analysis: Analysis, step: int) -> float:
-    """What a bit per pixel buys on this picture, in mean squared error, along the model's own curve.
+    """Return what a bit per pixel buys on this picture, in mean squared error, along the model's own curve.
 
     For a model trained to the end that is beta; for others, what they are best compared at.
     """

@@ -67,10 +67,10 @@ class Goal(Protocol):
         """Whether a file of this level will do."""
 
     def best(self, tried: Sequence[Trial]) -> Trial:
-        """The file to take of those that were tried: never one that is larger and worse than another."""
+        """Return the file to take of those that were tried: never one that is larger and worse than another."""
 
     def told(self, level: float) -> str:
-        """What was wanted and what a level is, for the user."""
+        """Return what was wanted and what a level is, for the user."""
 
 
 class SizeGoal:
@@ -106,7 +106,7 @@ class SizeGoal:
         return size <= self.limit and (size >= LEAST * self.limit or self.limit - size < WORD)
 
     def best(self, tried: Sequence[Trial]) -> Trial:
-        """The best picture in a file that fits, which nearly always is the largest; the smallest file if none fits."""
+        """Choose the best picture in a file that fits, nearly always the largest; the smallest file if none fits."""
         fitting = [trial for trial in tried if trial.size <= self.limit]
         if len(fitting) < 2:
             return fitting[0] if fitting else min(tried, key=lambda trial: trial.size)
@@ -139,7 +139,7 @@ class QualityGoal:
         return abs(level - self.wanted) <= TOLERANCE
 
     def best(self, tried: Sequence[Trial]) -> Trial:
-        """The smallest file that will do, else the nearest; none that another beats in both respects."""
+        """Return the smallest file that will do, else the nearest; none that another beats in both respects."""
         unbeaten = [trial for trial in tried if not any(other.beats(trial) for other in tried)]
         return min(
             unbeaten,
@@ -159,7 +159,7 @@ def goal_of(
     psnr: float | None = None,
     chunks: tuple[Chunk, ...] = (),
 ) -> Goal:
-    """The goal that exactly one of size, bpp and psnr describes.
+    """Return the goal that exactly one of size, bpp and psnr describes.
 
     Args:
         pixels: of the picture.

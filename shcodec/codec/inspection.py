@@ -82,7 +82,7 @@ def info(data: Source) -> FileInfo:
 
 
 def verify(data: Source, *, max_pixels: int = container.MAX_PIXELS) -> None:
-    """Checks the checksum, alpha and metadata, and that all symbols decode; runs no network.
+    """Check the checksum, alpha and metadata, and that all symbols decode; runs no network.
 
     Args:
         data: the bytes of an .shc file, its path, or a binary file object.

@@ -21,7 +21,7 @@ _MOST: Final = 100.0
 
 
 def beta_of(quality: float) -> float:
-    """The beta of a quality: 4096 * (50 / 4096) ** (q / 75) up to 75, then 50 * (2 / 50) ** ((q - 75) / 25).
+    """Return the beta of a quality: 4096 * (50 / 4096) ** (q / 75) up to 75, then 50 * (2 / 50) ** ((q - 75) / 25).
 
     Args:
         quality: 0 (smallest file, beta 4096) to 100 (best picture, beta 2).
@@ -37,7 +37,7 @@ def beta_of(quality: float) -> float:
 
 
 def quality_of(beta: float) -> float:
-    """The quality of a beta, 2 to 4096: the inverse of `beta_of`."""
+    """Return the quality of a beta, 2 to 4096: the inverse of `beta_of`."""
     if beta >= DEFAULT_BETA:
         return DEFAULT_QUALITY * math.log(MAX_BETA / beta) / math.log(MAX_BETA / DEFAULT_BETA)
     return _MOST - (_MOST - DEFAULT_QUALITY) * math.log(beta / MIN_BETA) / math.log(DEFAULT_BETA / MIN_BETA)

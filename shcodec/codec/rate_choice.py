@@ -70,7 +70,7 @@ class Files:
         return self._at(step)[0]
 
     def coded(self, step: int) -> Coded:
-        """The file at exactly a rate step."""
+        """Return the file at exactly a rate step."""
         return self._at(step)[1]
 
     def error(self, step: int) -> float:
@@ -87,13 +87,13 @@ class Files:
         return self._made[step]
 
     def choose(self, beta_byte: int) -> int:
-        """The rate step of the file to write where one is asked for."""
+        """Return the rate step of the file to write where one is asked for."""
         if is_plain(self.rgb):
             return self._best(ladder(self.rgb, beta_byte))
         return self.within_reach(beta_byte)
 
     def within_reach(self, step: int) -> int:
-        """The finest rate step from one on at which residuals lie within the reach of codewords."""
+        """Return the finest rate step from one on at which residuals lie within the reach of codewords."""
         while self.coded(step).missed.is_outside and step < LAST:
             coarser = min(step + self.coded(step).missed.steps_to_reach, LAST)
             del self._made[step]  # it may be large
@@ -101,12 +101,12 @@ class Files:
         return step
 
     def _best(self, steps: list[int]) -> int:
-        """The step of the best picture, of those from fine to coarse; of equals the coarsest."""
+        """Return the step of the best picture, of those from fine to coarse; of equals the coarsest."""
         return min(reversed(steps), key=self.error)
 
 
 def ladder(rgb: Pixels, beta_byte: int) -> list[int]:
-    """The rate steps from one on that are tried on a plain picture."""
+    """Return the rate steps from one on that are tried on a plain picture."""
     return [step for step in LADDER if step >= beta_byte][: WORK // (rgb.shape[0] * rgb.shape[1])]
 
 

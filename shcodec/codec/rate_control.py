@@ -68,7 +68,7 @@ def search(
     grey: bool = False,
     chunks: tuple[Chunk, ...] = (),
 ) -> Found:
-    """Makes the file that comes nearest to a goal.
+    """Make the file that comes nearest to a goal.
 
     Args:
         model: the model.
@@ -115,7 +115,7 @@ class _Trials:
         self.at_finest: float | None = None  # level there
 
     def by_step(self, start: float, probes: int) -> None:
-        """Turns the rate step; between whole steps, the rate weight."""
+        """Turn the rate step; between whole steps, the rate weight."""
 
         def measure(dial: float) -> float:
             return self._step(dial, own_rate_weight(self.model, int(dial)))
@@ -131,7 +131,7 @@ class _Trials:
         )
 
     def by_ladder(self) -> None:
-        """Tries the few rate steps at which plain pictures are coded, from analyses of their own."""
+        """Try the few rate steps at which plain pictures are coded, from analyses of their own."""
         for step in ladder(self.rgb, self.finest):
             analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks)
             self.analyses += 1
@@ -203,7 +203,7 @@ def follow(
     probes: int,
     scale: Callable[[], object] = lambda: None,
 ) -> float:
-    """Turns a dial until the level that it sets is the wanted one: secants, inside a bracket once there is one.
+    """Turn a dial until the level that it sets is the wanted one: secants, inside a bracket once there is one.
 
     A level that now and then rises with the dial costs probes, but does no harm; where it never reaches what is wanted
     and falls again towards the fine end, its peak is looked for.
@@ -257,7 +257,7 @@ def follow(
 
 
 def guess(model: Model, rgb: Pixels, goal: Goal) -> float:
-    """The rate step at which a sample of the picture reaches the goal; for small pictures a constant of the goal."""
+    """Guess the rate step that reaches the goal from a sample of the picture; for small ones a constant of the goal."""
     part = sample(rgb)
     if part is None:
         return goal.start

@@ -53,7 +53,7 @@ class Prices:
 
     @staticmethod
     def of(tables: SymbolTables, rate_weight: float) -> Prices:
-        """The prices of a model at a rate weight."""
+        """Return the prices of a model at a rate weight."""
         residuals = np.arange(-FARTHEST, FARTHEST + 1, dtype=np.float32)
         exact = np.repeat(np.square(residuals)[None], tables.classes, 0)  # what is not coded is missed by all of it
         for k in range(tables.skip, tables.classes):
@@ -82,7 +82,7 @@ def _prices(band: Band, bits: Floats, residuals: Floats) -> Floats:
 
 
 def steered(latent: Latent, y: Floats, units: Floats, tiles: Sequence[Tile], prices: Prices, *, second: bool) -> Hyper:
-    """Moves z where residuals were missed.
+    """Move z where residuals were missed.
 
     Args:
         latent: as coded, with the z that is to be moved.
@@ -105,7 +105,7 @@ def steered(latent: Latent, y: Floats, units: Floats, tiles: Sequence[Tile], pri
 
 
 def _steered_tile(latent: Latent, y: Floats, units: Floats, tile: Tile, prices: Prices, second: bool) -> HyperIndices:
-    """The same for one tile: its y -> its z."""
+    """Return the same for one tile: its y -> its z."""
     assert latent.z is not None
     tables, beta_byte, here = latent.model.tables, latent.beta_byte, (slice(None), *tile.hyper)
     first = first_half(*y.shape)
@@ -133,7 +133,7 @@ def _steered_tile(latent: Latent, y: Floats, units: Floats, tile: Tile, prices: 
 
 
 def _costs(prices: Prices, classes: npt.NDArray[np.uint8], residual: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
-    """What the counted elements (M, h, w) of each position of z cost together, (hz, wz)."""
+    """Return what the counted elements (M, h, w) of each position of z cost together, (hz, wz)."""
     costs = (prices.exact[classes, _index(residual)] * counted).sum(0)
     height, width = (-(-side // 4) for side in costs.shape)
     padded = np.zeros((4 * height, 4 * width), np.float32)

@@ -21,7 +21,7 @@ GREY = 128
 def read(
     file: container.Container, model: Model, *, region: Area | None = None, salvage: bool = False
 ) -> tuple[Latent, list[Tile]]:
-    """Decodes the symbols of a file.
+    """Decode the symbols of a file.
 
     Args:
         file: the parsed file.
@@ -119,12 +119,12 @@ def paint(picture: Pixels, damaged: list[Tile], region: Area | None = None) -> N
 
 
 def _latents(rows: slice, columns: slice) -> Area:
-    """The latents that make an area of pixels."""
+    """Return the latents that make an area of pixels."""
     return slice(rows.start // 16, -(-rows.stop // 16)), slice(columns.start // 16, -(-columns.stop // 16))
 
 
 def _needed(region: Area | None, model: Model, grid: Grid) -> Area:
-    """The latents that a region of pixels depends on."""
+    """Return the latents that a region of pixels depends on."""
     whole = (slice(0, 4 * grid.hyper_height), slice(0, 4 * grid.hyper_width))
     if region is None:
         return whole

@@ -25,7 +25,7 @@ _WHAT: Final = "chunk ALPH"
 
 
 def pack(alpha: Pixels) -> bytes:
-    """The content of chunk ALPH, with that of the four filters that is best in a quick trial.
+    """Return the content of chunk ALPH, with that of the four filters that is best in a quick trial.
 
     Args:
         alpha: (H, W) uint8, 0 transparent, 255 opaque, not opaque everywhere.
@@ -45,7 +45,7 @@ def pack(alpha: Pixels) -> bytes:
 
 
 def unpack(data: bytes, width: int, height: int) -> Pixels:
-    """The alpha channel (height, width) uint8 of a chunk ALPH.
+    """Return the alpha channel (height, width) uint8 of a chunk ALPH.
 
     Nothing is allocated that the length of `data` does not account for: a chunk that is too short for the picture is
     found out before the channel is made.
@@ -104,7 +104,7 @@ def _unfiltered(differences: Pixels, filter_: int, depth: int) -> Pixels:
 
 
 def _packed(samples: Pixels, depth: int) -> bytes:
-    """The low `depth` bits of every sample, the first in a byte's highest bits; rows are filled up with zero bits."""
+    """Pack the low `depth` bits of every sample, the first in a byte's highest; rows are filled up with zero bits."""
     if depth == 8:
         return samples.tobytes()
     each = 8 // depth
@@ -114,7 +114,7 @@ def _packed(samples: Pixels, depth: int) -> bytes:
 
 
 def _unpacked(stream: bytes, width: int, height: int, depth: int) -> Pixels:
-    """The opposite of `_packed`; raises CorruptFileError where a row is filled up with anything but zero bits."""
+    """Undo `_packed`; raises CorruptFileError where a row is filled up with anything but zero bits."""
     rows = np.frombuffer(stream, np.uint8).reshape(height, -1)
     if depth == 8:
         return rows

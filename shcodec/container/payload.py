@@ -12,7 +12,7 @@ _LENGTH_VARINT = 5
 
 
 def join(head: bytes, streams: Sequence[bytes]) -> bytes:
-    """The payload of a file: a single stream as it is; several after a table of their lengths and checksums.
+    """Return the payload of a file: a single stream as it is; several after a table of their lengths and checksums.
 
     Args:
         head: what the file holds before its payload (`container.head`); the table's own checksum covers it too, so
@@ -26,7 +26,7 @@ def join(head: bytes, streams: Sequence[bytes]) -> bytes:
 
 
 def split(head: bytes, payload: bytes, count: int, *, salvage: bool = False) -> list[bytes | None]:
-    """The streams of a payload.
+    """Return the streams of a payload.
 
     Args:
         head: as in `join`.

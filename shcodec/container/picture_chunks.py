@@ -22,7 +22,7 @@ _NAMES: Final = {_ICC: "ICC", _EXIF: "EXIF", _XMP: "XMP"}
 
 
 def chunks_of(picture: Picture) -> tuple[Chunk, ...]:
-    """The chunks that hold all of a picture but its samples: alpha and metadata."""
+    """Return the chunks that hold all of a picture but its samples: alpha and metadata."""
     chunks = []
     if picture.alpha is not None:
         from shcodec.container import alpha
@@ -34,7 +34,7 @@ def chunks_of(picture: Picture) -> tuple[Chunk, ...]:
 
 
 def read(chunks: Iterable[Chunk]) -> Metadata:
-    """What the chunks of a file tell; chunks of other tags are skipped.
+    """Return what the chunks of a file tell; chunks of other tags are skipped.
 
     Raises:
         CorruptFileError: one of them is damaged, empty, or holds more than `LIMIT` bytes.
@@ -44,7 +44,7 @@ def read(chunks: Iterable[Chunk]) -> Metadata:
 
 
 def check(file: Container) -> None:
-    """Reads alpha and metadata; raises CorruptFileError if they are damaged."""
+    """Read alpha and metadata; raises CorruptFileError if they are damaged."""
     read(file.chunks)
     for chunk in file.chunks:
         if chunk.tag == ALPHA:

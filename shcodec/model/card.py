@@ -34,7 +34,7 @@ def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def write_tensors(path: Path, tensors: Tensors) -> None:
-    """Writes a safetensors file that everybody may read."""
+    """Write a safetensors file that everybody may read."""
     from safetensors.numpy import save_file
 
     save_file(tensors, path)
@@ -59,7 +59,7 @@ def read_tensors(path: Path) -> Tensors:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card (model.toml) of a model folder.
+    """Return the card (model.toml) of a model folder.
 
     Raises:
         ModelError: it is missing or not TOML.
@@ -74,7 +74,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def pins(folder: Path, card: Mapping[str, Any]) -> dict[str, str]:
-    """The SHA-256 of every file of a model, by the file's name, as its card tells them.
+    """Return the SHA-256 of every file of a model, by the file's name, as its card tells them.
 
     Raises:
         ModelError: the card's table [sha256] is missing, or names anything but files of this folder.
@@ -89,7 +89,7 @@ def pins(folder: Path, card: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_pinned(folder: Path, card: Mapping[str, Any], name: str) -> bytes:
-    """A file of a model, if it is the one that the card tells.
+    """Return a file of a model, if it is the one that the card tells.
 
     Raises:
         ModelError: it is missing, or its SHA-256 is not in the card.

@@ -42,7 +42,7 @@ class Latent:
         return slice(0, self.grid.height), slice(0, self.grid.width)
 
     def orders(self, tile: Tile) -> list[Order]:
-        """The elements of a tile that each pass codes; they follow from its hyper indices alone."""
+        """Return the elements of a tile that each pass codes; they follow from its hyper indices alone."""
         if self._orders is None or self._orders[0] != tile:
             tables = self.model.tables
             z = None if self.z is None else self.z[(slice(None), *tile.hyper)]
@@ -50,7 +50,7 @@ class Latent:
         return self._orders[1]
 
     def put(self, tile: Tile, order: Order, indices: Sequence[Indices]) -> None:
-        """Takes over the symbols of one pass of a tile."""
+        """Take over the symbols of one pass of a tile."""
         part = self.residuals[(slice(None), *tile.area)]
         flat = part.reshape(-1)  # of a tile among others a copy
         flat[order.elements] = self.model.tables.codewords(order, indices)
@@ -68,7 +68,7 @@ class Latent:
         return mean, step
 
     def values(self, area: Area) -> Floats:
-        """The decoded latent of an area, (M, rows, columns); beyond the coded positions it holds means.
+        """Return the decoded latent of an area, (M, rows, columns); beyond the coded positions it holds means.
 
         Args:
             area: of the grid padded to whole positions of z, from an even row and column.
@@ -124,7 +124,7 @@ class Latent:
         return centre[_inside(area, outer)], step[_inside(area, outer)]
 
     def _extended(self, centre: Floats, area: Area) -> Floats:
-        """Fills the positions beyond the coded ones with the nearest coded column and row of the same parity.
+        """Fill the positions beyond the coded ones with the nearest coded column and row of the same parity.
 
         Same parity, so that a position of the first pass takes one that is decoded. Without this, the networks would
         see bare means there, and predict the last column and row from them.
@@ -139,7 +139,7 @@ class Latent:
 
 
 def grown(area: Area, halo: int, limits: Area) -> Area:
-    """An area with a halo around it, its bounds multiples of 4 or those of the limits, within which it stays."""
+    """Return an area with a halo around it, its bounds multiples of 4 or those of the limits, within which it stays."""
     rows, columns = (
         slice(
             max((side.start - halo) // 4 * 4, limit.start),
@@ -159,7 +159,7 @@ def _inside(area: Area, outer: Area) -> tuple[slice, slice, slice]:
 
 
 def guard(y_hat: Floats, seen: Floats, step: Floats) -> None:
-    """Keeps second-pass means of the lowest frequencies between their four decoded neighbours, in place.
+    """Keep second-pass means of the lowest frequencies between their four decoded neighbours, in place.
 
     Brightness is continuous, and a network that has seen few white skies may predict a mean that no codeword
     of the element's class can mend. One step of slack; the first half is left as it is.

@@ -34,7 +34,7 @@ GUARDED = 3  # channels whose second-pass means stay between their neighbours: b
 
 
 def load_onnxruntime() -> ModuleType:
-    """Imports ONNX Runtime, with its telemetry switched off unless ORT_DISABLE_TELEMETRY in the environment says 0.
+    """Import ONNX Runtime, with its telemetry switched off unless ORT_DISABLE_TELEMETRY in the environment says 0.
 
     Its official builds report to their maker: from the import on they keep a device id and a queue of events in the
     user's cache. The environment alone prevents that; the call is for a process that has imported it before.
@@ -69,7 +69,7 @@ class Model:
     """
 
     def __init__(self, folder: Path, *, threads: int | None = None) -> None:
-        """Loads the decoder's tensors; raises ModelError if they are damaged or not what the card says."""
+        """Load the decoder's tensors; raises ModelError if they are damaged or not what the card says."""
         self.folder = folder
         self.card = read_card(folder)
         self.name = str(self.card.get("name", folder.name))
@@ -88,7 +88,7 @@ class Model:
         return read_tensors(self.folder / ENCODER)
 
     def open_networks(self) -> None:
-        """Loads every network that the model should have; raises ModelError for the first that is damaged."""
+        """Load every network that the model should have; raises ModelError for the first that is damaged."""
         hyper = ("hyper", "refine") if self.tables.has_hyper else ()
         for graph in ("analysis", *hyper, "synthesis"):
             self._session(graph)
@@ -96,7 +96,7 @@ class Model:
     # -- networks ---------------------------------------------------------------------------------
 
     def _session(self, graph: str) -> onnxruntime.InferenceSession:
-        """The session of a graph, with its weights fed from the safetensors files."""
+        """Return the session of a graph, with its weights fed from the safetensors files."""
         if graph not in self._sessions:
             onnxruntime = load_onnxruntime()
             tensors = self._encoder if graph == "analysis" else self._decoder
@@ -181,7 +181,7 @@ class Model:
     # -- decoder ----------------------------------------------------------------------------------
 
     def describe(self, z: npt.NDArray[np.int8] | None, beta_byte: int, shape: tuple[int, ...]) -> tuple[Floats, ...]:
-        """What z says of the latent: means and steps (M, h, w), and features (F, h, w) for `refine`.
+        """Return what z says of the latent: means and steps (M, h, w), and features (F, h, w) for `refine`.
 
         Args:
             z: (C_z, h/4, w/4) int8, or None without hyper path.
@@ -254,7 +254,7 @@ def padding(side: int, length: int) -> npt.NDArray[np.int64]:
 
 
 def _padded(rgb: npt.NDArray[np.uint8], rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
-    """A part of a picture that is padded where it ends before the part does."""
+    """Return a part of a picture that is padded where it ends before the part does."""
     height, width = rgb.shape[:2]
     if rows.stop <= height and columns.stop <= width:
         return rgb[rows, columns]

@@ -47,19 +47,19 @@ def model_dir(name: str) -> Path:
 
 
 def card(name: str) -> dict[str, Any]:
-    """The card of a model: ids, data, training, measured results."""
+    """Return the card of a model: ids, data, training, measured results."""
     return read_card(model_dir(name))
 
 
 def load(name: str) -> Model:
-    """A model by name; loaded once and kept."""
+    """Return a model by name; loaded once and kept."""
     folder = model_dir(name)
     return _load(folder, _changed(folder), threads_wanted())
 
 
 @functools.lru_cache(maxsize=4)
 def _load(folder: Path, changed: int, threads: int) -> Model:
-    """A model, loaded again when its card's time of change or the number of threads is another."""
+    """Return a model, loaded again when its card's time of change or the number of threads is another."""
     return Model(folder, threads=threads)
 
 
@@ -83,7 +83,7 @@ def _changed(folder: Path) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _id_in_card(folder: Path, changed: int) -> str | None:
-    """The id that a card names; read again when the card's time of change is another."""
+    """Return the id that a card names; read again when the card's time of change is another."""
     try:
         return str(read_card(folder).get("id"))
     except ModelError:
@@ -91,7 +91,7 @@ def _id_in_card(folder: Path, changed: int) -> str | None:
 
 
 def load_by_id(model_id: bytes) -> Model:
-    """The model that a file names.
+    """Return the model that a file names.
 
     Raises:
         UnknownModelError: it is not installed.
@@ -103,7 +103,7 @@ def load_by_id(model_id: bytes) -> Model:
 
 
 def verify(name: str) -> list[str]:
-    """Compares every file of a model with the SHA-256 in its card, and the weights with its id.
+    """Compare every file of a model with the SHA-256 in its card, and the weights with its id.
 
     Returns:
         Problems, one line each; empty if all is well.

@@ -44,7 +44,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the interface when it is first asked for (PEP 562)."""
+    """Import the interface when it is first asked for (PEP 562)."""
     if name in __all__:
         return getattr(importlib.import_module(f"shcodec.netpack.{_HOMES.get(name, 'api')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

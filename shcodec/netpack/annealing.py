@@ -34,7 +34,7 @@ class Annealing:
     horizon: float = 500.0
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what makes no sense."""
+        """Raise UsageError for what makes no sense."""
         if self.rule not in ("exponential", "gap"):
             raise UsageError(f"the rule of annealing must be exponential or gap, not {self.rule!r}")
         if not (0 < self.start <= self.end and self.gain > 0 and self.horizon > 0):

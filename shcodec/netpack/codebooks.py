@@ -36,7 +36,7 @@ class Assigned:
     scales: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what is not as described."""
+        """Raise UsageError for what is not as described."""
         number, dim = self.words.shape
         if not 2 <= number <= MAX_WORDS or dim not in DIMENSIONS or not np.isfinite(self.words).all():
             raise UsageError(f"{number} codewords of {dim} dimensions are no codebook that can be packed")

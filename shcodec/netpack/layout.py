@@ -192,7 +192,7 @@ class Codebook:
     deficits: npt.NDArray[np.uint8]
 
     def tables(self) -> tuple[Table, ...]:
-        """The tables of all histograms."""
+        """Return the tables of all histograms."""
         return tuple(Table(frequencies(powers(-8 * row.astype(np.int64)))) for row in self.deficits)
 
 
@@ -232,11 +232,11 @@ class Directory:
         return sum(entry.size for entry in self.entries if entry.coding is not None)
 
     def walked(self) -> list[tuple[Entry, Trellis]]:
-        """The tensors of the coding `Trellis`."""
+        """Return the tensors of the coding `Trellis`."""
         return [(entry, entry.coding) for entry in self.entries if isinstance(entry.coding, Trellis)]
 
     def indexed(self, codebook: int) -> list[tuple[Entry, Indexed]]:
-        """The tensors of a codebook."""
+        """Return the tensors of a codebook."""
         return [
             (entry, entry.coding)
             for entry in self.entries

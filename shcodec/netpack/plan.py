@@ -56,7 +56,7 @@ class PackConfig:
     axes: bool = True
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what makes no sense."""
+        """Raise UsageError for what makes no sense."""
         if self.states not in (1, 2, 4, 8, 16, 32, 64, 128):
             raise UsageError(f"a trellis has 1, 2, 4, ... or 128 states, not {self.states}")
         if self.weighting not in WEIGHTINGS:
@@ -101,7 +101,7 @@ class Plan:
     spoiled: tuple[str, ...]
 
     def walked(self) -> list[tuple[Entry, Trellis]]:
-        """The tensors that are quantised."""
+        """Return the tensors that are quantised."""
         return [(entry, entry.coding) for entry in self.entries if isinstance(entry.coding, Trellis)]
 
     def scales(self) -> list[npt.NDArray[np.float32] | None]:
@@ -109,11 +109,11 @@ class Plan:
         return [scales(coding.scale, entry.shape) for entry, coding in self.walked()]
 
     def deviation(self) -> float:
-        """The deviation of all that statistics do not leave out, in the units of `x`."""
+        """Return the deviation of all that statistics do not leave out, in the units of `x`."""
         return float(np.std(np.delete(self.x, self.far) if self.far.size else self.x, dtype=np.float64))
 
     def mean_square(self) -> float:
-        """The mean of the squares of what elements were divided by: what an error of 1 in `x` means outside."""
+        """Return the mean of the squares of what elements were divided by: what an error of 1 in `x` means outside."""
         total = 0.0
         for (entry, _), weight, scale in zip(self.walked(), self.weight, self.scales(), strict=True):
             each = entry.size if scale is None else float(np.square(scale, dtype=np.float64).sum())

@@ -224,7 +224,7 @@ class Quantiser:
         return histograms, bits + _EXACT_BITS * self._beyond(limits), error
 
     def _beyond(self, limits: npt.NDArray[np.float32] | None) -> int:
-        """Number of the elements that are kept exactly."""
+        """Return the number of the elements that are kept exactly."""
         if limits is None:
             return 0
         return sum(int(np.count_nonzero(np.abs(own.x) > limits[own.tables()])) for own in self.sections)

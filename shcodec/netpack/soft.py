@@ -42,7 +42,7 @@ class WordConfig:
     rate_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what makes no sense."""
+        """Raise UsageError for what makes no sense."""
         if self.dim not in DIMENSIONS[:3] or not 2 * NEIGHBOURS + 1 <= self.number <= MAX_WORDS:
             raise UsageError(f"{self.number} codewords of {self.dim} dimensions cannot be trained")
         if self.weighting not in WEIGHTINGS:
@@ -140,7 +140,7 @@ class SoftCodebook:
 
     @torch.no_grad()
     def _choose(self, vectors: Tensor) -> Tensor:
-        """The cheapest codeword of each vector, (m,)."""
+        """Return the cheapest codeword of each vector, (m,)."""
         return self._around(vectors).cheapest() if self.config.dim == 1 else self._costs(vectors)[0].argmin(1)
 
     def _learn_histogram(self, vectors: Tensor) -> None:
@@ -196,7 +196,7 @@ class SoftCodebook:
 
 
 def _units(tensors: Sequence[Tensor], weighting: str, reach: float) -> list[float]:
-    """What each tensor is divided by; `reach` is the codewords' largest element."""
+    """Return what each tensor is divided by; `reach` is the codewords' largest element."""
     spreads = [float(tensor.std()) for tensor in tensors]
     units = spreads
     if weighting == "mse":

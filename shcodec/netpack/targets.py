@@ -40,7 +40,7 @@ class Target:
     sqnr: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises UsageError unless exactly one is given, and is a positive number."""
+        """Raise UsageError unless exactly one is given, and is a positive number."""
         given = [value for value in (self.bits, self.size, self.sqnr) if value is not None]
         if len(given) != 1:
             raise UsageError("give one of bits, size and sqnr")

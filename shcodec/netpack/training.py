@@ -66,7 +66,7 @@ class CompressConfig:
     save_every: int = 200
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what makes no sense."""
+        """Raise UsageError for what makes no sense."""
         if min(self.soft_steps, self.hard_steps) < 1 or not min(self.lr, self.words_lr) > 0 or self.save_every < 1:
             raise UsageError("steps and learning rates must be positive")
 

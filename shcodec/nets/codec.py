@@ -55,7 +55,7 @@ class CodecNet(nn.Module):
 
     @torch.no_grad()
     def start_from(self, blocks: Tensor) -> None:
-        """Sets the shortcuts to the principal components of picture blocks, the class map to their spreads.
+        """Set the shortcuts to the principal components of picture blocks, the class map to their spreads.
 
         Training then begins with a working linear codec, and the rest learns what that one cannot do.
 
@@ -81,13 +81,13 @@ class CodecNet(nn.Module):
             self.compiled[name] = torch.compile(getattr(self, name), dynamic=False, backend=backend)
 
     def _network(self, name: str) -> Callable[..., Any]:
-        """A network, compiled where it is being trained: elsewhere pictures have too many shapes to compile for."""
+        """Compile a network where it is being trained: elsewhere pictures have too many shapes to compile for."""
         network: nn.Module = getattr(self, name)
         trained = self.training and torch.is_grad_enabled() and next(network.parameters()).requires_grad
         return self.compiled.get(name, network) if trained else network
 
     def latents(self, x: Tensor, beta_byte: Tensor) -> Latents:
-        """Runs everything up to the residual.
+        """Run everything up to the residual.
 
         Args:
             x: (B, 3, H, W) pixels 0..255, H and W multiples of 64.
@@ -146,7 +146,7 @@ def first_half(channels: int, height: int, width: int) -> Tensor:
 
 
 def halos(config: ModelConfig) -> dict[str, int]:
-    """What each exported graph must see around a window, in latents to either side.
+    """Return what each exported graph must see around a window, in latents to either side.
 
     The receptive fields, from the number of 3x3 convolutions at every scale; where z may be involved, whose positions
     are 4 latents wide, rounded up to a multiple of 4.

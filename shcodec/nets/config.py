@@ -86,7 +86,7 @@ class ModelConfig:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> ModelConfig:
-        """Builds the configuration from a TOML table.
+        """Build the configuration from a TOML table.
 
         Raises:
             UsageError: a key or a value is not valid, or the bands do not tile the coded classes.
@@ -108,13 +108,13 @@ class ModelConfig:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as a TOML table; `from_dict` takes it back."""
+        """Return the configuration as a TOML table; `from_dict` takes it back."""
         table = asdict(self)
         table["quantiser"]["bands"] = [list(band.values()) for band in table["quantiser"]["bands"]]
         return table
 
     def check(self) -> None:
-        """Checks all values, and that the bands tile the coded classes, colder bands with longer vectors.
+        """Check all values, and that the bands tile the coded classes, colder bands with longer vectors.
 
         Raises:
             UsageError: something does not fit.
@@ -159,7 +159,7 @@ class ModelConfig:
 
 
 def check_values(table: Any) -> None:
-    """Checks that every plain value of a configuration dataclass has the declared type and is not negative.
+    """Check that every plain value of a configuration dataclass has the declared type and is not negative.
 
     Raises:
         UsageError: names the first value that is not.

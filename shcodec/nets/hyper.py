@@ -59,7 +59,7 @@ class HyperSynthesis(Conditioned):
         return torch.cat([weights @ self.knots, weights @ self.step_knots], 1)
 
     def forward(self, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns features, mu0, q."""
+        """Return features, mu0, q."""
         scale = gain[:, -self.latent :, None, None].exp()
         stages = self.split(gain[:, : -self.latent])
         x = F.pixel_shuffle(self.up32(modulate(z, stages[0])), 2)
@@ -141,7 +141,7 @@ class ClassMap(nn.Module):
         return coordinate + (weights @ self.bias_knots)[:, :, None, None]
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The integer map: weight int8 (16 M, C_z), shift uint8 (M,), bias knots int32 (17, M)."""
+        """Return the integer map: weight int8 (16 M, C_z), shift uint8 (M,), bias knots int32 (17, M)."""
         shifts = self.shifts()
         bias = torch.round(self.bias_knots.detach() * 2.0**shifts)
         return self.integer_weight().to(torch.int8), shifts.to(torch.uint8), bias.to(torch.int32)

@@ -66,12 +66,12 @@ Stages = Iterator[tuple[Tensor, Tensor]]
 
 
 def body_stages(name: str, width: int, blocks: int, modulation: str) -> dict[str, int]:
-    """The stages of a body of residual blocks: one after the last or, with "block", one after each."""
+    """Return the stages of a body of residual blocks: one after the last or, with "block", one after each."""
     return {f"{name}.{i}": width for i in range(blocks)} if modulation == "block" else {name: width}
 
 
 def run_body(body: nn.Sequential, x: Tensor, stages: Stages, modulation: str) -> Tensor:
-    """Runs residual blocks (B, C, h, w), with the stages of `body_stages`."""
+    """Run residual blocks (B, C, h, w), with the stages of `body_stages`."""
     if modulation == "stage":
         return modulate(body(x), next(stages))
     for block in body:
@@ -85,7 +85,7 @@ def modulate(x: Tensor, stage: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def conv3(inputs: int, outputs: int, scale: float = 1.0) -> nn.Conv2d:
-    """A 3x3 convolution with zero padding; `scale` shrinks its initial weights (residual branches)."""
+    """Return a 3x3 convolution with zero padding; `scale` shrinks its initial weights (residual branches)."""
     layer = nn.Conv2d(inputs, outputs, 3, padding=1)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     with torch.no_grad():
@@ -95,7 +95,7 @@ def conv3(inputs: int, outputs: int, scale: float = 1.0) -> nn.Conv2d:
 
 
 def conv1(inputs: int, outputs: int, scale: float = 1.0) -> nn.Conv2d:
-    """A 1x1 convolution that starts as an orthogonal map, so that the trunk keeps its energy."""
+    """Return a 1x1 convolution that starts as an orthogonal map, so that the trunk keeps its energy."""
     layer = nn.Conv2d(inputs, outputs, 1)
     nn.init.orthogonal_(layer.weight, gain=scale)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ class Residual(nn.Module):
 
 
 def full_precision(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Runs a layer in float32 even inside autocast: bfloat16 cannot tell 256 from 257."""
+    """Run a layer in float32 even inside autocast: bfloat16 cannot tell 256 from 257."""
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.float())
 

@@ -37,7 +37,7 @@ def nested_order() -> Tensor:
 
 
 def by_rows(outputs: Tensor) -> Tensor:
-    """The shortcut's 768 outputs, (768, ...), brought from the order of two nested shuffles into that of one by 16."""
+    """Bring the shortcut's 768 outputs, (768, ...), from the order of two nested shuffles into that of one by 16."""
     parts = outputs.view(3, 4, 4, 4, 4, *outputs.shape[1:])  # colour, row and column in a cell, row and column of cells
     return parts.permute(0, 3, 1, 4, 2, *range(5, parts.dim())).reshape(outputs.shape)
 
@@ -78,7 +78,7 @@ class Analysis(Conditioned):
         return modulate(y, next(stages))
 
     def _linear(self, pixels: Tensor) -> Tensor:
-        """The linear path, (B, 3, H, W) -> (B, M, H/16, W/16)."""
+        """Return the linear path, (B, 3, H, W) -> (B, M, H/16, W/16)."""
         if self.lap is not None:
             pixels = across_borders(pixels, self.lap)
         y: Tensor = self.shortcut(F.pixel_unshuffle(pixels, BLOCK))  # type: ignore[misc]
@@ -133,7 +133,7 @@ class Synthesis(Conditioned):
             return self._pixels(x.float(), y.float())
 
     def _pixels(self, x: Tensor, y: Tensor) -> Tensor:
-        """The last convolution and the linear path, float32; the pixels' scale lies in their weights.
+        """Return the last convolution and the linear path, float32; the pixels' scale lies in their weights.
 
         Args:
             x: (B, width4, 4h, 4w).

@@ -37,7 +37,7 @@ class Curve(NamedTuple):
         return np.where(samples >= self.d, above, self.c * samples)
 
     def samples(self, light: Floats) -> Floats:
-        """The opposite of `light`."""
+        """Return the opposite of `light`."""
         above: Floats = (np.power(np.maximum(light, 0.0), 1.0 / self.g) - self.b) / self.a
         below = light / self.c if self.c else above
         return np.where(light >= self.c * self.d, above, below)
@@ -113,7 +113,7 @@ class Meaning:
         return int(np.abs(table - np.arange(256)).max()) > _SAME
 
     def profile(self) -> bytes:
-        """A profile of these primaries with sRGB's curve; empty where that is sRGB."""
+        """Return a profile of these primaries with sRGB's curve; empty where that is sRGB."""
         if self.primaries == SRGB_PRIMARIES:
             return b""
         icc = made_profile(self.primaries, SRGB_CURVE)
@@ -121,7 +121,7 @@ class Meaning:
 
 
 def of_cicp(primaries: int, transfer: int) -> tuple[Meaning | None, str]:
-    """What two code points of H.273 mean; None, and why, where that cannot be shown in 8 bits or is not known."""
+    """Tell what two code points of H.273 mean; None, and why, where that cannot be shown in 8 bits or is not known."""
     curve = SRGB_CURVE if transfer == 2 else CICP_CURVES.get(transfer)
     gamut = SRGB_PRIMARIES if primaries == 2 else CICP_PRIMARIES.get(primaries)
     if curve is None:
@@ -133,7 +133,7 @@ def of_cicp(primaries: int, transfer: int) -> tuple[Meaning | None, str]:
 
 
 def of_gamma(gamma: float | None, chromaticities: tuple[float, ...] | None) -> tuple[Meaning, str]:
-    """What PNG's gAMA (exponent of the file, 0.45455 usually) and cHRM (white, red, green, blue) mean.
+    """Return what PNG's gAMA (exponent of the file, 0.45455 usually) and cHRM (white, red, green, blue) mean.
 
     As for libpng, an exponent within 5 % of 1 / 2.2 is sRGB's: nearly all who write it mean that.
     """
@@ -155,17 +155,17 @@ def of_gamma(gamma: float | None, chromaticities: tuple[float, ...] | None) -> t
 
 
 def adobe_rgb() -> bytes:
-    """A profile of the colours that cameras mark in EXIF as R03."""
+    """Return a profile of the colours that cameras mark in EXIF as R03."""
     return made_profile(*_ADOBE)
 
 
 def profile_space(icc: bytes) -> bytes:
-    """The colour space that a profile's header names: b"RGB ", b"GRAY", b"CMYK"; empty if it is no profile."""
+    """Return the colour space that a profile's header names: b"RGB ", b"GRAY", b"CMYK"; empty if it is no profile."""
     return icc[16:20] if len(icc) >= _ICC_HEADER and icc[36:40] == b"acsp" else b""
 
 
 def fitting_profile(icc: bytes, *, grey: bool) -> tuple[bytes, str]:
-    """A profile as it is if it can belong to a coded picture, else none."""
+    """Return a profile as it is if it can belong to a coded picture, else none."""
     space = profile_space(icc)
     if not icc or space == (b"GRAY" if grey else b"RGB "):
         return icc, ""
@@ -196,7 +196,7 @@ def to_srgb(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
 
 
 def lab_to_srgb(image: Image.Image) -> Image.Image:
-    """A picture of mode LAB as RGB."""
+    """Return a picture of mode LAB as RGB."""
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
     return image if converted is None else converted
@@ -222,7 +222,7 @@ def shows_srgb(icc: bytes) -> bool:
 
 
 def _followed(image: Image.Image, icc: bytes) -> Image.Image | None:
-    """A picture as RGB in sRGB; None where the profile cannot be followed."""
+    """Return a picture as RGB in sRGB; None where the profile cannot be followed."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
@@ -231,7 +231,7 @@ def _followed(image: Image.Image, icc: bytes) -> Image.Image | None:
 
 
 def made_profile(primaries: Primaries, curve: Curve) -> bytes:
-    """An ICC profile (version 4, for monitors) of primaries and a curve.
+    """Return an ICC profile (version 4, for monitors) of primaries and a curve.
 
     Raises:
         ValueError, ZeroDivisionError, numpy.linalg.LinAlgError: the primaries span no colours.
@@ -262,7 +262,7 @@ def _xyz(values: Floats) -> bytes:
 
 
 def _to_xyz(primaries: Primaries) -> Floats:
-    """The matrix from linear light to XYZ under D50, (3, 3), adapted after Bradford."""
+    """Return the matrix from linear light to XYZ under D50, (3, 3), adapted after Bradford."""
 
     def whole(xy: tuple[float, float]) -> Floats:
         x, y = xy

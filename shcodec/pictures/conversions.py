@@ -44,7 +44,7 @@ ORIENTED: Final = "EXIF orientation applied"
 
 
 def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
-    """What an image carries along, as its file had it; what is beyond use is left out, with a note each.
+    """Return what an image carries along, as its file had it; what is beyond use is left out, with a note each.
 
     A resolution that the file keeps elsewhere goes into the EXIF block.
     """
@@ -70,7 +70,7 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
 
 
 def _utf8(xmp: object) -> tuple[bytes, str]:
-    """An XMP packet in the encoding that a file has it in, and a note where it is in none."""
+    """Return an XMP packet in the encoding that a file has it in, and a note where it is in none."""
     if isinstance(xmp, str):
         xmp = xmp.encode("utf-8", "surrogateescape")
     if not isinstance(xmp, bytes):
@@ -85,7 +85,7 @@ def _utf8(xmp: object) -> tuple[bytes, str]:
 
 
 def _exif_of(image: Image.Image) -> bytes:
-    """The EXIF block, beginning with its TIFF header; that of a TIFF file is made of what is not about the file."""
+    """Return the EXIF block from its TIFF header on; that of a TIFF file is made of what is not about the file."""
     block = image.info.get("exif")
     if isinstance(block, bytes) and block:
         return block.removeprefix(EXIF_PREFIX)
@@ -99,7 +99,7 @@ def _exif_of(image: Image.Image) -> bytes:
 
 
 def _orientation_in_xmp(image: Image.Image) -> int:
-    """The orientation that an XMP packet tells and no tag of a TIFF file; 0 where there is none."""
+    """Return the orientation that an XMP packet tells and no tag of a TIFF file; 0 where there is none."""
     if ExifTags.Base.Orientation in getattr(image, "tag_v2", {}):
         return 0
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
@@ -119,7 +119,7 @@ def described(block: bytes) -> Image.Exif:
 
 
 def orientation_of(exif: bytes) -> int:
-    """The orientation that an EXIF block tells; 0 where there is none."""
+    """Return the orientation that an EXIF block tells; 0 where there is none."""
     block = Image.Exif()
     try:
         block.load(exif)
@@ -130,7 +130,7 @@ def orientation_of(exif: bytes) -> int:
 
 
 def upright(image: Image.Image) -> tuple[Image.Image, str]:
-    """The picture turned as its EXIF says; without orientation."""
+    """Return the picture turned as its EXIF says; without orientation."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         if orientation not in range(2, 9):
@@ -160,7 +160,7 @@ def is_grey(image: Image.Image, metadata: Metadata) -> bool:
 
 
 def without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None, str]:
-    """The colours alone and the alpha channel (mode L); no channel where all is opaque."""
+    """Return the colours alone and the alpha channel (mode L); no channel where all is opaque."""
     note = ""
     key = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
@@ -182,7 +182,7 @@ def without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None, 
 
 
 def _spread_key(image: Image.Image, key: int) -> int:
-    """The transparent grey of an image in memory: that of a file of 2 or 4 bits is in the file's terms.
+    """Return the transparent grey of an image in memory: that of a file of 2 or 4 bits is in the file's terms.
 
     The samples are spread to 8 bits then, and the key as it stands is none of them.
     """
@@ -194,7 +194,7 @@ def _spread_key(image: Image.Image, key: int) -> int:
 
 
 def on_white(image: Image.Image) -> tuple[Image.Image, str]:
-    """The picture as it looks on white; modes LA and RGBA become L and RGB."""
+    """Return the picture as it looks on white; modes LA and RGBA become L and RGB."""
     white = Image.new("RGBA", image.size, "white")
     flat = Image.alpha_composite(white, image.convert("RGBA"))
     return flat.convert(image.mode.removesuffix("A")), "alpha dropped (laid on white)"

@@ -36,7 +36,7 @@ def resolution_of(exif: bytes) -> Resolution | None:
 
 
 def with_resolution(exif: bytes, dpi: object, default: float = 72) -> bytes:
-    """An EXIF block that tells a resolution; the block as it is where it has one, or where there is none to tell.
+    """Add a resolution to an EXIF block; it stays as it is where it has one, or where there is none to tell.
 
     Args:
         exif: a block, beginning with its TIFF header; empty where the picture has none.
@@ -70,7 +70,7 @@ def tells_resolution_alone(exif: bytes) -> bool:
 
 
 def without_thumbnail(exif: bytes) -> bytes:
-    """The block without its second directory and the small picture that this describes: their bytes are gone, too."""
+    """Remove a block's second directory and the small picture that it describes, with all their bytes."""
     directory = _first(exif)
     if directory is None or not directory.following:
         return exif
@@ -102,7 +102,7 @@ def without_thumbnail(exif: bytes) -> bytes:
 
 
 def with_size(exif: bytes, width: int, height: int) -> bytes:
-    """The block with other sides of the picture, where it tells them; nothing moves."""
+    """Return the block with other sides of the picture, where it tells them; nothing moves."""
     directory = _first(exif)
     start = 0 if directory is None else directory.number(_EXIF, 0)
     if not start:
@@ -140,5 +140,5 @@ def _sensible(dpi: object) -> Resolution | None:
 
 
 def _fraction(value: float) -> Fraction:
-    """A whole number where that is meant: PNG counts pixels per metre, which is less exact than 0.0127 per inch."""
+    """Round to a whole number where that is meant: PNG counts pixels per metre, in steps of 0.0127 per inch."""
     return Fraction(round(value)) if abs(value - round(value)) < 0.013 else Fraction(value).limit_denominator(10_000)

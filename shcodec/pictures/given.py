@@ -49,7 +49,7 @@ def read_bytes(source: Source) -> bytes:
 def picture_of(
     source: Image.Image | Picture | npt.NDArray[Any] | Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS
 ) -> tuple[Picture, tuple[str, ...]]:
-    """The picture that a caller means.
+    """Return the picture that a caller means.
 
     Args:
         source: a file of any kind that Pillow reads (see `Source`), a Pillow image, a picture that has been read, or
@@ -83,7 +83,7 @@ def picture_of(
 
 
 def _picture_of_array(samples: npt.NDArray[Any]) -> tuple[Picture, tuple[str, ...]]:
-    """A picture of samples as they are; two and four channels go through Pillow, for the alpha."""
+    """Return a picture of samples as they are; two and four channels go through Pillow, for the alpha."""
     from PIL import Image
 
     from shcodec.pictures.picture import Picture, check_pixels

@@ -30,7 +30,7 @@ def fill_hidden(rgb: Pixels, alpha: Pixels) -> None:
 
 
 def _fill(rgb: Pixels, visible: npt.NDArray[np.bool_]) -> None:
-    """Fills all that is not visible; at least one pixel must be."""
+    """Fill all that is not visible; at least one pixel must be."""
     if visible.all():
         return
     means, seen = _halved(rgb, visible)

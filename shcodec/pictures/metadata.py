@@ -46,7 +46,7 @@ class Metadata:
         return {key: data for key, data in entries.items() if data}
 
     def of_a_crop(self, width: int, height: int) -> Metadata:
-        """The same for a part of the picture: its size, and no thumbnail, which would show the whole."""
+        """Return the same for a part of the picture: its size, and no thumbnail, which would show the whole."""
         exif = with_size(without_thumbnail(self.exif), width, height)
         return replace(self, exif=exif, xmp=_XMP_THUMBNAILS.sub(b"", self.xmp))
 

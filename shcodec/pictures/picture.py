@@ -42,7 +42,7 @@ def psnr(a: Pixels, b: Pixels) -> float:
 
 
 def luma(rgb: Pixels) -> npt.NDArray[np.uint8]:
-    """The one channel (H, W) as which (H, W, 3) decoded pixels of a grey file are shown."""
+    """Return the one channel (H, W) as which (H, W, 3) decoded pixels of a grey file are shown."""
     out = np.empty(rgb.shape[:2], np.uint8)
     weights = np.array([19595, 38470, 7471], np.uint32)
     for row, line in zip(out, rgb, strict=True):  # row by row: no array of four bytes a sample for the whole
@@ -51,7 +51,7 @@ def luma(rgb: Pixels) -> npt.NDArray[np.uint8]:
 
 
 def check_pixels(rgb: npt.NDArray[np.generic]) -> None:
-    """Raises PictureError for anything but (H, W, 3) uint8 pixels with sides that a file can hold."""
+    """Raise PictureError for anything but (H, W, 3) uint8 pixels with sides that a file can hold."""
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
         raise PictureError(f"pixels must be (H, W, 3) uint8, not {rgb.shape} {rgb.dtype}")
     height, width = rgb.shape[:2]

@@ -45,7 +45,7 @@ def read_picture(
     strip: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """Reads anything that Pillow reads as 8-bit RGB.
+    """Read anything that Pillow reads as 8-bit RGB.
 
     Args:
         source: a path, the bytes of a file, a binary file object (need not be seekable) or a Pillow image, which is
@@ -77,7 +77,7 @@ def read_picture(
 
 
 def _guarded(source: Source, strip: bool, max_pixels: int) -> Picture:
-    """Converts an opened picture; turns what Pillow raises on damaged data into `PictureError`."""
+    """Convert an opened picture; turns what Pillow raises on damaged data into `PictureError`."""
     width, height = source.image.size
     if width < 1 or height < 1:
         raise PictureError("the picture has no pixels")
@@ -122,7 +122,7 @@ def _convert(source: Source, strip: bool) -> Picture:
 
 
 def _coloured(image: Image.Image, icc: bytes, strip: bool) -> tuple[Image.Image, bytes, str]:
-    """The picture as RGB or L, the profile that still belongs to it, and a note."""
+    """Return the picture as RGB or L, the profile that still belongs to it, and a note."""
     note = ""
     if image.mode == "LAB":
         image, icc = lab_to_srgb(image), b""

@@ -73,7 +73,7 @@ def _blurred(planes: Planes) -> Planes:
 
 
 def _part(planes: Planes, start: int, length: int, axis: int) -> Planes:
-    """A view of some rows (axis -2) or columns (axis -1)."""
+    """Return a view of some rows (axis -2) or columns (axis -1)."""
     part = slice(start, start + length)
     return planes[..., part, :] if axis == -2 else planes[..., part]
 

@@ -58,7 +58,7 @@ class Source:
         return file_facts.lost(self.image, self.png.texts if self.png else 0)
 
     def decoded(self) -> Image.Image:
-        """The picture with all that is known of the file done to it; adds to `notes` and to the image's `info`."""
+        """Apply to the picture all that is known of its file; adds to `notes` and to the image's `info`."""
         picture = self._decoded()
         if picture is not self.image:
             picture.info.update({key: self.image.info[key] for key in _METADATA if key in self.image.info})
@@ -95,7 +95,7 @@ class Source:
         return self._without_empty_alpha(self._in_srgb(picture))
 
     def _in_srgb(self, picture: Image.Image) -> Image.Image:
-        """The picture with sRGB's curve, where the file's header names another and no profile is there."""
+        """Return the picture with sRGB's curve, where the file's header names another and no profile is there."""
         if self.image.info.get("icc_profile"):
             return picture
         meaning, note = self._meaning()
@@ -114,7 +114,7 @@ class Source:
         return picture
 
     def _meaning(self) -> tuple[Meaning | None, str]:
-        """What a header says of colours, and a note."""
+        """Return what a header says of colours, and a note."""
         info = self.image.info
         if self.file.cicp is not None:
             meaning, note = of_cicp(*self.file.cicp)
@@ -135,7 +135,7 @@ class Source:
 
 
 def open_file(file: BinaryIO) -> Source:
-    """Reads a picture's header; turns what Pillow raises into the package's errors."""
+    """Read a picture's header; turns what Pillow raises into the package's errors."""
     try:
         file = file if file.seekable() else io.BytesIO(file.read())
         file.seek(0)
@@ -155,7 +155,7 @@ def open_file(file: BinaryIO) -> Source:
 
 
 def of_image(image: Image.Image) -> Source:
-    """A Pillow image; one whose file is still open is read again as a file, where that tells more than Pillow does."""
+    """Wrap a Pillow image; one whose file is still open is read again where that tells more than Pillow does."""
     file: Any = getattr(image, "fp", None)
     kinds = (PngImagePlugin.PngImageFile, TiffImagePlugin.TiffImageFile)
     if not isinstance(image, kinds) or not image.tile or image.tell() or file is None or not file.seekable():
@@ -207,7 +207,7 @@ class Unlimited:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an error on one line, or its kind where it has none."""
+    """Return the text of an error on one line, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -294,7 +294,7 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
 
 
 def _raw_modes(image: Image.Image) -> tuple[str, ...]:
-    """The sample layouts inside the file, as Pillow names them: "RGB;16B", where `image.mode` only says "RGB"."""
+    """Return the sample layouts in the file, as Pillow names them: "RGB;16B", where `image.mode` only says "RGB"."""
     found: list[str] = []
     tiles: list[Any] = getattr(image, "tile", [])
     for tile in tiles:

@@ -64,7 +64,7 @@ _quiet = Quiet()  # Pillow warns of odd metadata: no matter here, or an error of
 def write_picture(
     image: Image.Image, file: BinaryIO, format: str = "PNG", *, quality: float | None = None
 ) -> tuple[str, ...]:
-    """Writes a picture: lossless where the format can be, at high quality otherwise, unless told the quality.
+    """Write a picture: lossless where the format can be, at high quality otherwise, unless told the quality.
 
     Metadata (`info` entries `icc_profile`, `exif`, `xmp`) and alpha go along where the format can hold them. Where not,
     the picture is turned as its EXIF says, converted to sRGB, and laid on white.
@@ -103,7 +103,7 @@ def write_picture(
 
 
 def check_quality(format: str) -> None:
-    """Raises UsageError for a format that is written without loss, or at one quality only."""
+    """Raise UsageError for a format that is written without loss, or at one quality only."""
     if format not in _WITH_QUALITY:
         raise UsageError(f"{format} has no quality to choose; JPEG, WebP and AVIF have")
 
@@ -145,7 +145,7 @@ def _taken(key: str, data: bytes, format: str, mode: str) -> bool:
 
 
 def _made_up_for(image: Image.Image, format: str, lost: list[str]) -> tuple[Image.Image, list[str]]:
-    """The picture turned where EXIF or XMP that are lost tell how it stands, and notes."""
+    """Return the picture turned where EXIF or XMP that are lost tell how it stands, and notes."""
     exif = image.info.get("exif", b"").removeprefix(EXIF_PREFIX)
     if "exif" in lost and tells_resolution_alone(exif):
         lost = [key for key in lost if key != "exif"]
@@ -165,7 +165,7 @@ def _made_up_for(image: Image.Image, format: str, lost: list[str]) -> tuple[Imag
 def _write(
     image: Image.Image, file: BinaryIO, format: str, held: frozenset[str], options: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Writes a picture with the metadata that its file can hold, after making up for the others."""
+    """Write a picture with the metadata that its file can hold, after making up for the others."""
     lost = [key for key in _KEYS if image.info.get(key) and key not in held]
     exif = image.info.get("exif", b"").removeprefix(EXIF_PREFIX)
     dpi, before = resolution_of(exif), image

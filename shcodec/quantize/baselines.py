@@ -55,7 +55,7 @@ class VectorQuantiser(nn.Module):
 
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
-        """Makes codewords of randomly chosen vectors."""
+        """Make codewords of randomly chosen vectors."""
         self.codebook.copy_(vectors[torch.randint(len(vectors), (len(self.codebook),))])
 
     def forward(self, vectors: Tensor, progress: float = 1.0) -> Output:
@@ -144,7 +144,7 @@ class MovingAverage(VectorQuantiser):
 
     @torch.no_grad()
     def follow(self, vectors: Tensor, assigned: Tensor) -> None:
-        """Moves the averages towards the vectors (n, d) by their assignment (n, K); replaces dead codewords."""
+        """Move the averages towards the vectors (n, d) by their assignment (n, K); replaces dead codewords."""
         even = len(vectors) / len(self.codebook)
         self.counts.lerp_(assigned.sum(0) / even, 1 - self.decay)
         self.sums.lerp_(assigned.mT @ vectors / even, 1 - self.decay)

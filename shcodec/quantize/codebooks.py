@@ -73,7 +73,7 @@ class ClassCodebooks(nn.Module):
         return counts / counts.sum(1, keepdim=True)
 
     def vectors(self, classes: Tensor) -> Groups:
-        """Groups elements into vectors as the codec does.
+        """Group elements into vectors as the codec does.
 
         Args:
             classes: (n,) int64; elements below the first coded class are left out.
@@ -191,7 +191,7 @@ class ClassCodebooks(nn.Module):
     def _count(
         self, band: int, rows: Tensor, candidates: Tensor, weight: Tensor, vectors: Tensor | None = None
     ) -> None:
-        """Moves the histograms towards the (soft) counts of this batch."""
+        """Move the histograms towards the (soft) counts of this batch."""
         if not self.training:
             return
         counts = self.get_buffer(f"counts{band}")
@@ -211,7 +211,7 @@ class ClassCodebooks(nn.Module):
 
     @torch.no_grad()
     def reseed(self, generator: torch.Generator, least: float = 1e-3) -> int:
-        """Moves codewords of vector bands that hardly anything uses to recent vectors.
+        """Move codewords of vector bands that hardly anything uses to recent vectors.
 
         Args:
             generator: which vectors.
@@ -275,7 +275,7 @@ class ClassCodebooks(nn.Module):
 
 
 def on_device(numbers: list[int], device: torch.device) -> Tensor:
-    """A list as int64 on a device, without waiting for what the device still has to do."""
+    """Return a list as int64 on a device, without waiting for what the device still has to do."""
     tensor = torch.tensor(numbers)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
@@ -307,7 +307,7 @@ class _Soft:
 
 
 def _surrogate(name: str, vectors: Tensor, soft: _Soft) -> Tensor:
-    """What stands for the hard codeword in the decoder's input while the encoder is trained."""
+    """Return what stands for the hard codeword in the decoder's input while the encoder is trained."""
     if name == "soft":
         return soft.mean()
     if name == "convex":

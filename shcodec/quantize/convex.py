@@ -73,7 +73,7 @@ def combine(weights: Tensor, codebook: Tensor) -> Tensor:
 
 
 def relaxed(vectors: Tensor, codebook: Tensor, target: Tensor, ridge: float) -> Tensor:
-    """The scalable form: (C'C + lambda I)^-1 (C'z + lambda p~), projected on the simplex.
+    """Return the scalable form: (C'C + lambda I)^-1 (C'z + lambda p~), projected on the simplex.
 
     The K x K system is never built: by the push-through identity its solution is
     p~ + C'(C C' + lambda I)^-1 (z - C p~), with a matrix of d x d. For n vectors it costs
@@ -125,7 +125,7 @@ def nearby_hull(vectors: Tensor, words: Tensor, best: Tensor, ridge: float) -> T
 
 
 def exact(vectors: Tensor, codebook: Tensor, target: Tensor, ridge: float) -> Tensor:
-    """The convex programme, solved to convergence; gradients by implicit differentiation on the active face.
+    """Return the convex programme, solved to convergence; gradients by implicit differentiation on the active face.
 
     An interior point method in float64 finds the face, a linear system on that face the solution. A step costs
     O(n (K d^2 + d^3)), as the K x K system is inverted through a d x d one, and about twenty are needed. For lambda = 0
@@ -168,7 +168,7 @@ class Gap:
 
 @torch.no_grad()
 def gap(vectors: Tensor, codebook: Tensor, ridge: float) -> Gap:
-    """Compares both forms on vectors (n, d) with a codebook (K, d)."""
+    """Compare both forms on vectors (n, d) with a codebook (K, d)."""
     vectors, codebook = vectors.double(), codebook.double()
     target = one_hot(vectors, codebook)
     figures = []
@@ -217,7 +217,7 @@ class _Programme:
     ridge: float
 
     def rows(self, index: Tensor) -> _Programme:
-        """The programmes of some of the vectors."""
+        """Return the programmes of some of the vectors."""
         words = self.codebook if self.codebook.dim() == 2 else self.codebook[index]
         return _Programme(self.vectors[index], words, self.target[index], self.ridge)
 
@@ -283,14 +283,14 @@ class _System:
         return scaled - self.inverse * _correlate(inner, self.codebook)
 
     def direction(self, points: Tensor, slack: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps of P and multipliers that change their products by `change`, to first order; sum P stays."""
+        """Step of P and multipliers that change their products by `change`, to first order; sum P stays."""
         free = self.solve(change / points)
         step = free - self.of_ones * (free.sum(1, keepdim=True) / self.of_ones.sum(1, keepdim=True))
         return step, (change - slack * step) / points
 
 
 def _longest(points: Tensor, slack: Tensor, of_points: Tensor, of_slack: Tensor) -> Tensor:
-    """Steps (n, 1) that keep everything above 0, at most 1."""
+    """Step (n, 1) that keep everything above 0, at most 1."""
     fall = torch.maximum((-of_points / points).amax(1), (-of_slack / slack).amax(1))
     return (1 / fall.clamp(min=1e-300)).clamp(max=1)[:, None]
 

@@ -12,7 +12,7 @@ NEIGHBOURS = 4  # scalars: levels on either side of the nearest that may be chos
 
 
 def lattice(dim: int, codewords: int) -> Tensor:
-    """The `codewords` shortest points of Z (d = 1), A2 (d = 2) or D4 (d = 4), unit cell volume.
+    """Return the `codewords` shortest points of Z (d = 1), A2 (d = 2) or D4 (d = 4), unit cell volume.
 
     From random data codewords die and d = 2 ends up worse than scalars; lattice points do not.
 
@@ -76,7 +76,7 @@ def _nearest_levels(vectors: Tensor, codebook: Tensor, bits: Tensor, rows: Tenso
 
 
 def levels_around(values: Tensor, levels: Tensor) -> Tensor:
-    """The level nearest to each value and `NEIGHBOURS` on either side of it.
+    """Return the level nearest to each value and `NEIGHBOURS` on either side of it.
 
     Args:
         values: (n,).

@@ -51,7 +51,7 @@ def _refit(points: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _whole(points: Tensor, units: int) -> Tensor:
-    """Rounds rows (n, s) times units to whole numbers that sum to units, by the largest remainder."""
+    """Round rows (n, s) times units to whole numbers that sum to units, by the largest remainder."""
     scaled = points * units
     low = scaled.floor()
     missing = units - low.sum(1, keepdim=True)

@@ -28,10 +28,10 @@ class Layout(Protocol):
         """Symbols of a vector, those that are left out included."""
 
     def alphabet(self, column: int) -> int:
-        """Number of values of a column."""
+        """Return the number of values of a column."""
 
     def contexts(self, column: int) -> int:
-        """Number of contexts of a column."""
+        """Return the number of contexts of a column."""
 
     def context(self, column: int, earlier: Symbols) -> Symbols:
         """Contexts (n,) of a column by the columns before it, (n, columns); -1 where it is left out (and 0)."""
@@ -61,7 +61,7 @@ class ChainLayout:
         return self.size if column else 1
 
     def context(self, column: int, earlier: Symbols) -> Symbols:
-        """The index of the level before."""
+        """Return the index of the level before."""
         return earlier[:, column - 1] if column else np.zeros(len(earlier), np.int64)
 
     def possible(self, column: int) -> npt.NDArray[np.bool_]:
@@ -111,7 +111,7 @@ class SparseLayout:
         return np.where(after > 0, after * (self.units + 1) + np.maximum(self.units - spent, 0), -1)
 
     def possible(self, column: int) -> npt.NDArray[np.bool_]:
-        """Indices rise, and every corner has a unit."""
+        """Return the indices rise, and every corner has a unit."""
         context = np.arange(self.contexts(column))[:, None]
         value = np.arange(self.alphabet(column))
         if column == 0:
@@ -151,11 +151,11 @@ class StreamTables:
         return StreamTables(layout, counts)
 
     def encode(self, symbols: Symbols) -> bytes:
-        """Writes vectors (n, columns)."""
+        """Write vectors (n, columns)."""
         return encode([(symbols[rows, column], table) for column, rows, table in self._groups(symbols)])
 
     def decode(self, data: bytes, number: int) -> Symbols:
-        """Reads `number` vectors.
+        """Read `number` vectors.
 
         Raises:
             CorruptFileError: the stream does not end where its symbols do.

@@ -21,7 +21,7 @@ if sys.platform != "win32":
 
 @contextmanager
 def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file that takes the place of `target` when the block ends well, and vanishes when it does not.
+    """Yield a file that takes the place of `target` when the block ends well, and vanishes when it does not.
 
     It lies beside the target until it is renamed, so that the old content is there until the new one is on the disk. A
     symbolic link stays one; a file that is replaced hands its permissions on. What a killed process left behind is
@@ -55,7 +55,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file in UTF-8, where that cannot hold a character with an escape; see `replacing`."""
+    """Write a text file in UTF-8, where that cannot hold a character with an escape; see `replacing`."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
@@ -72,7 +72,7 @@ def _prefix() -> str:
 
 
 def _create(folder: str) -> tuple[int, str]:
-    """Makes a temporary file; returns its descriptor and its path."""
+    """Make a temporary file; returns its descriptor and its path."""
     while True:
         temporary = os.path.join(folder, f"{_prefix()}{secrets.token_hex(6)}.tmp")
         # O_EXCL: never through a link that someone else put there. 0o666: the umask decides, as for any new file.
@@ -99,7 +99,7 @@ def _lock(descriptor: int) -> bool | None:
 
 @contextmanager
 def _locked(descriptor: int) -> Iterator[None]:
-    """Keeps a lock beyond the closing of the descriptor that holds it."""
+    """Keep a lock beyond the closing of the descriptor that holds it."""
     if sys.platform == "win32":  # where an open file cannot be renamed
         yield
         return
@@ -112,7 +112,7 @@ def _locked(descriptor: int) -> Iterator[None]:
 
 @functools.cache
 def _sweep(folder: str) -> None:
-    """Removes what killed processes of this user left in a folder: once per process, as a folder may be long."""
+    """Remove what killed processes of this user left in a folder: once per process, as a folder may be long."""
     pattern = re.compile(re.escape(_prefix()) + r"[0-9a-f]{12}\.tmp")
     try:
         with os.scandir(folder or ".") as entries:
@@ -125,7 +125,7 @@ def _sweep(folder: str) -> None:
 
 
 def _remove_if_left(path: str) -> None:
-    """Removes a regular file of this user that nobody has locked."""
+    """Remove a regular file of this user that nobody has locked."""
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

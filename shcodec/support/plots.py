@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def load_matplotlib() -> None:
-    """Imports what matplotlib needs for any plot, and leaves no trace.
+    """Import what matplotlib needs for any plot, and leave no trace.
 
     It would keep a list of fonts in the user's home, make folders for its settings there, and let fontconfig do
     likewise. Where MPLCONFIGDIR in the environment names a place for that, the place is used.

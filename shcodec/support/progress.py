@@ -9,4 +9,4 @@ Report = Callable[[str, int, int], None]
 
 
 def unheard(what: str, done: int, total: int) -> None:
-    """Takes the steps that nobody watches."""
+    """Take the steps that nobody watches."""

@@ -6,5 +6,5 @@ import os
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path that is safe to print on one line: control characters and undecodable bytes are escaped."""
+    """Return a path that is safe to print on one line: control characters and undecodable bytes are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in os.fspath(path))

@@ -48,7 +48,7 @@ class Band:
         return (ans.PRECISION - np.log2(self.histograms)).astype(np.float32)
 
     def search(self, vectors: Floats, bits: Floats) -> Indices:
-        """The codeword of the least |v - c|^2 + bits for every vector.
+        """Return the codeword of the least |v - c|^2 + bits for every vector.
 
         Args:
             vectors: (n, d).
@@ -61,7 +61,7 @@ class Band:
 
 
 def check_tables(frequencies: npt.NDArray[np.uint32]) -> None:
-    """Checks many tables at once, (..., L): the rules of `ans.Table`, before any of them is used.
+    """Check many tables at once, (..., L): the rules of `ans.Table`, before any of them is used.
 
     Raises:
         ModelError: they do not keep them.
@@ -85,7 +85,7 @@ def _search(vectors: Floats, band: Band, bits: Floats) -> Indices:
 
 
 def _search_among(vectors: Floats, codebook: Floats, bits: Floats) -> Indices:
-    """The codeword of the least |v - c|^2 + bits; (n, d) -> (n,)."""
+    """Return the codeword of the least |v - c|^2 + bits; (n, d) -> (n,)."""
     # |v - c|^2 + bits less |v|^2 as one product: (v, 1) times (-2 c, |c|^2 + bits)
     words = np.concatenate([-2 * codebook.T, ((codebook**2).sum(1) + bits)[None]])
     extended = np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], 1)

@@ -293,7 +293,7 @@ class SymbolTables:
     def read(
         self, payload: bytes, beta_byte: int, grid: Grid
     ) -> tuple[npt.NDArray[np.int8] | None, list[Order], list[list[Indices]]]:
-        """Decodes all symbols of one picture.
+        """Decode all symbols of one picture.
 
         Returns:
             z (C_z, hz, wz) or None, the order of every pass, and per pass the indices of every class in it.
@@ -322,7 +322,7 @@ class SymbolTables:
             self._read_row(ans.Decoder(payload), payload, grid)
 
     def _read_row(self, decoder: ans.Decoder, payload: bytes, grid: Grid) -> int:
-        """The first symbol of a stream, the row of the bank, if the stream is long enough for the z that follows."""
+        """Read the row of the bank, a stream's first symbol, if the stream is long enough for the z that follows."""
         row = int(decoder.decode(self._row_table, 1)[0])
         if row >= len(self.bank):
             raise CorruptFileError("the file names a row of hyper histograms that its model does not have")
@@ -358,7 +358,7 @@ class SymbolTables:
         return np.concatenate([*parts, np.zeros(0, np.float32)])[: len(order.elements)]
 
     def search(self, order: Order, residual: Floats, rate_weight: float) -> list[Indices]:
-        """The encoder's choice: |r - c|^2 + rate_weight * bits, least for every vector.
+        """Return the encoder's choice: |r - c|^2 + rate_weight * bits, least for every vector.
 
         Args:
             order: the elements of a pass.
@@ -383,7 +383,7 @@ class SymbolTables:
 
 
 def first_half(channels: int, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """The spatial-channel checkerboard: True where an element is coded in the first pass, (M, h, w).
+    """Return the spatial-channel checkerboard: True where an element is coded in the first pass, (M, h, w).
 
     Even positions of the first half of the channels, odd positions of the others.
     """

@@ -62,7 +62,7 @@ class Tile:
 
 
 def tiles_of(grid: Grid) -> list[Tile]:
-    """The tiles of a picture, row by row: as few as possible, as equal as possible."""
+    """Return the tiles of a picture, row by row: as few as possible, as equal as possible."""
     return [
         Tile(top, left, Grid(min(4 * bottom, grid.height) - 4 * top, min(4 * right, grid.width) - 4 * left,
                              bottom - top, right - left))
@@ -72,7 +72,7 @@ def tiles_of(grid: Grid) -> list[Tile]:
 
 
 def check_number(tiles: Sequence[Tile], *, has_hyper: bool) -> None:
-    """Raises LimitError for more tiles than a model without hyper path codes."""
+    """Raise LimitError for more tiles than a model without hyper path codes."""
     if not has_hyper and len(tiles) > MOST_WITHOUT_HYPER:
         raise LimitError(f"the model codes pictures of at most {MOST_WITHOUT_HYPER} tiles of {64 * SIDE} pixels a side")
 

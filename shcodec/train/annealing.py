@@ -24,7 +24,7 @@ class Sigma:
         self.value = s.start * (s.end / s.start) ** min(max(fraction, 0.0), 1.0)
 
     def by_gap(self, soft_loss: float, hard_loss: float, steps: int) -> None:
-        """The paper's rule: sigma follows the error between the gap and its target decay.
+        """Move sigma by the error between the gap and its target decay: the paper's rule.
 
         gap(t) = hard loss - soft loss, here relative to the hard loss; target gap(0) * T / (T + t);
         sigma += K_G * (gap - target), never downwards below its start.

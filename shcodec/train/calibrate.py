@@ -38,7 +38,7 @@ def fit_codebooks(learner: Learner, crops: AnyCrops, number: int, *, start: str 
 
 
 def calibrate(learner: Learner, crops: AnyCrops) -> None:
-    """Final tables: hard counts over training pictures (at most 768 x 768 of each), every one at a random beta.
+    """Count the final tables over training pictures (at most 768 x 768 of each), every one at a random beta.
 
     Histograms of the latent indices are counted twice, since the choice of an index depends on them;
     the bank of z histograms is fitted by hard expectation-maximisation (every picture takes its

@@ -24,7 +24,7 @@ BROKEN = (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueErr
 
 
 def save(run: RunState, out: Path, name: str = FILE) -> None:
-    """Writes the checkpoint of a run into its folder; the old one stays whole until the new one is."""
+    """Write the checkpoint of a run into its folder; the old one stays whole until the new one is."""
     state = {
         "config": run.config.to_dict(),
         "origin": run.origin,
@@ -51,7 +51,7 @@ def save(run: RunState, out: Path, name: str = FILE) -> None:
 
 
 def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """Configuration and state of a run's checkpoint, or else of its result, on the CPU; nothing in it is executed.
+    """Read the configuration and state of a run's checkpoint, or else of its result; nothing in it is executed.
 
     Raises:
         UsageError: there is none, or it cannot be read.
@@ -69,7 +69,7 @@ def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:
 
 
 def load(run: RunState, out: Path) -> None:
-    """Puts a fresh run into the state of the checkpoint in its folder.
+    """Put a fresh run into the state of the checkpoint in its folder.
 
     Raises:
         UsageError: there is none, or it belongs to another configuration.
@@ -87,7 +87,7 @@ def load(run: RunState, out: Path) -> None:
 
 
 def _without_end(config: TrainConfig) -> TrainConfig:
-    """A stable phase may be given more steps at any time."""
+    """Return a stable phase may be given more steps at any time."""
     return replace(config, schedule=replace(config.schedule, steps=1)) if config.schedule.stable else config
 
 

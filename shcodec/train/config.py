@@ -68,7 +68,7 @@ class TrainConfig:
     compile: bool | str = "auto"  # whether g_a and g_s are compiled; "auto": on CUDA
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as the TOML files have it; `from_dict` takes it back."""
+        """Return the configuration as the TOML files have it; `from_dict` takes it back."""
         flat = asdict(self)
         del flat["model"]
         tables = {name: flat.pop(name) for name in ("schedule", "annealing")}
@@ -76,7 +76,7 @@ class TrainConfig:
 
     @staticmethod
     def load(name: str) -> TrainConfig:
-        """Reads a configuration by the name of a shipped one or by path.
+        """Read a configuration by the name of a shipped one or by path.
 
         A file whose first line is ``base = "NAME"`` holds only what differs from that configuration.
 
@@ -87,7 +87,7 @@ class TrainConfig:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> TrainConfig:
-        """Builds a configuration from parsed TOML; raises UsageError for unknown keys or values."""
+        """Build a configuration from parsed TOML; raises UsageError for unknown keys or values."""
         unknown = set(values) - {"model", "schedule", "annealing", "training"}
         if unknown or "model" not in values:
             problem = f"unknown table [{min(unknown)}]" if unknown else "there is no table [model]"
@@ -107,7 +107,7 @@ class TrainConfig:
         return config
 
     def check(self) -> None:
-        """Checks all values; raises UsageError for the first that does not fit."""
+        """Check all values; raises UsageError for the first that does not fit."""
         for table in (self, self.schedule, self.annealing):
             check_values(table)
         for key, value, allowed in (
@@ -142,7 +142,7 @@ class TrainConfig:
 
 
 def _tables(name: str, derived: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The tables of a configuration file, laid over those of its base."""
+    """Return the tables of a configuration file, laid over those of its base."""
     path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
@@ -160,7 +160,7 @@ def _tables(name: str, derived: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def laid_over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A copy of nested tables with the changed values; lists are replaced as a whole."""
+    """Return a copy of nested tables with the changed values; lists are replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)

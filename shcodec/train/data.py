@@ -57,7 +57,7 @@ def _decode(source: tuple[str, bytes]) -> Pixels | None:
 
 
 def load_pictures(root: Path, *, least: int = 128, threads: int | None = None) -> tuple[list[Pixels], int]:
-    """Decodes all pictures under a folder (or in one tar) into memory.
+    """Decode all pictures under a folder (or in one tar) into memory.
 
     Args:
         root: folder tree with pictures and tar packs, or one pack.

@@ -39,7 +39,7 @@ class DeviceCrops:
     """
 
     def __init__(self, pictures: list[Pixels], seed: int, device: torch.device) -> None:
-        """Copies the pictures to the device."""
+        """Copy the pictures to the device."""
         self.pictures, self.seed, self.device = pictures, seed, device
         self.heights = np.array([p.shape[0] for p in pictures])
         self.widths = np.array([p.shape[1] for p in pictures])
@@ -107,7 +107,7 @@ class DeviceCrops:
 
 
 def crops_of(pictures: list[Pixels], seed: int, device: torch.device) -> Crops | DeviceCrops:
-    """The crops of a training on a device."""
+    """Return the crops of a training on a device."""
     return Crops(pictures, seed) if device.type == "cpu" else DeviceCrops(pictures, seed, device)
 
 

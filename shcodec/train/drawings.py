@@ -67,7 +67,7 @@ def _colour(rng: np.random.Generator) -> Colour:
 
 
 def _ground(rng: np.random.Generator, side: int, colour: Colour) -> Pixels:
-    """A plain ground, a linear gradient, or stripes and checks of 1 to 11 pixels."""
+    """Return a plain ground, a linear gradient, or stripes and checks of 1 to 11 pixels."""
     rows, columns = np.mgrid[0:side, 0:side]
     kind, other = rng.random(), np.array(_colour(rng), np.float64)
     mix: npt.NDArray[np.floating] = np.zeros((side, side))

@@ -40,7 +40,7 @@ TRAINING_PARTS = ("density.", "histograms.", "net.class_map.", "net.prior_knots"
 
 
 def export(run: Path, model_dir: Path) -> None:
-    """Writes a model folder from a run's checkpoint.
+    """Write a model folder from a run's checkpoint.
 
     Args:
         run: folder of a training run.
@@ -117,7 +117,7 @@ def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
 
 
 def widened(codebook: Tensor, histogram: Any) -> tuple[Tensor, Any]:
-    """Adds sparse outer codewords: a rare residual (a white sky, say) costs bits, not a wrong block.
+    """Add sparse outer codewords: a rare residual (a white sky, say) costs bits, not a wrong block.
 
     Args:
         codebook: (L, d), scalars sorted.
@@ -183,7 +183,7 @@ class _SynthesisGraph(nn.Module):
 
 
 def write_graphs(config: ModelConfig, folder: Path) -> None:
-    """Writes the ONNX graphs of a model, weights left out: they are fed from the tensors at load time.
+    """Write the ONNX graphs of a model, weights left out: they are fed from the tensors at load time.
 
     The graphs are traced with random weights, so that equal tensors are never merged.
     """
@@ -244,7 +244,7 @@ def _write(
 
 
 def write_card(folder: Path, name: str, config: TrainConfig, state: dict[str, Any], identity: bytes) -> None:
-    """Writes model.toml: what the model is, how it was made, and the SHA-256 of its files."""
+    """Write model.toml: what the model is, how it was made, and the SHA-256 of its files."""
     import tomli_w
 
     files = sorted(path for path in folder.iterdir() if path.name != CARD)

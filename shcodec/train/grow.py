@@ -32,7 +32,7 @@ def is_smaller(theirs: ModelConfig, ours: ModelConfig) -> bool:
 
 
 def load_smaller(learner: Learner, model_dir: Path, theirs: ModelConfig) -> None:
-    """Starts a learner from a shipped model with smaller transforms.
+    """Start a learner from a shipped model with smaller transforms.
 
     Args:
         learner: freshly made.
@@ -46,7 +46,7 @@ def load_smaller(learner: Learner, model_dir: Path, theirs: ModelConfig) -> None
 
 @torch.no_grad()
 def grow(learner: Learner, small: Learner) -> None:
-    """Copies a learner with smaller transforms into one with larger ones, so that it computes the same.
+    """Copy a learner with smaller transforms into one with larger ones, so that it computes the same.
 
     New channels begin at random, but nothing that was there before sees them; new residual blocks add nothing. So the
     loss begins where it was, and every new weight that reads a new channel has a gradient (Net2Net, Chen et al. 2016,
@@ -69,7 +69,7 @@ def grow(learner: Learner, small: Learner) -> None:
 
 
 def _embed(ours: nn.Conv2d, theirs: nn.Module) -> None:
-    """The old channels come first on both sides, and do not see the new ones."""
+    """Put the old channels first on both sides; they do not see the new ones."""
     weight, bias = (getattr(theirs, name).to(ours.weight.device) for name in ("weight", "bias"))
     outputs, inputs = weight.shape[:2]
     ours.weight[:outputs, inputs:] = 0

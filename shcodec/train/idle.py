@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def lowest_priority() -> None:
-    """Gives this process the lowest priority that the system knows.
+    """Give this process the lowest priority that the system knows.
 
     On Linux the idle class; elsewhere the highest niceness. Linux may share the processor out by sessions first: a
     process that leads a session of its own (as `setsid` starts one) gives the session the lowest priority as well,

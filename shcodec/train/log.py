@@ -15,7 +15,7 @@ FIELDS = (
 
 
 def begin(path: Path, step: int | None) -> None:
-    """Writes the head of a log; what was logged after the step of a checkpoint will be trained and logged again.
+    """Write the head of a log; what was logged after the step of a checkpoint will be trained and logged again.
 
     Args:
         path: of the log.
@@ -31,7 +31,7 @@ def begin(path: Path, step: int | None) -> None:
 
 
 def add(path: Path, run: RunState, outcome: Outcome, rate: float) -> None:
-    """Adds a row.
+    """Add a row.
 
     Args:
         path: of the log.

@@ -120,7 +120,7 @@ class Trainer:
         return c.crop, c.batch
 
     def _border(self) -> tuple[int, int]:
-        """Padding of this step's pictures: in the last phase half of the batches are not multiples of 64."""
+        """Return the padding of this step's pictures: in the last phase half of the batches are not multiples of 64."""
         rng = np.random.default_rng((self.config.seed, self.run.step, 1))
         if self.run.phase is not Phase.HARD or rng.random() < 0.5:
             return 0, 0
@@ -240,11 +240,11 @@ class Trainer:
             plot_log(self.out)
 
     def _look(self) -> None:
-        """Waits for the device and looks whether all is well; raises ShcError where it is not."""
+        """Wait for the device and look whether all is well; raises ShcError where it is not."""
         self.watch.look(self.run.step, self.run.elapsed, self.stepper.mean_loss())
 
     def _save(self) -> None:
-        """Writes a checkpoint; weights that are not finite must not take the place of an earlier one."""
+        """Write a checkpoint; weights that are not finite must not take the place of an earlier one."""
         norms = torch._foreach_norm([p.detach() for p in self.run.learner.parameters()])
         if not torch.stack(norms).isfinite().all():
             raise ShcError(f"step {self.run.step}: the weights are not finite any more; try a smaller learning rate")

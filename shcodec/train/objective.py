@@ -53,7 +53,7 @@ class Learner(nn.Module):
         self.compiled["density"] = torch.compile(self.density, dynamic=False, backend=backend)
 
     def interpret(self) -> None:
-        """Takes `compile_for_training` back."""
+        """Take `compile_for_training` back."""
         self.net.compiled.clear()
         self.compiled.clear()
 
@@ -65,7 +65,7 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def _leave_out(self, parts: Sequence[str]) -> None:
-        """Fixes parts where they change nothing: one step for all elements of a rate, one pass of means."""
+        """Fix parts where they change nothing: one step for all elements of a rate, one pass of means."""
         channels = self.config.model.latent
 
         def of_means(grad: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class Part:
 
 @lru_cache(maxsize=32)
 def parts_of(shape: tuple[int, int, int], coded: tuple[int, int], halves: bool, device: torch.device) -> list[Part]:
-    """The passes over a latent.
+    """Return the passes over a latent.
 
     Cached: what is made on the host and sent makes the host wait for the device in every step.
 

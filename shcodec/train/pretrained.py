@@ -25,7 +25,7 @@ def architecture(model_dir: Path) -> ModelConfig:
 
 
 def load_model(learner: Learner, model_dir: Path) -> None:
-    """Starts a learner from a shipped model: weights, codebooks, histograms, class map.
+    """Start a learner from a shipped model: weights, codebooks, histograms, class map.
 
     Raises:
         ModelError: the folder is not a whole model.
@@ -45,7 +45,7 @@ def load_model(learner: Learner, model_dir: Path) -> None:
 
 
 def _class_weight(decoder: Tensors) -> Any:
-    """The class map's weights as its integers hold them, (16 M, C_z) float32; rounding them again changes nothing."""
+    """Return the class map's weights as its integers hold them, (16 M, C_z) float32: rounding changes nothing."""
     unit = np.exp2(-decoder["class_map.shift"].astype(np.float32)).repeat(16)
     return decoder["class_map.weight"] * unit[:, None]
 

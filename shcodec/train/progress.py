@@ -36,7 +36,7 @@ class Progress:
         self.bar.stop()
 
     def update(self, fraction: float, run: RunState, outcome: Outcome, pace: str) -> None:
-        """Shows the state after a step."""
+        """Show the state after a step."""
         phase = run.phase.value
         loss = float(outcome.loss.detach())
         figures = f"{run.gpx:.3f} Gpx  loss {loss:.3f}  {outcome.bpp:.3f} bpp  {outcome.psnr:.2f} dB  {pace}"

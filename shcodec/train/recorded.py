@@ -80,7 +80,7 @@ class RecordedSteps:
             self.cut.record(self.cutter)
 
     def _record(self, state: State) -> None:
-        """Records the step; where that fails, steps run as they are and one line says why.
+        """Record the step; where that fails, steps run as they are and one line says why.
 
         The steps before the recording train as well: they are undone, so that a run does not depend on how often it
         was recorded.

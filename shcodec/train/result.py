@@ -28,7 +28,7 @@ EXACT = ("net.class_map.", "books.", "bank")  # what integer tables are made of;
 
 
 def save(run: RunState, out: Path) -> None:
-    """Writes the result of a finished run into its folder; `result.json` last, which names the other files."""
+    """Write the result of a finished run into its folder; `result.json` last, which names the other files."""
     tensors = {
         name: tensor.detach().cpu() if name.startswith(EXACT) else tensor.detach().cpu().half()
         for name, tensor in run.learner.state_dict().items()
@@ -46,7 +46,7 @@ def save(run: RunState, out: Path) -> None:
 
 
 def write_parts(folder: Path, pattern: str, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Writes tensors into numbered safetensors files of moderate size.
+    """Write tensors into numbered safetensors files of moderate size.
 
     Args:
         folder: to write into.
@@ -71,7 +71,7 @@ def write_parts(folder: Path, pattern: str, tensors: Mapping[str, Tensor]) -> li
 
 
 def read(run: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """Configuration and state of a run from its result; the state lacks what only a resumption needs.
+    """Return the configuration and state of a run from its result; the state lacks what only a resumption needs.
 
     Raises:
         UsageError: it cannot be read.

@@ -59,7 +59,7 @@ class Stable:
 
 
 def read(folder: Path) -> Stable:
-    """Reads a stable phase in any of its forms, on the CPU; nothing in it is executed.
+    """Read a stable phase in any of its forms, on the CPU; nothing in it is executed.
 
     Raises:
         UsageError: there is none, or it is damaged, or its run has left the smooth phase.
@@ -121,7 +121,7 @@ def _earlier(folder: Path) -> Stable:
 def _moments_by_name(
     names: Iterable[str], state: dict[int, dict[str, Tensor]], config: TrainConfig
 ) -> dict[str, dict[str, Tensor]]:
-    """What an optimiser keeps, by parameter: its groups are parameters of equal rate, in the order of the learner's."""
+    """Return what an optimiser keeps, by parameter; its groups have parameters of one rate, in the learner's order."""
     groups: dict[float, list[str]] = {}
     for name in names:
         groups.setdefault(scale_of(name, config), []).append(name)
@@ -130,7 +130,7 @@ def _moments_by_name(
 
 
 def check(stable: Stable, config: TrainConfig, folder: Path) -> None:
-    """Checks that a configuration can go on from a stable phase.
+    """Check that a configuration can go on from a stable phase.
 
     Raises:
         UsageError: the architecture is another, or a cooldown has no room for its phases.
@@ -151,7 +151,7 @@ def check(stable: Stable, config: TrainConfig, folder: Path) -> None:
 
 @torch.no_grad()
 def begin_from(run: RunState, stable: Stable, folder: Path) -> None:
-    """Puts a fresh run where a stable phase stands.
+    """Put a fresh run where a stable phase stands.
 
     Args:
         run: freshly made.
@@ -185,7 +185,7 @@ def begin_from(run: RunState, stable: Stable, folder: Path) -> None:
 
 
 def pack(run: Path, out: Path) -> None:
-    """Writes the averages of a run's stable phase in half precision, to go on from elsewhere.
+    """Write the averages of a run's stable phase in half precision, to go on from elsewhere.
 
     Args:
         run: folder of the run.

@@ -45,7 +45,7 @@ class Start:
     def of(
         cls, config: TrainConfig, resume: bool, init: Path | None, init_stable: Path | None, cooldown_from: Path | None
     ) -> Start:
-        """Reads what a run is to start from; raises UsageError where that does not fit the configuration."""
+        """Read what a run is to start from; raises UsageError where that does not fit the configuration."""
         given = {"--resume": resume, "--init": init, "--init-stable": init_stable, "--cooldown-from": cooldown_from}
         named = [name for name, value in given.items() if value]
         if len(named) > 1:
@@ -62,7 +62,7 @@ class Start:
         return cls(False, None, folder, phase, f" {named[0]} {folder.name}")
 
     def apply(self, run: RunState, crops: Crops | DeviceCrops, out: Path) -> None:
-        """Puts a fresh run there.
+        """Put a fresh run there.
 
         Args:
             run: the state.
@@ -82,7 +82,7 @@ class Start:
 
 
 def start_from_data(run: RunState, crops: Crops | DeviceCrops) -> None:
-    """Initialises the linear shortcuts, where the model has them, from crops of the training pictures."""
+    """Initialise the linear shortcuts, where the model has them, from crops of the training pictures."""
     if not run.config.model.shortcut:
         return
     pixels, _ = crops.batch(BLOCKS_STEP, 64, BLOCKS)
@@ -92,7 +92,7 @@ def start_from_data(run: RunState, crops: Crops | DeviceCrops) -> None:
 
 
 def start_from_model(run: RunState, folder: Path, crops: Crops | DeviceCrops) -> None:
-    """Takes the weights of a shipped model; one that is smaller or lacks parts is enlarged.
+    """Take the weights of a shipped model; one that is smaller or lacks parts is enlarged.
 
     Raises:
         ModelError: the folder is not a whole model.

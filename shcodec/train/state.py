@@ -67,7 +67,7 @@ class RunState:
 
     @classmethod
     def fresh(cls, config: TrainConfig, device: torch.device) -> RunState:
-        """A run's beginning, with random weights that depend on the configuration's seed alone."""
+        """Return a run's beginning, with random weights that depend on the configuration's seed alone."""
         torch.manual_seed(config.seed)
         learner = Learner(config).to(device)
         learner.net.mixed = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()  # others imitate it, slowly
@@ -100,7 +100,7 @@ class RunState:
 
 
 def snapshot(learner: Learner) -> dict[str, Tensor]:
-    """A copy of all parameters by name, the start of a running average."""
+    """Return a copy of all parameters by name, the start of a running average."""
     return {name: p.detach().clone() for name, p in learner.named_parameters()}
 
 
@@ -112,7 +112,7 @@ def scale_of(name: str, config: TrainConfig) -> float:
 
 
 def make_optimiser(learner: Learner, config: TrainConfig) -> torch.optim.AdamW:
-    """A fresh optimiser of everything that is not frozen, with rates in proportion to what parameters span.
+    """Return a fresh optimiser of everything that is not frozen, with rates in proportion to what parameters span.
 
     On an accelerator its learning rates are tensors, which a recorded step reads where they are.
     """
@@ -131,7 +131,7 @@ def make_optimiser(learner: Learner, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def set_rate(optimiser: torch.optim.AdamW, rate: float) -> None:
-    """Sets the learning rate of the convolutions, those of the other groups in proportion."""
+    """Set the learning rate of the convolutions, those of the other groups in proportion."""
     for group in optimiser.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate * group["scale"])
@@ -140,7 +140,7 @@ def set_rate(optimiser: torch.optim.AdamW, rate: float) -> None:
 
 
 def load_moments(optimiser: torch.optim.AdamW, saved: dict[str, Any]) -> None:
-    """Takes the moments of a saved optimiser; rates and settings stay those of this device and configuration."""
+    """Take the moments of a saved optimiser; rates and settings stay those of this device and configuration."""
     own = [{key: value for key, value in group.items() if key != "params"} for group in optimiser.param_groups]
     optimiser.load_state_dict(saved)
     for group, settings in zip(optimiser.param_groups, own, strict=True):

@@ -29,7 +29,7 @@ class Stepper:
         self.share = torch.zeros((), device=run.device)  # of the live weights in the running average
 
     def set(self, rate: float) -> None:
-        """Sets what changes from step to step: the learning rate, the average's weight, the noise."""
+        """Set what changes from step to step: the learning rate, the average's weight, the noise."""
         run = self.run
         self.rate = rate
         set_rate(run.optimiser, rate)

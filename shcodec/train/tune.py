@@ -22,7 +22,7 @@ PROBE_WEIGHT = 0.08  # with which the price of a bit is measured
 
 
 def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
-    """Picks lambda per rate by the least D + price * R over validation pictures; writes it into the model.
+    """Pick lambda per rate by the least D + price * R over validation pictures; writes it into the model.
 
     The price of a bit is what it buys along the model's own curve. That is beta for a model trained to the end, and
     more before: with beta itself, lambda would be chosen to move along the curve instead of lowering it. The decoder

@@ -29,7 +29,7 @@ class Validation:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises PictureError if there is no picture of at least 64x64 pixels."""
+        """Raise PictureError if there is no picture of at least 64x64 pixels."""
         pictures, _ = load_pictures(folder, least=64)
         self.crops = [_middle(picture) for picture in pictures]
         self.best = float("inf")
@@ -71,7 +71,7 @@ class Validation:
 
 
 def _middle(picture: Pixels) -> Pixels:
-    """The middle of a picture, sides multiples of 64 of at most `CROP`."""
+    """Return the middle of a picture, sides multiples of 64 of at most `CROP`."""
     height, width = (min(side // 64 * 64, CROP) for side in picture.shape[:2])
     top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
     return np.ascontiguousarray(picture[top : top + height, left : left + width])

@@ -28,7 +28,7 @@ class Watch:
     first_loss: float = 0.0
 
     def look(self, step: int, seconds: float, loss: float) -> None:
-        """Takes note of a run's state.
+        """Take note of a run's state.
 
         Args:
             step: steps done.

@@ -71,7 +71,7 @@ def is_narrower(theirs: ModelConfig, ours: ModelConfig) -> bool:
 
 
 def load_narrower(learner: Learner, model_dir: Path, theirs: ModelConfig, blocks: Tensor) -> None:
-    """Starts a learner from a shipped model with fewer latent channels.
+    """Start a learner from a shipped model with fewer latent channels.
 
     Args:
         learner: freshly made.
@@ -90,7 +90,7 @@ def load_narrower(learner: Learner, model_dir: Path, theirs: ModelConfig, blocks
 
 @torch.no_grad()
 def widen(learner: Learner, parameters: Mapping[str, Tensor], old: ModelConfig, blocks: Tensor) -> None:
-    """Copies the parameters of a narrower learner and sets up the new channels.
+    """Copy the parameters of a narrower learner and set up the new channels.
 
     Every new channel analyses and adds one principal component of what the old ones lose at a high rate; the networks
     between start without it. Its step is that of the finest old channels, its class that of its spread.

@@ -42,7 +42,7 @@ class Parts:
 
 
 def taken_apart(data: bytes) -> Parts:
-    """The fields of a valid file."""
+    """Return the fields of a valid file."""
     file = container.unpack(data)
     head = container.head(file)
     width, height = varint(file.width), varint(file.height)
@@ -51,7 +51,7 @@ def taken_apart(data: bytes) -> Parts:
 
 
 def body(parts: Parts) -> bytes:
-    """A file without its checksum."""
+    """Return a file without its checksum."""
     length = varint(len(parts.payload)) if parts.length is None else parts.length
     head = parts.magic + bytes([parts.version]) + parts.model + parts.width + parts.height
     return head + bytes([parts.beta]) + parts.chunks + length + parts.payload
@@ -63,12 +63,12 @@ def sealed(data: bytes) -> bytes:
 
 
 def put_together(parts: Parts) -> bytes:
-    """A file with the checksum that matches it."""
+    """Return a file with the checksum that matches it."""
     return sealed(body(parts))
 
 
 def claiming(parts: Parts, width: int, height: int, streams: Callable[[int], bytes] = lambda number: b"") -> bytes:
-    """A forged file whose size is a lie: every tile of the picture has the stream that `streams` gives for its number.
+    """Forge a file whose size is a lie: every tile of the picture has the stream that `streams` gives for its number.
 
     All lengths and checksums are right, those of the tiles as well.
     """
@@ -79,18 +79,18 @@ def claiming(parts: Parts, width: int, height: int, streams: Callable[[int], byt
 
 
 def chunk(tag: bytes, data: bytes, length: bytes | None = None) -> bytes:
-    """A chunk with its tag and length, or with another length."""
+    """Return a chunk with its tag and length, or with another length."""
     return tag + (varint(len(data)) if length is None else length) + data
 
 
 def with_chunks(parts: Parts, *chunks: bytes, count: bytes | None = None) -> Parts:
-    """The same file with these chunks and no others."""
+    """Return the same file with these chunks and no others."""
     told = varint(len(chunks)) if count is None else count
     return replace(parts, version=parts.version | 1, chunks=told + b"".join(chunks))
 
 
 def read_or_reject(data: bytes, read: Callable[[bytes], object] | None = None) -> str:
-    """Decodes a file, or has it rejected with a line of text; whatever else comes out of it is a defect.
+    """Decode a file, or have it rejected with a line of text; whatever else comes out of it is a defect.
 
     Returns:
         Why it was rejected; "" if it was decoded.
@@ -116,7 +116,7 @@ DEFLATED = (b"\x03\x00", b"\x01\x00\x00\xff\xff", b"\x05\xe0", zlib.compress(byt
 
 
 def mutated(data: bytes, random: Random) -> bytes:
-    """A valid file with one to three lies in it; the checksum matches nine times of ten."""
+    """Return a valid file with one to three lies in it; the checksum matches nine times of ten."""
     parts = taken_apart(data)
     for _ in range(random.randint(1, 3)):
         parts = random.choice(MUTATIONS)(parts, random)
@@ -141,7 +141,7 @@ def damaged(data: bytes, random: Random) -> bytes:
 
 
 def _number(random: Random) -> bytes:
-    """A varint: small as a rule, sometimes huge, sometimes longer than it need be."""
+    """Return a varint: small as a rule, sometimes huge, sometimes longer than it need be."""
     value = random.choice(NUMBERS) if random.random() < 0.7 else random.randrange(300)
     text = varint(value)
     return text if random.random() < 0.9 else text[:-1] + bytes([text[-1] | 0x80]) + bytes(random.randint(1, 3))
@@ -177,7 +177,7 @@ MUTATIONS: tuple[Callable[[Parts, Random], Parts], ...] = (
 
 
 def deflated(data: bytes) -> bytes:
-    """A bare DEFLATE stream, as small as it can be."""
+    """Return a bare DEFLATE stream, as small as it can be."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(data) + packer.flush()
 

@@ -48,7 +48,7 @@ LONGEST = 2000
 
 
 def container_target() -> Callable[[bytes], None]:
-    """Parses an input as it is, and with the checksum that it should have."""
+    """Parse an input as it is, and with the checksum that it should have."""
     from forge import read_or_reject, sealed
 
     from shcodec import container
@@ -76,7 +76,7 @@ def container_target() -> Callable[[bytes], None]:
 
 
 def decoder_target() -> Callable[[bytes], None]:
-    """Decodes an input under the checksum that it should have, and what can be made of it: a file of a valid form."""
+    """Decode an input under the checksum that it should have, and what can be made of it: a file of a valid form."""
     from forge import GOLDEN_FILES, Parts, chunk, claiming, read_or_reject, sealed, taken_apart, with_chunks
 
     from shcodec.codec import decoding
@@ -84,7 +84,7 @@ def decoder_target() -> Callable[[bytes], None]:
     seed = taken_apart(next(GOLDEN_FILES.glob("*.shc")).read_bytes())
 
     def formed(data: bytes) -> bytes:
-        """A file with a size, a beta, perhaps a chunk, and tiles of any bytes."""
+        """Return a file with a size, a beta, perhaps a chunk, and tiles of any bytes."""
         width, height, kind, beta = (*data[:4], 0, 0, 0, 0)[:4]
         parts = Parts(16 | (kind & 2), seed.model, b"", b"", beta, b"", b"")
         rest, sides = data[4:], (1 + width % 100, 1 + height % 100)
@@ -109,13 +109,13 @@ TARGETS = {"container": container_target, "decoder": decoder_target}
 
 
 def seeds() -> list[bytes]:
-    """The golden files that are short, without their checksums."""
+    """Return the golden files that are short, without their checksums."""
     files = sorted((ROOT / "tests" / "golden" / "files").glob("*.shc"))
     return [data[:-4] for data in map(Path.read_bytes, files) if len(data) < LONGEST]
 
 
 def guided(atheris: ModuleType, target: str, executions: int, corpus: Path, seed: int) -> None:
-    """Runs atheris; it ends the process."""
+    """Run atheris; it ends the process."""
     with atheris.instrument_imports(include=[f"shcodec.{name}" for name in CONTAINER + SYMBOLS]):
         run = TARGETS[target]()
     for number, data in enumerate(seeds()):
@@ -126,7 +126,7 @@ def guided(atheris: ModuleType, target: str, executions: int, corpus: Path, seed
 
 
 def unguided(target: str, executions: int, corpus: Path, seed: int) -> None:
-    """Runs mutations of the seeds; what it was at when something broke is left in the corpus."""
+    """Run mutations of the seeds; what it was at when something broke is left in the corpus."""
     from forge import mutated, sealed
 
     run, random = TARGETS[target](), Random(seed)
@@ -190,7 +190,7 @@ def lines_of_writers(path: Path) -> set[int]:
 
 
 def main() -> None:
-    """Does what the command line says."""
+    """Do what the command line says."""
     parser = argparse.ArgumentParser(description="Fuzz the reader of .shc files; see the module's text.")
     parser.add_argument("what", choices=[*TARGETS, "coverage"])
     parser.add_argument("corpora", nargs="*", type=Path)

@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
 
 
 def run(arguments: Sequence[object], kill_after: float | None = None) -> tuple[int, float]:
-    """Runs `shc`; returns its exit code and the seconds that it took, or was given."""
+    """Run `shc`; returns its exit code and the seconds that it took, or was given."""
     start = time.monotonic()
     command = [sys.executable, "-m", "shcodec", *map(str, arguments)]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -23,13 +23,13 @@ RESET = Path("/proc/self/clear_refs")
 
 
 def memory(field: str) -> float:
-    """A field of the process's status in MB."""
+    """Return a field of the process's status in MB."""
     line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1000
 
 
 def cost(data: bytes) -> dict[str, object]:
-    """Decodes a file and tells what came of it."""
+    """Decode a file and tells what came of it."""
     zoo.load_by_id(container.unpack_header(data, max_pixels=1 << 40).model_id)
     RESET.write_text("5", encoding="ascii")  # the peak is that of now
     before, start = memory("VmRSS"), time.process_time()

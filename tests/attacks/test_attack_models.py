@@ -40,14 +40,14 @@ class Trap:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the frozen model, the only one that is installed beside the shipped ones."""
+    """Return a copy of the frozen model, the only one that is installed beside the shipped ones."""
     shutil.copytree(GOLDEN / "model", tmp_path / "models" / "model")
     monkeypatch.setenv("SHC_MODELS", str(tmp_path / "models"))
     return tmp_path / "models" / "model"
 
 
 def use(folder: Path) -> None:
-    """Runs every network of a model."""
+    """Run every network of a model."""
     model = Model(folder, threads=1)
     decoding.decode_array(encoding.encode_array(make_photo(20, 24), 50, model=model), model=model)
 

@@ -35,7 +35,7 @@ def sealed(data: bytes) -> bytes:
 def forged(
     directory: bytes, plain: bytes = b"", symbols: bytes = b"", described: int | None = None, version: int = 1
 ) -> bytes:
-    """A file with a matching checksum whose directory is any bytes."""
+    """Return a file with a matching checksum whose directory is any bytes."""
     head, kept = deflated(directory), deflated(plain)
     size = len(directory) if described is None else described
     parts = (varint(len(part)) + part for part in (head, kept, symbols))

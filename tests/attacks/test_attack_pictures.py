@@ -29,7 +29,7 @@ def picture_file(kind: str) -> bytes:
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG file put together by hand, its checksums right."""
+    """Return a PNG file put together by hand, its checksums right."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     out = b"\x89PNG\r\n\x1a\n"
     for tag, data in ((b"IHDR", header), *chunks, (b"IEND", b"")):

@@ -50,7 +50,7 @@ with atomic.replacing(target) as file:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder with an output that is worth keeping."""
+    """Yield a folder with an output that is worth keeping."""
     (tmp_path / "out").write_bytes(OLD)
     atomic._sweep.cache_clear()
     yield tmp_path
@@ -62,7 +62,7 @@ def temporaries(folder: Path) -> list[Path]:
 
 
 def replace(target: Path) -> None:
-    """Writes the new output as a process of its own would: folders are swept again."""
+    """Write the new output as a process of its own would: folders are swept again."""
     atomic._sweep.cache_clear()
     with atomic.replacing(target) as file:
         file.write(NEW)
@@ -164,7 +164,7 @@ def test_no_space_left(folder: Path, monkeypatch: pytest.MonkeyPatch, step: str)
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KB; the test is skipped where none can be mounted."""
+    """Yield a file system of 64 KB; the test is skipped where none can be mounted."""
     place = tmp_path / "disk"
     place.mkdir()
     done = subprocess.run(

@@ -88,7 +88,7 @@ CASES = (
 
 
 def picture(kind: str, width: int, height: int) -> Pixels:
-    """A generated picture, (height, width, 3) uint8: the same on every machine.
+    """Return a generated picture, (height, width, 3) uint8: the same on every machine.
 
     Only the encoder sees it, so that the golden files do not depend on it once they are written.
     """
@@ -108,7 +108,7 @@ def picture(kind: str, width: int, height: int) -> Pixels:
 
 
 def image_of(case: Case) -> Image.Image:
-    """The case's picture with all that comes with it."""
+    """Return the case's picture with all that comes with it."""
     image = Image.fromarray(picture(case.picture, case.width, case.height)).convert(case.mode)
     if image.mode.endswith("A"):
         y, x = np.mgrid[0 : case.height, 0 : case.width]
@@ -126,7 +126,7 @@ def sha256(arrays: Sequence[npt.NDArray[Any]], dtype: str) -> str:
 
 
 def describe(data: bytes) -> dict[str, Any]:
-    """The symbols of a file, as the manifest pins them."""
+    """Return the symbols of a file, as the manifest pins them."""
     file = container.unpack(data)
     tables = load_by_id(file.model_id).tables
     hyper, classes, flat, passes = [], [], [], 0
@@ -151,7 +151,7 @@ def describe(data: bytes) -> dict[str, Any]:
 
 
 def write(case: Case) -> dict[str, Any]:
-    """Writes one golden file and its pixels; returns its line of the manifest."""
+    """Write one golden file and its pixels; returns its line of the manifest."""
     read = read_picture(image_of(case))
     chunks = (*chunks_of(read), *([NOTE] if case.chunk else []))
     data = encoding.encode_found(read.rgb, case.beta, model=MODEL, grey=read.grey, chunks=chunks).coded.data
@@ -161,7 +161,7 @@ def write(case: Case) -> dict[str, Any]:
 
 
 def write_pixels(name: str) -> bool:
-    """Writes what a golden file decodes to, unless the stored pixels are within 1 of it; returns whether it did."""
+    """Write what a golden file decodes to, unless the stored pixels are within 1 of it; returns whether it did."""
     path, decoded = FILES / f"{name}.png", decoding.decode(FILES / f"{name}.shc")
     decoded.info.clear()
     if path.exists() and np.abs(np.asarray(Image.open(path)).astype(int) - np.asarray(decoded)).max() <= 1:
@@ -171,7 +171,7 @@ def write_pixels(name: str) -> bool:
 
 
 def main() -> None:
-    """Writes what is not there yet."""
+    """Write what is not there yet."""
     os.environ["SHC_MODELS"] = str(FOLDER)
     if sys.argv[1:] == ["--pixels"]:
         print(f"{sum(write_pixels(case.name) for case in CASES)} pictures written anew")

@@ -47,7 +47,7 @@ class FileFacts:
 
 
 def read_facts(file: BinaryIO, format: str | None) -> FileFacts:
-    """Looks into the header of a file; what is damaged is not there."""
+    """Look into the header of a file; what is damaged is not there."""
     if format not in ("AVIF", "BMP", "JPEG2000", "PPM", "PSD"):
         return FileFacts()
     file.seek(0)
@@ -61,7 +61,7 @@ def read_facts(file: BinaryIO, format: str | None) -> FileFacts:
 
 
 def lost(image: Image.Image, texts: int = 0) -> str:
-    """A note about metadata that .shc has no place for; `texts` are those of a PNG file."""
+    """Return a note about metadata that .shc has no place for; `texts` are those of a PNG file."""
     info: dict[Any, Any] = image.info
     photoshop = info.get("photoshop")
     tags: Any = getattr(image, "tag_v2", {})
@@ -96,7 +96,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _profile_of_bmp(file: BinaryIO) -> bytes:
-    """The profile that a header of version 5 points to, behind the samples."""
+    """Return the profile that a header of version 5 points to, behind the samples."""
     head = file.read(14 + 124)
     if len(head) < 138 or head[14:18] != struct.pack("<I", 124) or head[70:74] != b"DEBM":  # "MBED", the other way
         return b""
@@ -118,7 +118,7 @@ def _of_avif(data: bytes) -> FileFacts:
 
 
 def _properties(meta: bytes) -> dict[bytes, bytes]:
-    """The properties of an AVIF file's picture itself, not those of its alpha or thumbnails."""
+    """Return the properties of an AVIF file's picture itself, not those of its alpha or thumbnails."""
     boxes = dict(_boxes(meta))
     inner = dict(_boxes(boxes.get(b"iprp", b"")))
     properties = list(_boxes(inner.get(b"ipco", b"")))

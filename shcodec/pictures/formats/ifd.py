@@ -76,7 +76,7 @@ class Directory:
         return _is_big(self.data)
 
     def content(self, tag: int) -> bytes:
-        """The bytes of a tag's values; empty where it is absent or leads out of the file."""
+        """Return the bytes of a tag's values; empty where it is absent or leads out of the file."""
         entry = self.entries.get(tag)
         if entry is None:
             return b""
@@ -92,7 +92,7 @@ class Directory:
         return not entry.count or entry.kind not in SIZES or len(self.content(tag)) > 0
 
     def numbers(self, tag: int) -> tuple[int, ...]:
-        """The values of a tag of whole numbers; none where it is absent, damaged or of another type."""
+        """Return the values of a tag of whole numbers; none where it is absent, damaged or of another type."""
         content, entry = self.content(tag), self.entries.get(tag)
         if entry is None or entry.kind not in _CODES:
             return ()
@@ -100,7 +100,7 @@ class Directory:
         return struct.unpack(f"{self.order}{len(content) // SIZES[entry.kind]}{code}", content)
 
     def fractions(self, tag: int) -> tuple[float, ...]:
-        """The values of a tag of fractions; none where it is absent, damaged or of another type."""
+        """Return the values of a tag of fractions; none where it is absent, damaged or of another type."""
         content, entry = self.content(tag), self.entries.get(tag)
         if entry is None or entry.kind != RATIONAL:
             return ()
@@ -108,12 +108,12 @@ class Directory:
         return tuple(a / b for a, b in zip(parts[::2], parts[1::2], strict=True)) if all(parts[1::2]) else ()
 
     def number(self, tag: int, default: int) -> int:
-        """The first value of a tag."""
+        """Return the first value of a tag."""
         return next(iter(self.numbers(tag)), default)
 
 
 def first(data: Bytes) -> Directory:
-    """The first directory of a file.
+    """Return the first directory of a file.
 
     Raises:
         ValueError: there is none.
@@ -129,7 +129,7 @@ def first(data: Bytes) -> Directory:
 
 
 def at(data: Bytes, start: int) -> Directory:
-    """The directory at an offset.
+    """Return the directory at an offset.
 
     Raises:
         ValueError: there is none.
@@ -155,7 +155,7 @@ def at(data: Bytes, start: int) -> Directory:
 
 
 def changed(directory: Directory, changes: Mapping[int, tuple[int, Sequence[int]] | None]) -> bytes:
-    """The file with another first directory, at its end.
+    """Return the file with another first directory, at its end.
 
     Args:
         directory: what it is made from.

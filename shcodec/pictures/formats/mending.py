@@ -14,7 +14,7 @@ _WEBP_FLAGS: Final = {0x20: b"ICCP", 0x08: b"EXIF", 0x04: b"XMP "}
 
 
 def mended(file: BinaryIO) -> io.BytesIO | None:
-    """The file without the metadata for which Pillow may have given it up; None if it is of no kind that is known here.
+    """Remove the metadata for which Pillow may have given a file up; None if it is of no kind that is known here.
 
     What is whole stays: of a JPEG file EXIF, XMP and the profile, of a WebP file all chunks that do not lead out of it.
     """
@@ -30,7 +30,7 @@ def mended(file: BinaryIO) -> io.BytesIO | None:
 
 
 def _mended_jpeg(data: bytes) -> bytes:
-    """A Photoshop segment or a JFIF header that is too short, or a table of pictures that is damaged, is left out."""
+    """Leave out Photoshop segments and JFIF headers that are too short, and damaged tables of pictures."""
     kept = [data[:2]]
     for marker, start, end in _segments(data):
         body = data[start + 4 : end]
@@ -69,7 +69,7 @@ def _mended_avif(data: bytes) -> bytes:
 
 
 def jpeg_kind(file: BinaryIO) -> str:
-    """What is unusual about a JPEG file that cannot be read; empty if nothing is."""
+    """Return what is unusual about a JPEG file that cannot be read; empty if nothing is."""
     file.seek(0)
     data = file.read(_HEAD)
     if not data.startswith(_JPEG):

@@ -84,7 +84,7 @@ class PngFacts:
         return entries
 
     def colours(self) -> tuple[Meaning, bytes, str]:
-        """The meaning of samples, a profile to go with them, and a note; cICP goes before iCCP, sRGB, gAMA and cHRM."""
+        """Return the meaning of samples, their profile and a note; cICP goes before iCCP, sRGB, gAMA and cHRM."""
         note = ""
         code = self.found.get(b"cICP", b"")
         if len(code) == 4 and code[2] == 0:
@@ -114,7 +114,7 @@ class PngFacts:
         return len(self.found.get(b"cICP", b"")) == 4 and self.found[b"cICP"][3] == 0
 
     def profile(self) -> tuple[bytes, str]:
-        """The profile of iCCP, and what is wrong with it."""
+        """Return the profile of iCCP, and what is wrong with it."""
         name, end, data = self.found.get(b"iCCP", b"").partition(b"\0")
         if not name and not data:
             return b"", ""
@@ -124,7 +124,7 @@ class PngFacts:
 
 
 def read_facts(file: BinaryIO) -> PngFacts:
-    """Reads all chunks of a PNG file but decodes nothing.
+    """Read all chunks of a PNG file but decodes nothing.
 
     Raises:
         PictureError: a critical chunk that is not known, or no header.
@@ -149,7 +149,7 @@ def read_facts(file: BinaryIO) -> PngFacts:
 
 
 def _take(facts: PngFacts, tag: bytes, data: bytes, *, well: bool) -> None:
-    """Keeps an ancillary chunk, or a note that it is no good."""
+    """Keep an ancillary chunk, or a note that it is no good."""
     note = ""
     if not well:
         note = f"damaged {tag.decode('ascii')} dropped"
@@ -167,7 +167,7 @@ def _take(facts: PngFacts, tag: bytes, data: bytes, *, well: bool) -> None:
 
 
 def _take_text(facts: PngFacts, tag: bytes, data: bytes) -> None:
-    """Counts a text, or keeps the EXIF block or the XMP packet that older programs have written as one."""
+    """Count a text, or keep the EXIF block or the XMP packet that older programs have written as one."""
     name = _RAW_PROFILES.get(data.partition(b"\0")[0])
     text = data.partition(b"\0")[2]
     if name is None or tag == b"iTXt":
@@ -191,7 +191,7 @@ def _take_text(facts: PngFacts, tag: bytes, data: bytes) -> None:
 
 
 def _international(data: bytes) -> tuple[bytes, str]:
-    """The text of an iTXt chunk without its keyword, and what is wrong with it."""
+    """Return the text of an iTXt chunk without its keyword, and what is wrong with it."""
     parts = data[2:].split(b"\0", 2)
     if len(data) < 2 or len(parts) < 3 or data[1]:
         return b"", "unusable XMP dropped"
@@ -199,7 +199,7 @@ def _international(data: bytes) -> tuple[bytes, str]:
 
 
 def _inflated(data: bytes, unusable: str) -> tuple[bytes, str]:
-    """A zlib stream as far as the limit allows, and a note where there is nothing."""
+    """Return a zlib stream as far as the limit allows, and a note where there is nothing."""
     unpacker = zlib.decompressobj()
     try:
         out = unpacker.decompress(data, LIMIT + 1)
@@ -227,7 +227,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bool]]:
 
 
 def loaded(image: Image.Image, facts: PngFacts) -> tuple[Image.Image, bytes, list[str]]:
-    """Decodes a PNG file's samples.
+    """Decode a PNG file's samples.
 
     Args:
         image: `facts.samples` as Pillow has opened it.
@@ -257,7 +257,7 @@ def loaded(image: Image.Image, facts: PngFacts) -> tuple[Image.Image, bytes, lis
 
 
 def _key(facts: PngFacts, data: bytes) -> tuple[int, ...] | None:
-    """The transparent colour at the file's depth; a chunk that is too short or out of place says none."""
+    """Return the transparent colour at the file's depth; a chunk that is too short or out of place says none."""
     wanted = {0: 1, 2: 3}.get(facts.kind, 0)
     if not wanted or len(data) < 2 * wanted:
         return None
@@ -266,7 +266,7 @@ def _key(facts: PngFacts, data: bytes) -> tuple[int, ...] | None:
 
 
 def _of_palette(image: Image.Image, alphas: bytes) -> Image.Image:
-    """A palette picture with its alphas; Pillow puts these into the palette when it loads."""
+    """Return a palette picture with its alphas; Pillow puts these into the palette when it loads."""
     if alphas:
         image.info["transparency"] = alphas[:256]
     image.load()
@@ -288,7 +288,7 @@ def _of_8_bits(image: Image.Image, facts: PngFacts, key: tuple[int, ...] | None)
 
 
 def _of_16_bits(image: Image.Image, facts: PngFacts, key: tuple[int, ...] | None, meaning: Meaning) -> Image.Image:
-    """Rounds to 8 bits, after comparing with the transparent colour and following the curve."""
+    """Round to 8 bits, after comparing with the transparent colour and following the curve."""
     deep = _deep(image, facts)
     lights = 1 if facts.is_grey else 3
     straight, bent = Meaning().table(65535), meaning.table(65535)
@@ -328,7 +328,7 @@ def _deep(image: Image.Image, facts: PngFacts) -> Samples:
 
 
 def _read_as(facts: PngFacts, mode: str, raw: str) -> Image.Image:
-    """The samples with another layout of the same length."""
+    """Return the samples with another layout of the same length."""
     facts.samples.seek(0)
     image = Image.open(facts.samples)
     image._mode = mode
@@ -338,7 +338,7 @@ def _read_as(facts: PngFacts, mode: str, raw: str) -> Image.Image:
 
 
 def bent(image: Image.Image, meaning: Meaning, *, narrow: bool = False) -> Image.Image:
-    """The picture with sRGB's curve; alpha as it is."""
+    """Return the picture with sRGB's curve; alpha as it is."""
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif image.mode == "1":
@@ -352,7 +352,7 @@ def bent(image: Image.Image, meaning: Meaning, *, narrow: bool = False) -> Image
 
 
 def _widened(samples: Samples, largest: int) -> Samples:
-    """Samples from 16/255 to 235/255 spread over the whole range."""
+    """Sample from 16/255 to 235/255 spread over the whole range."""
     unit = (largest + 1) // 256  # 235 of 255 is 235 * 256 of 65535
     wide = (samples.astype(np.float64) - 16 * unit) * (largest / (219 * unit))
     out: Samples = np.clip(np.floor(wide + 0.5), 0, largest).astype(np.uint16)

@@ -69,7 +69,7 @@ class TiffFacts:
         return 4095 if self.bits[0] == 12 else 65535
 
     def open(self, plane: int | None = None) -> Image.Image | None:
-        """The file, or one of its planes as a grey picture, as Pillow opens it; None if Pillow can read it as it is."""
+        """Open the file, or one of its planes as a grey picture; None if Pillow can read it as it is."""
         changes: dict[int, tuple[int, tuple[int, ...]] | None] = {}
         if self.planes:
             changes = self._of_plane(plane or 0)
@@ -93,7 +93,7 @@ class TiffFacts:
         return points if len(points) == 8 else None
 
     def refusal(self) -> PictureError:
-        """The error for a layout that cannot be read."""
+        """Return the error for a layout that cannot be read."""
         bits = "+".join(map(str, self.bits))
         how = f"photometric interpretation {self.photometric}, {bits} bits{' in planes' if self.planes else ''}"
         return PictureError(f"a TIFF layout that Pillow cannot read: {how}; convert it first")
@@ -121,7 +121,7 @@ class TiffFacts:
 
 
 def read_facts(file: BinaryIO) -> TiffFacts | None:
-    """Reads the tags of a TIFF file; None where there are none that can be read, which Pillow then says.
+    """Read the tags of a TIFF file; None where there are none that can be read, which Pillow then says.
 
     Raises:
         PictureError: a layout that has no defined meaning as a picture.
@@ -166,7 +166,7 @@ def read_facts(file: BinaryIO) -> TiffFacts | None:
 
 
 def loaded(image: Image.Image, facts: TiffFacts) -> tuple[Image.Image, list[str]]:
-    """Decodes the samples.
+    """Decode the samples.
 
     Args:
         image: what `facts.open()` gave, or the file as Pillow opens it; afterwards it still has the metadata.
@@ -191,7 +191,7 @@ def loaded(image: Image.Image, facts: TiffFacts) -> tuple[Image.Image, list[str]
 
 
 def _pages(directory: Directory) -> list[Directory]:
-    """The directories of a file, as far as they can be read; the first alone where that is the picture."""
+    """Return the directories of a file, as far as they can be read; the first alone where that is the picture."""
     pages, seen = [directory], {0}
     while pages[0].number(_SUBFILE, 0) & 1 and pages[-1].following not in seen and len(pages) < _MOST_PAGES:
         seen.add(pages[-1].following)
@@ -203,7 +203,7 @@ def _pages(directory: Directory) -> list[Directory]:
 
 
 def _main_page(pages: list[Directory]) -> int:
-    """The first page that is no smaller version of another picture.
+    """Return the first page that is no smaller version of another picture.
 
     Raises:
         PictureError: there is none; the picture itself is hidden where cameras put their raw samples.
@@ -256,7 +256,7 @@ def _mend_tiles(image: Image.Image, facts: TiffFacts) -> None:
 
 
 def _of_planes(image: Image.Image, facts: TiffFacts) -> tuple[Image.Image, list[str]]:
-    """Puts planes together."""
+    """Put planes together."""
     mode = _MODES[facts.photometric]
     colours = _COLOURS[mode]
     extra = facts.extra[:1] or ((_UNASSOCIATED,) if facts.photometric == _RGB and len(facts.bits) == 4 else ())
