@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from conftest import GOLDEN, ROOT, Shc, make_photo, obey_interrupts
 from PIL import Image
+from scripts import script
 
 from shcodec.cli import workers
 from shcodec.cli.batch import Spread, run
@@ -395,20 +396,16 @@ def test_without_the_extra(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_benchmark_of_batches(folder: Path, tiny_model: str) -> None:
-    spec = importlib.util.spec_from_file_location("benchmarks_batch", ROOT / "benchmarks" / "batch.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.lay_out([Path("pics/a.png"), Path("pics/b.png")], Path("pictures")) == 41 * (127 + 128)
-    measured = script.measure(folder, tiny_model, 1, script.ONE_THREAD)
+    batches = script("batch")
+    assert batches.lay_out([Path("pics/a.png"), Path("pics/b.png")], Path("pictures")) == 41 * (127 + 128)
+    measured = batches.measure(folder, tiny_model, 1, batches.ONE_THREAD)
     assert set(measured) == {"encode", "decode"}
     assert sorted(os.listdir("decoded")) == ["a.png", "b.png"]
     rounds = [
         {"one": {"encode": a, "decode": 4.0}, "two": {"encode": b, "decode": 1.0}}
         for a, b in ((3.0, 2.0), (2.0, 1.0), (9.0, 0.5))
     ]
-    told = script.summarise(rounds, 6.0, baseline="one")
+    told = batches.summarise(rounds, 6.0, baseline="one")
     assert told["one"]["encode"] == {
         "seconds": 3.0,
         "runs": [3.0, 2.0, 9.0],
