@@ -1,6 +1,6 @@
 # make demo      encode and decode two photographs, without torch
 # make test      all tests
-# make lint      style and types
+# make lint      style, types, and which modules may import which
 # make attacks   the long attacks: a million forged files, two hundred killed commands; see benchmarks/trust
 #
 # Each makes the environment that it needs on its first run. PYTHON chooses the interpreter (3.11 or newer).
@@ -26,6 +26,7 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 attacks: $(VENV)/.attacks
 	OMP_NUM_THREADS=1 SHC_THREADS=1 $(VENV)/bin/python benchmarks/trust/attacks.py $(ATTACKS_ARGS)
