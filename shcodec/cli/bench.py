@@ -11,7 +11,7 @@ import click
 from click.exceptions import Exit
 
 from shcodec.cli.console import is_terminal, note, print_json, shown
-from shcodec.cli.threads import with_threads
+from shcodec.cli.options import with_threads
 from shcodec.support.errors import UsageError
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from shcodec.cli.batch import Spread, exit_unless, pending, run
+from shcodec.cli.batch.files import Job, descriptor_of, open_input, write_output
+from shcodec.cli.batch.inputs import STDIO
+from shcodec.cli.batch.plan import Plan, pending
+from shcodec.cli.batch.run import Spread, exit_unless, run
 from shcodec.cli.console import note, print_json, print_table, say, shown, work_bar
-from shcodec.cli.encode import parse_size
-from shcodec.cli.files import Job, Plan, descriptor_of, open_input, write_output
-from shcodec.cli.inputs import STDIO
+from shcodec.cli.options import parse_size
 from shcodec.support.errors import UsageError
 
 if TYPE_CHECKING:
