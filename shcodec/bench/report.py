@@ -14,10 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from shcodec.bench import summary
+from shcodec.bench.cells import Failure
+from shcodec.bench.curves import PSNR_TARGETS, CodecCurve, Comparison, Point, bpp_at_psnr
 from shcodec.bench.literature import PublishedCurve
-from shcodec.bench.results import Failure
-from shcodec.bench.summary import CodecCurve, Comparison, Point
 
 _PACKAGES = (
     "shcodec",
@@ -138,8 +137,7 @@ def to_json(report: Report) -> dict[str, Any]:
         },
         "bd_rate": [asdict(comparison) for comparison in report.comparisons],
         "bpp_at_psnr": {
-            curve.codec: {f"{psnr:g}": summary.bpp_at_psnr(curve, psnr) for psnr in summary.PSNR_TARGETS}
-            for curve in report.curves
+            curve.codec: {f"{psnr:g}": bpp_at_psnr(curve, psnr) for psnr in PSNR_TARGETS} for curve in report.curves
         },
         "published": [asdict(curve) for curve in report.published],
         "environment": dict(report.environment),
