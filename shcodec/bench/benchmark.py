@@ -16,12 +16,12 @@ from shcodec.bench.codecs import DEFAULT_BETAS, SHC_PREFIX, Codec, select_codecs
 from shcodec.bench.crops import Viewer
 from shcodec.bench.curves import MEASURES, CodecCurve, Comparison, build_curves, compare
 from shcodec.bench.datasets import Dataset, PictureFile, check_name, find_dataset
-from shcodec.bench.progress import progress_bar
 from shcodec.bench.report import CodecInfo, Report
 from shcodec.codec.quality import beta_of
 from shcodec.container import beta_to_byte
 from shcodec.support.atomic import write_text
 from shcodec.support.errors import MissingExtraError, ShcError, UsageError
+from shcodec.support.progress import counting_bar
 
 DEFAULT_ANCHORS = ("jpeg420", "bpg444")
 """Codecs that the others are compared with unless told otherwise, where they are among the results."""
@@ -226,7 +226,8 @@ def _measure(
         process_times=options.process_times,
     )
     shown = crops.choose_pictures(readable, options.crops)
-    with progress_bar("measuring", len(tasks) + len(shown) * len(survey.ready), options.progress) as advance:
+    steps = len(tasks) + len(shown) * len(survey.ready)
+    with counting_bar(steps, "measuring", shown=options.progress) as advance:
         cells, failures = measuring.measure_all(tasks, table, jobs=options.jobs, on_done=advance)
         cells = [*done, *cells]
         viewers: list[Viewer] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 from shcodec.bench.cells import Failure
 from shcodec.bench.curves import PSNR_TARGETS, CodecCurve, Comparison, Point, bpp_at_psnr
 from shcodec.bench.literature import PublishedCurve
+from shcodec.support.finite import finite
 
 _PACKAGES = (
     "shcodec",
@@ -142,7 +142,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "published": [asdict(curve) for curve in report.published],
         "environment": dict(report.environment),
     }
-    plain: dict[str, Any] = _finite(document)
+    plain: dict[str, Any] = finite(document)
     return plain
 
 
@@ -171,13 +171,3 @@ def _processor() -> str:
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

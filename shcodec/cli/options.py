@@ -18,8 +18,9 @@ from shcodec.cli.batch.inputs import STDIO
 from shcodec.cli.batch.plan import Plan, make_folder, pending
 from shcodec.cli.batch.run import ENGINES, Spread, exit_unless, run
 from shcodec.cli.batch.totals import Totals
-from shcodec.cli.console import details, print_json, report_notes, say, work_bar
+from shcodec.cli.console import details, print_json, report_notes, say
 from shcodec.support.limits import MAX_PIXELS
+from shcodec.support.progress import step_bar
 
 THREADS_VARIABLE: Final = "SHC_THREADS"
 """Where a model that is loaded looks for its number of threads."""
@@ -235,7 +236,7 @@ class Conversion:
         """
         make_folder(plan)
         if len(plan.jobs) == 1 and self.spread.engine == "local" and not self.quiet:
-            with work_bar() as report:
+            with step_bar() as report:
                 well = run(plan, partial(work, report=report), finish, self.spread, quiet=False)
         else:
             well = run(plan, work, finish, self.spread, quiet=self.quiet)

@@ -19,8 +19,9 @@ from click.exceptions import Exit
 from shcodec.cli.batch.files import Job
 from shcodec.cli.batch.inputs import STDIO
 from shcodec.cli.batch.plan import Plan
-from shcodec.cli.console import StandardOutputError, note, one_line, progress, report_error, require_extra, shown
+from shcodec.cli.console import StandardOutputError, note, one_line, report_error, require_extra, shown
 from shcodec.support.errors import ShcError, UsageError
+from shcodec.support.progress import counting_bar
 
 if TYPE_CHECKING:
     from shcodec.cli.batch.workers import Outcome, Result
@@ -82,7 +83,7 @@ def run(
     well = not plan.problems
     written: dict[tuple[int, int], Job] = {}
     with (
-        progress(len(plan.jobs), quiet=quiet) as advance,
+        counting_bar(len(plan.jobs), shown=not quiet and len(plan.jobs) > 1) as advance,
         contextlib.closing(_outcomes(work, plan.jobs, spread)) as outcomes,
     ):
         for job, outcome in outcomes:
