@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -395,12 +395,9 @@ def test_without_the_extra(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPat
 # The measurement
 
 
-def test_the_benchmark_of_batches(folder: Path, tiny_model: str) -> None:
-    spec = importlib.util.spec_from_file_location("benchmarks_batch", ROOT / "benchmarks" / "batch.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_the_benchmark_of_batches(folder: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = importlib.import_module("batch")
     assert script.lay_out([Path("pics/a.png"), Path("pics/b.png")], Path("pictures")) == 41 * (127 + 128)
     measured = script.measure(folder, tiny_model, 1, script.ONE_THREAD)
     assert set(measured) == {"encode", "decode"}
