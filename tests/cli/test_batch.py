@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -20,9 +20,10 @@ from conftest import GOLDEN, ROOT, Shc, make_photo, obey_interrupts
 from PIL import Image
 from scripts import script
 
-from shcodec.cli import workers
-from shcodec.cli.batch import Spread, run
-from shcodec.cli.files import Job, Plan, write_output
+from shcodec.cli.batch import workers
+from shcodec.cli.batch.files import Job, write_output
+from shcodec.cli.batch.plan import Plan
+from shcodec.cli.batch.run import Spread, run
 from shcodec.support.errors import ShcError, UsageError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals between processes")
@@ -344,7 +345,7 @@ def test_a_cluster_does_what_one_process_does(
 @dask
 @posix
 def test_a_worker_that_the_cluster_loses(folder: Path, scheduler: str) -> None:
-    from shcodec.cli.cluster import cluster_outcomes
+    from shcodec.cli.batch.cluster import cluster_outcomes
 
     jobs = [Job(f"pics/{name}.png") for name in "abc"]
     outcomes = {
@@ -357,7 +358,7 @@ def test_a_worker_that_the_cluster_loses(folder: Path, scheduler: str) -> None:
 
 @dask
 def test_a_cluster_that_is_not_there(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shcodec.cli import cluster
+    from shcodec.cli.batch import cluster
 
     monkeypatch.setattr(cluster, "_TIMEOUT", 0.5)
     verify = partial(shc, "verify", "a.shc", "--engine", "dask")
@@ -375,7 +376,7 @@ def test_a_cluster_that_is_not_there(folder: Path, shc: Shc, monkeypatch: pytest
 def test_a_cluster_without_workers(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 
-    from shcodec.cli import cluster
+    from shcodec.cli.batch import cluster
 
     monkeypatch.setattr(cluster, "_TIMEOUT", 0.5)
     with LocalCluster(n_workers=0, processes=False, dashboard_address=":0", protocol="tcp", silence_logs=50) as empty:

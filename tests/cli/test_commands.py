@@ -196,7 +196,7 @@ def test_a_terminal_is_refused_before_any_work(encode: Shc, shc: Shc, monkeypatc
     def worked(*arguments: object, **others: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("shcodec.cli.batch.is_terminal", lambda stream: True)
+    monkeypatch.setattr("shcodec.cli.batch.plan.is_terminal", lambda stream: True)
     for place in ("pictures.reading.read_picture", "model.zoo.load", "codec.decoding.decode_parts"):
         monkeypatch.setattr(f"shcodec.{place}", worked)
     for arguments in (("encode", "-"), ("encode", "photo.png", "/dev/stdout"), ("decode", "photo.shc", "-o", "-")):

@@ -13,9 +13,10 @@ from conftest import Outcome, Shc, make_photo
 from PIL import Image
 
 from shcodec import __version__
-from shcodec.cli import workers
-from shcodec.cli.batch import Spread, run
-from shcodec.cli.files import Job, Plan
+from shcodec.cli.batch import workers
+from shcodec.cli.batch.files import Job
+from shcodec.cli.batch.plan import Plan
+from shcodec.cli.batch.run import Spread, run
 from shcodec.model import zoo
 
 SECONDS = r"\d+\.\d\d s"

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from shcodec.bench import bd_rate
+from shcodec.bench.cells import Cell
 from shcodec.bench.literature import PublishedPoint
-from shcodec.bench.results import Cell
 
 Getter = Callable[[Cell], float | None]
 

@@ -11,6 +11,9 @@ import multiprocessing
 import os
 import signal
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -20,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shcodec.bench import metrics, processes
+from shcodec.bench import metrics
+from shcodec.bench.cells import Cell, Failure, csv_text
 from shcodec.bench.codecs import Codec, ShcCodec
 from shcodec.bench.datasets import PictureFile
-from shcodec.bench.results import Cell, Failure, csv_text
 from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
 from shcodec.support.errors import PictureError, ShcError
@@ -138,6 +141,34 @@ def measure_cell(task: Task) -> Cell | Failure:
         return _failure(task, error)
 
 
+def time_processes(codec: ShcCodec, picture: Path, setting: float, repeat: int = 1) -> tuple[float, float]:
+    """Time both commands from the start of the process to its end, reading, loading and writing included.
+
+    `shc encode` decodes its file once more to tell its PSNR; that is part of its time.
+
+    Args:
+        codec: model and effort.
+        picture: the picture to encode.
+        setting: of the codec: a beta, or a quality.
+        repeat: runs of each command.
+
+    Returns:
+        Median seconds of encoding and of decoding.
+
+    Raises:
+        ShcError: a command failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="shc-bench-") as folder:
+        coded, decoded = str(Path(folder, "picture.shc")), str(Path(folder, "picture.png"))
+        options = ["--quiet", "--force"]
+        wanted = ["--model", codec.model, "--quality" if codec.by_quality else "--beta", f"{setting!r}"]
+        if codec.effort is not None:
+            wanted += ["--effort", str(codec.effort)]
+        encode = ["encode", *options, *wanted, str(picture.absolute()), coded]
+        decode = ["decode", *options, coded, decoded]
+        return _process_median(encode, repeat), _process_median(decode, repeat)
+
+
 def _measure(task: Task) -> Cell:
     rgb = load(task.picture.path)
     if task.timed:
@@ -177,7 +208,23 @@ def _measure(task: Task) -> Cell:
 def _process_seconds(task: Task) -> tuple[float, float] | tuple[None, None]:
     if not task.process_times or not isinstance(task.codec, ShcCodec):
         return None, None
-    return processes.time_processes(task.codec, task.picture.path, task.setting, task.repeat)
+    return time_processes(task.codec, task.picture.path, task.setting, task.repeat)
+
+
+def _process_median(arguments: Sequence[str], repeat: int) -> float:
+    return statistics.median(_seconds_of(arguments) for _ in range(repeat))
+
+
+def _seconds_of(arguments: Sequence[str]) -> float:
+    start = time.perf_counter()
+    finished = subprocess.run(
+        [sys.executable, "-m", "shcodec", *arguments], capture_output=True, text=True, errors="replace", check=False
+    )
+    seconds = time.perf_counter() - start
+    if finished.returncode:
+        said = finished.stderr.strip().splitlines() or ["no message"]
+        raise ShcError(f"shc {arguments[0]} as a process failed ({finished.returncode}): {said[-1]}")
+    return seconds
 
 
 @functools.lru_cache(maxsize=1)

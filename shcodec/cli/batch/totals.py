@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from shcodec.cli.batch.plan import Plan
 from shcodec.cli.console import print_json, say
-from shcodec.cli.files import Plan
 
 
 @dataclass

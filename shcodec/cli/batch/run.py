@@ -7,35 +7,24 @@ written and printed here, in the process of the command. So a worker can be kill
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import stat
-import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import click
 from click.exceptions import Exit
 
-from shcodec.cli import workers
-from shcodec.cli.console import (
-    StandardOutputError,
-    is_terminal,
-    note,
-    one_line,
-    progress,
-    report_error,
-    require_extra,
-    shown,
-)
-from shcodec.cli.files import Job, Plan
-from shcodec.cli.inputs import STDIO
-from shcodec.cli.threads import threads_option, threads_set
-from shcodec.cli.workers import Outcome, Result
+from shcodec.cli.batch.files import Job
+from shcodec.cli.batch.inputs import STDIO
+from shcodec.cli.batch.plan import Plan
+from shcodec.cli.console import StandardOutputError, note, one_line, report_error, require_extra, shown
 from shcodec.support.errors import ShcError, UsageError
-from shcodec.support.limits import MAX_PIXELS
+from shcodec.support.progress import counting_bar
+
+if TYPE_CHECKING:
+    from shcodec.cli.batch.workers import Outcome, Result
 
 ENGINES = ("local", "dask")
 
@@ -62,112 +51,6 @@ class Spread:
             raise UsageError("-j is for --engine local; a cluster uses all its workers")
         if self.engine == "local" and self.scheduler is not None:
             raise UsageError("--scheduler is for --engine dask")
-
-
-def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add -j, --threads, --engine and --scheduler to a command, which gets them as one argument `spread`."""
-
-    @click.option(
-        "-j",
-        "--jobs",
-        type=click.IntRange(min=0),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Do N files at a time, in processes of one thread each; 0: one per core.",
-    )
-    @threads_option(
-        "Threads of the networks; 0: one per core.  [default: SHC_THREADS, else 0; 1 in every process of -j]"
-    )
-    @click.option(
-        "--engine",
-        type=click.Choice(ENGINES),
-        default="local",
-        show_default=True,
-        help="Work on this machine or on a Dask cluster.",
-    )
-    @click.option("--scheduler", metavar="ADDRESS", help="The cluster: tcp://HOST:PORT, or its scheduler file.")
-    @functools.wraps(command)
-    def with_spread(
-        *args: Any, jobs: int, threads: int | None, engine: str, scheduler: str | None, **others: Any
-    ) -> Any:
-        spread = Spread(jobs, engine, scheduler, 1 if threads is None else threads)
-        with threads_set(threads):
-            return command(*args, spread=spread, **others)
-
-    return with_spread
-
-
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add -o, -f and --skip-existing to a command: `folder`, `force`, `skip_existing`."""
-    for option in (
-        click.option(
-            "--skip-existing", is_flag=True, help="Leave out what has its output already: go on with a batch."
-        ),
-        click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
-        click.option(
-            "-o",
-            "folder",
-            metavar="DIR|FILE",
-            help="Put the outputs into DIR, where the tree of a folder is kept; or the only output into FILE.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --max-pixels to a command: `max_pixels`."""
-    option = click.option(
-        "--max-pixels",
-        type=click.IntRange(min=1),
-        default=MAX_PIXELS,
-        show_default=True,
-        help="Refuse larger pictures.",
-    )
-    return option(command)
-
-
-def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
-    """Leaves out the jobs whose outputs exist: as failures, or as done with `skip_existing`; none with `force`.
-
-    Those whose outputs cannot be written, whatever exists, are failures before any work.
-
-    Raises:
-        UsageError: both are given, or a picture would go to a terminal.
-    """
-    if force and skip_existing:
-        raise UsageError("-f and --skip-existing exclude each other")
-    if any(job.target == STDIO for job in plan.jobs):
-        if sys.stdout is None:
-            raise UsageError("standard output is closed; name an output")
-        if is_terminal(sys.stdout):
-            raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
-    plan = _possible(plan)
-    if force:
-        return plan
-    there = {job for job in plan.jobs if job.is_done}
-    left = tuple(job for job in plan.jobs if job not in there)
-    if not skip_existing:
-        refused = (f"{shown(job.target)}: exists already (-f overwrites it)" for job in plan.jobs if job in there)
-        return replace(plan, jobs=left, problems=(*plan.problems, *refused))
-    stale = sum(job.is_stale for job in there)
-    notes = (f"outputs older than their inputs: {stale} (-f makes them anew)",) if stale else ()
-    return replace(plan, jobs=left, notes=(*plan.notes, *notes), left_out=len(there))
-
-
-def _possible(plan: Plan) -> Plan:
-    """Turn jobs into failures that are seen to end as such, unless the input's own fault is to be told."""
-    why: dict[Job, str] = {}
-    for job in plan.jobs:
-        if job.source == STDIO or os.path.exists(job.source):
-            why[job] = job.hindrance
-            missing = job.target != STDIO and not os.path.lexists(os.path.dirname(job.target) or ".")
-            if missing and not job.listed and plan.folder is None:
-                why[job] = os.strerror(errno.ENOENT)
-    lines = (f"{shown(job.target)}: {reason}" for job, reason in why.items() if reason)
-    jobs = tuple(job for job in plan.jobs if not why.get(job))
-    return replace(plan, jobs=jobs, problems=(*plan.problems, *lines))
 
 
 def run(
@@ -200,7 +83,7 @@ def run(
     well = not plan.problems
     written: dict[tuple[int, int], Job] = {}
     with (
-        progress(len(plan.jobs), quiet=quiet) as advance,
+        counting_bar(len(plan.jobs), shown=not quiet and len(plan.jobs) > 1) as advance,
         contextlib.closing(_outcomes(work, plan.jobs, spread)) as outcomes,
     ):
         for job, outcome in outcomes:
@@ -252,12 +135,14 @@ def _outcomes(
     """Each job with its outcome, as it comes. A single job is done in this process, on all threads."""
     if spread.engine == "dask" and jobs:
         require_extra("--engine dask", "dask", ("joblib", "dask", "distributed"))
-        from shcodec.cli.cluster import cluster_outcomes
+        from shcodec.cli.batch.cluster import cluster_outcomes
 
         yield from cluster_outcomes(work, jobs, spread.scheduler, spread.threads)
         return
     processes = min(spread.jobs or _cores(), len(jobs))
     if processes > 1:
+        from shcodec.cli.batch import workers
+
         yield from workers.outcomes(work, jobs, processes, spread.threads)
     else:
         yield from ((job, functools.partial(work, job)) for job in jobs)

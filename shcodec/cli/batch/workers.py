@@ -21,7 +21,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar, cast
 
-from shcodec.cli.threads import VARIABLE
 from shcodec.support.errors import ShcError
 
 Item = TypeVar("Item")
@@ -50,7 +49,7 @@ class Reply:
 def reply_to(work: Callable[[Item], Any], item: Item, threads: int = 1) -> Reply:
     """Do the work for one item inside a worker; whatever goes wrong is part of the reply, which can be pickled."""
     # before the work imports numpy, and before a model is loaded
-    os.environ.update(_ONE_THREAD, **{VARIABLE: str(threads)})
+    os.environ.update(_ONE_THREAD, SHC_THREADS=str(threads))
     try:
         return Reply(work(item))
     except Exception as error:  # it is raised again where it can be reported

@@ -20,9 +20,9 @@ from distributed import Client
 from distributed.scheduler import KilledWorker
 from joblib._dask import DaskDistributedBackend
 
+from shcodec.cli.batch.files import Job
+from shcodec.cli.batch.workers import Outcome, Reply, Result, reply_to
 from shcodec.cli.console import one_line, shown
-from shcodec.cli.files import Job
-from shcodec.cli.workers import Outcome, Reply, Result, reply_to
 from shcodec.support.errors import ShcError, UsageError
 
 _TIMEOUT = 10.0
