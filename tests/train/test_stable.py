@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_bench_scripts import script as bench_script
+from scripts import script
 from toy_training import VARIANTS, shorten, toy_config, write_config, write_pictures
 
 from shcodec.support.errors import UsageError
@@ -411,22 +411,22 @@ def test_shipped_configurations_of_a_stable_phase() -> None:
 
 
 def test_what_more_pixels_bring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    script = bench_script("training/gpx")
+    gains = script("training/gpx")
     gpx, before = np.linspace(1, 50, 40), 50.0
     exact = 20 * (before + gpx) ** math.log2(0.95)  # 5 % a doubling
     noisy = exact * np.exp(0.002 * np.random.default_rng(0).normal(size=40))
     for loss, tolerance in ((exact, 1e-6), (noisy, 0.3)):
-        line = script.fit(before + gpx, loss)
+        line = gains.fit(before + gpx, loss)
         assert 100 * (2**-line.slope - 1) == pytest.approx(-5, abs=tolerance)
     assert line.change(100, 200)[1] > 0.05
     log = tmp_path / "validation.csv"
     rows = [f"{i},{g:.3f},0,{x:.5f}" for i, (g, x) in enumerate(zip(gpx, exact, strict=True))]
     log.write_text("\n".join(["step,gpx,seconds,loss", *rows]) + "\n")
-    script.main([str(log), "--next", "100"])
+    gains.main([str(log), "--next", "100"])
     told = capsys.readouterr().out
     assert "changes the loss by -5.00 %" in told and "next 100 Gpx should change it by -5.00 %" in told
     assert (tmp_path / "validation.png").stat().st_size > 1000
     for content, message in (("a,b\n1,2\n", "not the validation log"), ("gpx,loss\n1,2\n", "not enough")):
         log.write_text(content)
         with pytest.raises(UsageError, match=message):
-            script.main([str(log)])
+            gains.main([str(log)])

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from conftest import ROOT, make_photo
+from conftest import make_photo
 from PIL import Image
+from scripts import script
 
 pytest.importorskip("onnx", reason="needs the extra 'train'")
-
-
-def script(name: str) -> ModuleType:
-    """Import a script from benchmarks/, whose folder is on the path as when it is run."""
-    if str(ROOT / "benchmarks") not in sys.path:
-        sys.path.append(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location(
-        f"benchmarks_{name.replace('/', '_')}", ROOT / "benchmarks" / f"{name}.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_multiply_accumulates_of_a_graph(tmp_path: Path) -> None:

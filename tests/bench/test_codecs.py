@@ -19,7 +19,7 @@ from shcodec.bench.cells import stored_cells
 from shcodec.bench.codecs import OTHER_CODECS, Codec, select_codecs
 from shcodec.support.errors import ShcError, UsageError
 
-REFERENCE = Path(__file__).resolve().parent / "bench_reference"
+REFERENCE = Path(__file__).resolve().parent / "reference"
 SIGNATURES = {"jpeg420": b"\xff\xd8", "jpeg444": b"\xff\xd8", "j2k": b"\0\0\0\x0cjP", "webp": b"RIFF"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import ROOT, Shc, make_photo
+from conftest import Shc, make_photo
 from made_up_files import chunk, jpeg, long_profile, png, segment, tiff
 from made_up_metadata import XMP, exif_block, srgb
 from PIL import ExifTags, Image, ImageOps
@@ -23,6 +23,7 @@ from shcodec.pictures.writing import FORMATS, write_picture
 from shcodec.support.errors import LimitError, PictureError
 from shcodec.support.limits import MAX_PIXELS
 
+FILES = Path(__file__).parent / "files"
 PHOTO = Image.fromarray(make_photo(40, 56))
 EXIF = segment(0xE1, b"Exif\0\0" + exif_block())
 PROFILE = segment(0xE2, b"ICC_PROFILE\0\1\1" + srgb())
@@ -103,7 +104,7 @@ def test_more_bits_than_8_are_told(file: io.BytesIO, bits: int) -> None:
     ("name", "bits", "grey"), [("10_bits.avif", 10, False), ("12_bits_grey.avif", 12, True), ("12_bits.jp2", 12, False)]
 )
 def test_files_of_other_programs_with_more_bits(name: str, bits: int, grey: bool) -> None:
-    picture = read_picture(ROOT / "tests" / "files" / name)
+    picture = read_picture(FILES / name)
     assert (picture.notes, picture.grey) == ((f"{bits} bits reduced to 8",), grey)
     expected = make_photo(24, 32)
     assert np.abs(picture.rgb.astype(int) - (expected[..., :1] if grey else expected)).mean() < 3

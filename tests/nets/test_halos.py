@@ -14,8 +14,8 @@ from conftest import GOLDEN, make_photo
 
 torch = pytest.importorskip("torch", reason="the networks' definition needs torch")
 
-from test_runtime import LATENTS, count_runs, reach  # noqa: E402
 from toy_training import shorten, toy_config, write_config, write_pictures  # noqa: E402
+from windows import LATENTS, count_runs, reach  # noqa: E402
 
 from shcodec.codec import synthesis  # noqa: E402
 from shcodec.model.card import CARD, read_card  # noqa: E402

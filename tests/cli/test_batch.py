@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from conftest import GOLDEN, ROOT, Shc, make_photo, obey_interrupts
 from PIL import Image
+from scripts import script
 
 from shcodec.cli.batch import workers
 from shcodec.cli.batch.files import Job, write_output
@@ -395,18 +396,17 @@ def test_without_the_extra(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPat
 # The measurement
 
 
-def test_the_benchmark_of_batches(folder: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    script = importlib.import_module("batch")
-    assert script.lay_out([Path("pics/a.png"), Path("pics/b.png")], Path("pictures")) == 41 * (127 + 128)
-    measured = script.measure(folder, tiny_model, 1, script.ONE_THREAD)
+def test_the_benchmark_of_batches(folder: Path, tiny_model: str) -> None:
+    batches = script("batch")
+    assert batches.lay_out([Path("pics/a.png"), Path("pics/b.png")], Path("pictures")) == 41 * (127 + 128)
+    measured = batches.measure(folder, tiny_model, 1, batches.ONE_THREAD)
     assert set(measured) == {"encode", "decode"}
     assert sorted(os.listdir("decoded")) == ["a.png", "b.png"]
     rounds = [
         {"one": {"encode": a, "decode": 4.0}, "two": {"encode": b, "decode": 1.0}}
         for a, b in ((3.0, 2.0), (2.0, 1.0), (9.0, 0.5))
     ]
-    told = script.summarise(rounds, 6.0, baseline="one")
+    told = batches.summarise(rounds, 6.0, baseline="one")
     assert told["one"]["encode"] == {
         "seconds": 3.0,
         "runs": [3.0, 2.0, 9.0],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import GOLDEN, make_photo
+from windows import LATENTS, count_runs, reach
 
 from shcodec import container
 from shcodec.codec import analysis, decoding, encoding, inspection
@@ -16,9 +16,6 @@ from shcodec.model.networks import HALOS, Model
 from shcodec.pictures.picture import psnr
 from shcodec.support.errors import UsageError
 from shcodec.symbols.tables import KNOTS, Grid, first_half
-
-LATENTS = 48  # length of the row on which receptive fields are measured
-
 
 pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever else is installed
 
@@ -47,19 +44,6 @@ def test_windows_leave_no_seams(model: Model, monkeypatch: pytest.MonkeyPatch) -
     assert psnr(decoding.decode_array(coded, model=model), pixels) == pytest.approx(psnr(whole, pixels), abs=0.05)
 
 
-def count_runs(model: Model, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Count how often each network runs from here on."""
-    calls: dict[str, int] = {}
-    run = model._run
-
-    def counted(graph: str, **inputs: Any) -> list[Any]:
-        calls[graph] = calls.get(graph, 0) + 1
-        return run(graph, **inputs)
-
-    monkeypatch.setattr(model, "_run", counted)
-    return calls
-
-
 @pytest.mark.parametrize("name", ["fast", "sha", "tiny"])
 def test_halos_hold_the_receptive_fields(name: str) -> None:
     """A window sees all that its inner part depends on, in every architecture that is shipped."""
@@ -86,23 +70,6 @@ def test_halos_hold_the_receptive_fields(name: str) -> None:
         assert reach(z_of, 3, 16) <= halos["analysis"]
         assert reach(lambda z: net.h_s(z, gains["h_s"])[1], sizes.channels, 0.25) <= halos["hyper"]
         assert reach(lambda y: net.refine(y, features, gains["refine"]), latent, 1) <= halos["refine"]
-
-
-def reach(network: Callable[[Any], Any], channels: int, scale: float) -> float:
-    """How many latents to either side of the 8 in the middle of a row those 8 depend on.
-
-    Args:
-        network: input (1, channels, h, w) -> output (1, C, h', w').
-        channels: of the input.
-        scale: samples of the input per latent.
-    """
-    torch = pytest.importorskip("torch")
-    x = torch.full((1, channels, round(4 * scale), round(LATENTS * scale)), 200.0, requires_grad=True)
-    y = network(x)
-    middle, half = y.shape[-1] // 2, 4 * y.shape[-1] // LATENTS
-    y[..., middle - half : middle + half].sum().backward()
-    seen = torch.nonzero(x.grad.abs().sum((0, 1, 2))).flatten() / scale
-    return max(LATENTS / 2 - float(seen.min()), float(seen.max()) + 1 / scale - LATENTS / 2) - 4
 
 
 # ONNX Runtime against torch

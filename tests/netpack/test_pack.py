@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import GOLDEN
 from made_up_weights import make_tensors, make_weights
 from safetensors.numpy import load_file, save_file
 
@@ -262,7 +263,7 @@ def test_info_tells_the_parts() -> None:
 @pytest.mark.parametrize(("name", "version"), [("weights", 1), ("weights2", 2)])
 def test_decoding_has_not_changed(name: str, version: int) -> None:
     """A file of each version that is kept with what it decodes to."""
-    golden = Path(__file__).parent / "golden" / "net"
+    golden = GOLDEN / "net"
     data = (golden / f"{name}.shcn").read_bytes()
     assert netpack.info(data).version == version
     unpacked = netpack.unpack_safetensors(data)
