@@ -56,13 +56,13 @@ class CountingTables(SymbolTables):
         self.clear()
 
     def clear(self) -> None:
-        """Forgets all counts."""
+        """Set all counts to 0."""
         self.counts: list[npt.NDArray[np.int64]] = [np.zeros(b.histograms.shape, np.int64) for b in self.bands]
         self.elements = np.zeros(self.classes, np.int64)
         self.hyper_bits = 0.0
 
     def class_map(self, z: Hyper, beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
-        """As the base class, or by the float map; counts the elements of every class and the bits of z."""
+        """Return the classes, by the integer or the float map; counts the elements of every class and the bits of z."""
         classes = super().class_map(z, beta_byte, grid)
         if z is not None and self.float_map is not None:
             weight, bias = self.float_map
@@ -73,7 +73,7 @@ class CountingTables(SymbolTables):
         return classes
 
     def _bits_of(self, z: npt.NDArray[np.int8]) -> float:
-        """Ideal bits of z in the row of the bank that suits it best."""
+        """Return the ideal bits of z in the row of the bank that suits it best."""
         values = z.reshape(1, len(z), -1).astype(np.int64) + self.limit
         bits = PRECISION - np.log2(self.bank)
         return float(np.take_along_axis(bits, np.repeat(values, len(bits), 0), 2).sum((1, 2)).min())
@@ -88,7 +88,7 @@ class CountingTables(SymbolTables):
         return np.ascontiguousarray(full[:, : grid.height, : grid.width])
 
     def read(self, payload: bytes, beta_byte: int, grid: Grid) -> tuple[Hyper, list[Order], list[list[Indices]]]:
-        """As the base class; counts what is read."""
+        """Read as the base class does; counts what is read."""
         self.reading = True
         hyper, orders, chosen = super().read(payload, beta_byte, grid)
         self.reading = False
@@ -104,7 +104,7 @@ class CountingModel(Model):
     """A model with `CountingTables`."""
 
     def __init__(self, folder: Path, *, float_map: bool = False) -> None:
-        """Args: float_map: classes by the float map, for which the model must have its training tensors."""
+        """Load a model; `float_map` takes classes by the float map, for which it must have its training tensors."""
         super().__init__(folder)
         maps = None
         if float_map:
@@ -146,7 +146,7 @@ def code_all(model: CountingModel, pictures: Sequence[Pixels], beta: float) -> C
 
 
 def spending(tables: SymbolTables, coded: Coded) -> dict[str, Any]:
-    """Where the bits of one beta go, in percent of the files."""
+    """Return where the bits of one beta go, in percent of the files."""
     bits = [float((counts * band.bits).sum()) for counts, band in zip(coded.counts, tables.bands, strict=True)]
     total = 8 * coded.size
     vectors = sum(b for b, band in zip(bits, tables.bands, strict=True) if band.dim > 1)
@@ -163,7 +163,7 @@ def spending(tables: SymbolTables, coded: Coded) -> dict[str, Any]:
 
 
 def codebook_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, Any]]:
-    """Codewords in use and perplexity of every codebook, all betas together.
+    """Return codewords in use and perplexity of every codebook, all betas together.
 
     Levels that every histogram holds at its least frequency are a reserve for rare pictures and counted apart.
     """
@@ -187,7 +187,7 @@ def codebook_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str
 
 
 def class_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, Any]]:
-    """Share of elements and bits of every class, perplexity of its indices, all betas together."""
+    """Return the share of elements and bits of every class, perplexity of its indices, all betas together."""
     elements = np.sum([run.elements for run in runs], 0)
     total = sum(8 * run.size for run in runs)
     rows = []
@@ -204,7 +204,7 @@ def class_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, A
 
 
 def perplexity(counts: npt.NDArray[np.int64]) -> float:
-    """Two to the power of the entropy of counts; 0 where there are none."""
+    """Return two to the power of the entropy of counts; 0 where there are none."""
     if not counts.sum():
         return 0.0
     p = counts[counts > 0] / counts.sum()
@@ -223,7 +223,7 @@ def map_loss(integer: Sequence[Coded], floating: Sequence[Coded]) -> dict[str, A
 
 
 def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str, Any]:
-    """Files that grow with beta, over 16 betas: every case with both sizes in bytes."""
+    """List files that grow with beta, over 16 betas: every case with both sizes in bytes."""
     number, found = 0, []
     for name, rgb in pictures:
         number += 1
@@ -238,7 +238,7 @@ def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str
 
 
 def read_folder(folder: Path, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
-    """Names and pixels of a folder's pictures, in order; at most `limit`."""
+    """Yield names and pixels of a folder's pictures, in order; at most `limit`."""
     paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     for path in paths[:limit]:
         yield path.name, read_picture(path).rgb
