@@ -127,14 +127,14 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--scheduler", metavar="ADDRESS", help="The cluster: tcp://HOST:PORT, or its scheduler file.")
     @functools.wraps(command)
-    def with_spread(
+    def with_placement(
         *args: Any, jobs: int, threads: int | None, engine: str, scheduler: str | None, **others: Any
     ) -> Any:
         placement = Placement(jobs, engine, scheduler, 1 if threads is None else threads)
         with threads_set(threads):
             return command(*args, placement=placement, **others)
 
-    return with_spread
+    return with_placement
 
 
 class Result(Protocol):

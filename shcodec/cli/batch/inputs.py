@@ -11,14 +11,15 @@ from pathlib import Path
 
 from shcodec.cli.console import one_line, shown
 from shcodec.support.errors import UsageError
+from shcodec.support.limits import BY_OTHER_PROGRAMS
 
 STDIO = "-"
 """The name that means standard input or standard output."""
 
 _WILD = frozenset("*?[")
 
-# Pillow knows these, but reads them with the help of other programs at most; and .shc where its plugin is registered.
-_NOT_BY_ITSELF = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "SHC", "WMF"})
+# And .shc itself, which Pillow reads where the plugin is registered.
+_NO_PICTURES = BY_OTHER_PROGRAMS | {"SHC"}
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _is_pattern(path: str) -> bool:
 
 
 def _matches(pattern: str) -> Iterator[Input]:
-    """Yield what a pattern matches, sorted; the pattern itself if that is nothing, so that it is reported as missing."""
+    """Yield what a pattern matches, sorted; the pattern itself if that is nothing, which is reported as missing."""
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if not _WILD.isdisjoint(part))
     recursive = "**" in parts[fixed:]
@@ -172,4 +173,4 @@ def _picture_suffixes() -> frozenset[str]:
     from PIL import Image
 
     kinds = Image.registered_extensions()
-    return frozenset(suffix for suffix, kind in kinds.items() if kind in Image.OPEN and kind not in _NOT_BY_ITSELF)
+    return frozenset(suffix for suffix, kind in kinds.items() if kind in Image.OPEN and kind not in _NO_PICTURES)
