@@ -25,8 +25,9 @@ from shcodec.model.networks import Model
 from shcodec.nets.codec import CodecNet, Latents
 from shcodec.nets.config import ModelConfig
 from shcodec.support.progress import Report
-from shcodec.symbols.bands import Band
-from shcodec.symbols.tables import Floats, Order, first_half, nearest_coded
+from shcodec.symbols.bands import Band, Floats
+from shcodec.symbols.classes import Order
+from shcodec.symbols.grid import first_half, nearest_coded
 
 CANDIDATES = 8  # codewords that a vector draws from
 LEVELS_AROUND = 3  # the same for scalars: levels to either side of the nearest
@@ -108,7 +109,7 @@ class _Decoder:
         model, grid = analysis.model, analysis.grid
         tables = model.tables
         self.net, self.grid, self.beta_byte = _network(model), grid, torch.tensor([step])
-        self.shape = (tables.latent, 4 * grid.hyper_height, 4 * grid.hyper_width)
+        self.shape = (tables.latent, *grid.padded)
         mean, spacing, *features = (
             torch.from_numpy(np.array(part)[None]) for part in model.describe(analysis.z, step, self.shape)
         )
@@ -120,7 +121,7 @@ class _Decoder:
             for sides in ((self.shape[1], grid.height), (self.shape[2], grid.width))
         ]
         self.latents = Latents(y, mean, spacing, mean, features[0] if features else None, None)
-        orders = tables.orders(tables.class_map(analysis.z, step, grid))
+        orders = tables.orders(tables.classes_of(analysis.z, step, grid))
         self.places = [self._places(order) for order in orders]
         generator = torch.Generator().manual_seed(SEED)
         self.passes = [_Vectors(order, tables.bands, tables.band_of, rate_weight, generator) for order in orders]

@@ -16,8 +16,9 @@ from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
 from shcodec.nets.layers import knot_weights
 from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, Analysis, Synthesis, nested_order
-from shcodec.symbols import tables
-from shcodec.symbols.tables import class_coordinate
+from shcodec.symbols import grid
+from shcodec.symbols.classes import class_coordinate
+from shcodec.symbols.grid import HYPER
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class CodecNet(nn.Module):
         """
         if self.g_a.shortcut is None or self.g_s.shortcut is None:
             return
-        flat = (F.pixel_unshuffle(blocks.float(), 16)[:, :, 0, 0] - PIXEL_MEAN) / PIXEL_SCALE
+        flat = (F.pixel_unshuffle(blocks.float(), grid.PATCH)[:, :, 0, 0] - PIXEL_MEAN) / PIXEL_SCALE
         variances, components = torch.linalg.eigh(flat.T @ flat / len(flat))
         basis = components.flip(1)[:, : self.config.latent].T  # (M, 768), the largest variances first
         spread = variances.flip(0)[: self.config.latent].clamp(min=1e-6).sqrt()
@@ -141,8 +142,8 @@ class CodecNet(nn.Module):
 
 
 def first_half(channels: int, height: int, width: int) -> Tensor:
-    """`tables.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
-    return torch.from_numpy(tables.first_half(channels, height, width))
+    """`grid.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
+    return torch.from_numpy(grid.first_half(channels, height, width))
 
 
 def halos(config: ModelConfig) -> dict[str, int]:
@@ -156,11 +157,11 @@ def halos(config: ModelConfig) -> dict[str, int]:
     analysis = 1 + 2 * a.blocks16 + a.blocks8  # at 1/8 two convolutions reach one latent
     synthesis = math.ceil(1 + s.blocks16 + s.blocks8 / 2 + 1 / 4)
     if not config.has_hyper:
-        return {"analysis": 4 * math.ceil(analysis / 4), "synthesis": synthesis}
+        return {"analysis": HYPER * math.ceil(analysis / HYPER), "synthesis": synthesis}
     hyper = 1 + 2  # both ways a 3x3 convolution at 1/16 and one at 1/32
     return {
-        "analysis": 4 * math.ceil((analysis + hyper) / 4),
-        "hyper": 4 * math.ceil(hyper / 4),
+        "analysis": HYPER * math.ceil((analysis + hyper) / HYPER),
+        "hyper": HYPER * math.ceil(hyper / HYPER),
         "refine": 1 if config.hyper.refine_dense else 2,
         "synthesis": synthesis,
     }

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from shcodec.container import byte_to_beta
 from shcodec.model.networks import padding
 from shcodec.nets.codec import CodecNet, Latents, first_half
+from shcodec.nets.config import MAX_CLASSES
 from shcodec.quantize.codebooks import ClassCodebooks, Groups, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity
-from shcodec.symbols.tables import nearest_coded
+from shcodec.symbols.grid import PATCH, nearest_coded
 from shcodec.train.config import TrainConfig
 
 SLOPE = 0.4  # the loss is (D + beta R) * beta^-0.4: all rates weigh alike (from the slopes of BPG on photographs)
@@ -39,7 +40,7 @@ class Learner(nn.Module):
         model = config.model
         self.net = CodecNet(model)
         self.books = ClassCodebooks(model.quantiser)
-        self.density = SmoothDensity(64)
+        self.density = SmoothDensity(MAX_CLASSES)
         self.compiled: dict[str, Callable[..., Tensor]] = {}  # the density, compiled, for training steps alone
         if model.has_hyper:
             sizes = model.hyper
@@ -198,8 +199,8 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
     height, width = pixels.shape[2] - state.border[0], pixels.shape[3] - state.border[1]
     coded = None
     if state.border != (0, 0):
-        coded = -(-height // 16), -(-width // 16)
-        sides = pixels.shape[2:] if learner.config.model.has_hyper else (16 * coded[0], 16 * coded[1])
+        coded = -(-height // PATCH), -(-width // PATCH)
+        sides = pixels.shape[2:] if learner.config.model.has_hyper else (PATCH * coded[0], PATCH * coded[1])
         down, across = _padding(sides[0], height, pixels.device), _padding(sides[1], width, pixels.device)
         pixels = pixels[:, :, down[:, None], across]
     batch, area = len(pixels), height * width
