@@ -24,6 +24,7 @@ from shcodec.model.card import DECODER, read_tensors
 from shcodec.model.networks import Model
 from shcodec.nets.codec import CodecNet, Latents
 from shcodec.nets.config import ModelConfig
+from shcodec.quantize.lattice import levels_around
 from shcodec.support.progress import Report
 from shcodec.symbols.bands import Band, Floats
 from shcodec.symbols.classes import Order
@@ -237,10 +238,7 @@ class _Vectors:
         """Find the codewords that a vector may draw: those of the least cost."""
         words = group.codebook
         if words.shape[1] == 1 and len(words) > 2 * LEVELS_AROUND:
-            middles = ((words[1:, 0] + words[:-1, 0]) / 2).contiguous()
-            near = torch.bucketize(vectors[:, 0].contiguous(), middles)
-            near = near.clamp(LEVELS_AROUND, len(words) - 1 - LEVELS_AROUND)
-            index = near[:, None] + torch.arange(-LEVELS_AROUND, LEVELS_AROUND + 1)
+            index = levels_around(vectors[:, 0], words[:, 0], LEVELS_AROUND)
         else:
             parts = []
             for start in range(0, len(vectors), SEARCH_ROWS):

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from shcodec.quantize.annealing import GAP_EVERY
 from shcodec.support.errors import ShcError, UsageError
 from shcodec.symbols.grid import HYPER_PATCH
 from shcodec.train import checkpoint, log, result, schedule
 from shcodec.train.ahead import Ahead
-from shcodec.train.annealing import GAP_EVERY
 from shcodec.train.calibrate import calibrate, fit_codebooks
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import load_pictures
