@@ -10,9 +10,6 @@ The overhead is in bytes of the file without its symbols. Needs the extra `bench
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,15 +18,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from script import make_parser, make_table, write_results
 from speed import launch
 
 from shcodec import container
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.datasets import find_dataset
-from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
 from shcodec.codec import decoding, encoding
 from shcodec.model import zoo
@@ -45,7 +40,7 @@ BAND = 32  # pixels to either side of a border between tiles
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print tables and write JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--megapixels", type=float, nargs="*", default=[1, 20, 100])
     parser.add_argument("--model", default=zoo.DEFAULT_MODEL)
     parser.add_argument("--betas", type=float, nargs="*", default=BETAS, help="rates at which tiles are measured")
@@ -59,10 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "memory": [measure_commands(pictures, million, options.model) for million in options.megapixels],
         "tiles": measure_tiles(mosaic(pictures, *options.size), options.betas, options.model),
         "overhead": measure_overhead(pictures[0], options.model),
-        "environment": describe_environment(shlex.join(["python", "benchmarks/large.py", *sys.argv[1:]])),
     }
     print_tables(document, Console())
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_results(options.out, document, __file__)
 
 
 def mosaic(pictures: Sequence[Pixels], height: int, width: int) -> Pixels:
@@ -156,7 +150,7 @@ def measure_overhead(rgb: Pixels, model: str) -> dict[str, dict[str, int]]:
 
 def print_tables(document: dict[str, Any], console: Console) -> None:
     """Print what was measured."""
-    table = Table("megapixels", "encode s", "peak MB", "decode s", "peak MB", box=box.SIMPLE)
+    table = make_table(None, ("megapixels", "encode s", "peak MB", "decode s", "peak MB"))
     for row in document["memory"]:
         cells = [row[way][key] for way in ("encode", "decode") for key in ("seconds", "peak_mb")]
         table.add_row(f"{row['megapixels']:g}", *(f"{cell:.1f}" for cell in cells))
@@ -165,7 +159,7 @@ def print_tables(document: dict[str, Any], console: Console) -> None:
     cost = "no common range" if found["bd_rate"] is None else f"{found['bd_rate']:+.2f} %"
     loss = found["largest_loss_in_band_db"]
     console.print(f"{found['tiles']} tiles: BD-rate {cost}, PSNR along their borders at most {loss:.3f} dB lower")
-    table = Table("picture", "header", "chunks", "payload", "checksum", box=box.SIMPLE)
+    table = make_table(None, ("picture", "header", "chunks", "payload", "checksum"))
     for name, sizes in document["overhead"].items():
         table.add_row(name, *(f"{sizes[part]:,}" for part in ("header", "chunks", "payload", "checksum")))
     console.print(table)

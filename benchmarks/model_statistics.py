@@ -8,8 +8,6 @@ ideal ones of the model's integer histograms; sizes are those of real files.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from script import make_parser, write_results
 
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
@@ -232,7 +231,7 @@ def read_folder(folder: Path, limit: int | None = None) -> Iterator[tuple[str, P
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one model; write JSON and say what matters most."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--model", default=zoo.DEFAULT_MODEL, metavar="NAME")
     parser.add_argument("--data", type=Path, default=os.environ.get("SHC_DATA"), help="folder with kodak/ and b100/")
     parser.add_argument("--folder", default="kodak", help="pictures of the statistics, below the data")
@@ -264,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name in options.monotone
         },
     }
-    options.out.write_text(json.dumps(_rounded(document), indent=1) + "\n", encoding="utf-8")
+    write_results(options.out, _rounded(document))
     print(f"class map: {document['class_map']['bd_rate_percent']:+.3f} % BD-rate against its float version")
     for name, result in document["monotone"].items():
         print(f"{name}: {len(result['violations'])} files grow with beta, of {result['pictures']} x {len(STEPS)}")

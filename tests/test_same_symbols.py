@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import symbols_reference as reference
 from conftest import GOLDEN
+from golden_files import MANIFEST, assert_pixels_as_stored, pinned, read, symbols_in_a_process
 from made_up_model import make_tensors
-from test_golden import MANIFEST, assert_pixels_as_stored, pinned, read, symbols_in_a_process
 
 from shcodec.codec import decoding
 from shcodec.model.networks import Model

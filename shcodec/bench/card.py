@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from shcodec.bench.codecs import SHC_PREFIX
+from shcodec.bench.curves import CodecCurve
 from shcodec.bench.report import Report
-from shcodec.bench.summary import CodecCurve
 from shcodec.model import zoo
 from shcodec.model.card import CARD
 from shcodec.support.atomic import write_text

@@ -22,7 +22,6 @@ from shcodec import __version__
 from shcodec.cli.console import (
     StandardOutputError,
     give_up_stdout,
-    is_terminal,
     one_line,
     prepare_streams,
     report_error,
@@ -30,6 +29,7 @@ from shcodec.cli.console import (
     shown,
 )
 from shcodec.support.errors import ShcError, UsageError
+from shcodec.support.progress import is_terminal
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shcodec.cli.batch import Spread, exit_unless, pixels_option, run
+from shcodec.cli.batch.files import Job, open_input, read_shc, write_output
+from shcodec.cli.batch.inputs import STDIO, check_names
+from shcodec.cli.batch.plan import Plan
+from shcodec.cli.batch.run import Spread, exit_unless, run
 from shcodec.cli.console import print_json, print_table, shown
-from shcodec.cli.files import Job, Plan, open_input, read_shc, write_output
-from shcodec.cli.inputs import STDIO, check_names
-from shcodec.cli.threads import with_threads
+from shcodec.cli.options import pixels_option, with_threads
 from shcodec.support.errors import ShcError, UsageError
 from shcodec.support.limits import MAGIC, MAX_PIXELS
 

@@ -1,26 +1,18 @@
-"""What the commands print: results, notes, errors and a progress bar, each on its stream."""
+"""What the commands print: results, notes and errors, each on its stream."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import io
-import json
-import math
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from shcodec.support.errors import MissingExtraError, ShcError, UsageError
-from shcodec.support.progress import Report, unheard
 from shcodec.support.text import shown as shown
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 
 class StandardOutputError(OSError):
@@ -41,11 +33,6 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape", "surrogatepass"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a standard stream is open, and a terminal."""
-    return stream is not None and stream.isatty()
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -96,7 +83,7 @@ def run_script(main: Callable[[], object]) -> None:
     try:
         main()
     except (ShcError, OSError) as error:
-        say(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", err=True)
+        say(f"{os.path.basename(sys.argv[0])}: error: {one_line(error)}", err=True)
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
 
 
@@ -120,7 +107,11 @@ def details(sizes: Mapping[str, int], times: Mapping[str, float]) -> str:
 
 def print_json(value: Any, *, err: bool = False) -> None:
     """Write one value as one line of JSON; what JSON cannot hold becomes null (infinity) or text (paths, dates)."""
-    say(json.dumps(_finite(value), default=str, allow_nan=False), err=err)
+    import json
+
+    from shcodec.support.finite import finite
+
+    say(json.dumps(finite(value), default=str, allow_nan=False), err=err)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] | None = None) -> None:
@@ -152,55 +143,6 @@ def require_extra(command: str, extra: str, modules: Sequence[str]) -> None:
         raise MissingExtraError(f"shc {command} needs the extra '{extra}': pip install 'shcodec[{extra}]'")
 
 
-@contextmanager
-def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Yield a progress bar on stderr with the time left, for several files; yields the function that says one is done.
-
-    Nothing is drawn for a single file, with `quiet`, or where stderr is no terminal.
-    """
-    if quiet or total < 2 or not is_terminal(sys.stderr):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    # Lines on a terminal must pass above the bar; a redirected stdout must reach its file untouched.
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    above = is_terminal(sys.stdout)
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=above) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
-
-
-@contextmanager
-def work_bar() -> Iterator[Report]:
-    """Yield a progress bar on stderr for several steps on a single picture; it appears with the first of them."""
-    if not is_terminal(sys.stderr):
-        yield unheard
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=is_terminal(sys.stdout))
-    tasks: dict[str, TaskID] = {}
-
-    def report(what: str, done: int, total: int) -> None:
-        if total < 2:
-            return
-        bar.start()
-        for other, task in tasks.items():
-            bar.update(task, visible=other == what)
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
-
-    try:
-        yield report
-    finally:
-        bar.stop()
-
-
 def _as_printed(text: str) -> str:
     """Return a cell of a table as `say` puts it on stdout."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -212,14 +154,3 @@ def _width(text: str) -> int:
     return sum(
         0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text
     )
-
-
-def _finite(value: Any) -> Any:
-    """Replace infinities and NaN, which JSON does not know, by None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shcodec.cli.batch import Spread, exit_unless, run
+from shcodec.cli.batch.files import Job, read_shc
+from shcodec.cli.batch.inputs import gather_shc
+from shcodec.cli.batch.plan import Plan
+from shcodec.cli.batch.run import Spread, exit_unless, run
 from shcodec.cli.console import print_json, print_table, say, shown
-from shcodec.cli.files import Job, Plan, read_shc
-from shcodec.cli.inputs import gather_shc
 
 if TYPE_CHECKING:
     from shcodec.codec.inspection import FileInfo

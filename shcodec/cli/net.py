@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from shcodec.cli.batch import Spread, exit_unless, pending, run
-from shcodec.cli.console import note, print_json, print_table, say, shown, work_bar
-from shcodec.cli.encode import parse_size
-from shcodec.cli.files import Job, Plan, descriptor_of, open_input, write_output
-from shcodec.cli.inputs import STDIO
+from shcodec.cli.batch.files import Job, descriptor_of, open_input, write_output
+from shcodec.cli.batch.inputs import STDIO
+from shcodec.cli.batch.plan import Plan, pending
+from shcodec.cli.batch.run import Spread, exit_unless, run
+from shcodec.cli.console import note, print_json, print_table, say, shown
+from shcodec.cli.options import parse_size
 from shcodec.support.errors import UsageError
+from shcodec.support.progress import step_bar
 
 if TYPE_CHECKING:
     from shcodec.netpack.api import NetInfo
@@ -100,7 +102,7 @@ def pack(
 
     def work(job: Job) -> tuple[bytes, PackReport, float]:
         start = time.perf_counter()
-        with work_bar() as report, open_input(job) as file:
+        with step_bar() as report, open_input(job) as file:
             data, found = pack_report(file.read(), target=wanted, config=config, report=report)
         return data, found, time.perf_counter() - start
 

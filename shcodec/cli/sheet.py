@@ -117,7 +117,7 @@ def contact_sheet(versions: Sequence[Version], windows: Sequence[Window]) -> byt
 def page(versions: Sequence[Version], windows: Sequence[Window]) -> bytes:
     """One HTML page that fetches nothing: the original, and beside it the version that is chosen."""
     original, *others = versions
-    template = Template((resources.files("shcodec.cli") / "compare.html").read_text(encoding="utf-8"))
+    template = Template((resources.files("shcodec.cli") / "sheet.html").read_text(encoding="utf-8"))
     choices = "".join(
         f'<label><input type="radio" name="version" value="{number}"{"" if number else " checked"}> '
         f"{html.escape(version.name)}</label>\n"

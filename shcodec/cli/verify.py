@@ -6,11 +6,13 @@ from functools import partial
 
 import click
 
-from shcodec.cli.batch import Spread, batch_options, exit_unless, pixels_option, run
+from shcodec.cli.batch.files import Job, read_shc
+from shcodec.cli.batch.inputs import gather_shc
+from shcodec.cli.batch.plan import Plan
+from shcodec.cli.batch.run import Spread, exit_unless, run
+from shcodec.cli.batch.totals import Totals
 from shcodec.cli.console import details, one_line, print_json, say, shown
-from shcodec.cli.files import Job, Plan, read_shc
-from shcodec.cli.inputs import gather_shc
-from shcodec.cli.totals import Totals
+from shcodec.cli.options import batch_options, pixels_option
 from shcodec.support.errors import ShcError
 from shcodec.support.limits import MAX_PIXELS
 

@@ -29,7 +29,7 @@ from shcodec.train.drawings import drawings_beside
 from shcodec.train.idle import lowest_priority
 from shcodec.train.objective import Outcome, Phase, State, evaluate
 from shcodec.train.plots import plot_log
-from shcodec.train.progress import Progress
+from shcodec.train.progress import progress
 from shcodec.train.recorded import RecordedSteps
 from shcodec.train.start import Start
 from shcodec.train.state import RunState
@@ -209,7 +209,7 @@ class Trainer:
         begun = last_saved = time.monotonic()
         started = begun - run.elapsed
         self.compile()
-        with Progress() as bar, ThreadPoolExecutor(1) as pool, _asked_to_stop() as asked:
+        with progress() as show, ThreadPoolExecutor(1) as pool, _asked_to_stop() as asked:
             ahead = Ahead(self.crops, pool)
             while (fraction := self.fraction()) < 1:
                 self._advance(fraction)
@@ -219,7 +219,7 @@ class Trainer:
                     self._look()
                     log.add(path, run, outcome, self.stepper.rate)
                     size, number = self.batch_size()
-                    bar.update(fraction, run, outcome, self.watch.figures(number * size * size))
+                    show(fraction, run, outcome, self.watch.figures(number * size * size))
                 if self.validation is not None and run.step % VALIDATE_EVERY == 0:
                     print(self.validation.look(run, self.out), file=sys.stderr)
                 if time.monotonic() - last_saved > CHECKPOINT_SECONDS:

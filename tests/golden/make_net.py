@@ -3,7 +3,7 @@
 A file that exists is never written again: files of every version must decode for ever, whatever later packers make.
 Today's packer would write both of them in version 2.
 
-PYTHONPATH=tests python tests/golden/make_net.py
+PYTHONPATH=tests/helpers python tests/golden/make_net.py
 """
 
 from __future__ import annotations
