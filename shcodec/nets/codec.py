@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from shcodec.model.networks import GUARDED
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
-from shcodec.nets.layers import knot_weights
+from shcodec.nets.layers import Compilable, knot_weights
 from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, Analysis, Synthesis, nested_order
 from shcodec.symbols import grid
 from shcodec.symbols.classes import class_coordinate
@@ -33,14 +33,13 @@ class Latents:
     z: Tensor | None  # (B, C_z, h/4, w/4) before rounding
 
 
-class CodecNet(nn.Module):
+class CodecNet(Compilable):
     """Analysis, synthesis and, in the flagship family, the hyper path."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.mixed = False  # bfloat16 in the bodies of the large transforms (training only)
-        self.compiled: dict[str, Callable[..., Any]] = {}  # networks that are compiled, for training steps alone
         self.g_a = Analysis(config)
         self.g_s = Synthesis(config)
         start = start_steps()
@@ -76,16 +75,8 @@ class CodecNet(nn.Module):
         target.copy_(torch.from_numpy(class_coordinate((0.7 * spread.cpu() / steps).clamp(min=0.1).numpy())))
 
     def compile_networks(self, backend: str = "inductor") -> None:
-        """Compiles the networks at their first use in a training step, for every shape of a batch anew."""
-        hyper = ("h_a", "h_s", "refine") if self.config.has_hyper else ()
-        for name in ("g_a", "g_s", *hyper):
-            self.compiled[name] = torch.compile(getattr(self, name), dynamic=False, backend=backend)
-
-    def _network(self, name: str) -> Callable[..., Any]:
-        """Compile a network where it is being trained: elsewhere pictures have too many shapes to compile for."""
-        network: nn.Module = getattr(self, name)
-        trained = self.training and torch.is_grad_enabled() and next(network.parameters()).requires_grad
-        return self.compiled.get(name, network) if trained else network
+        """Compile the networks for training steps."""
+        self.compile_parts(("g_a", "g_s", *(("h_a", "h_s", "refine") if self.config.has_hyper else ())), backend)
 
     def latents(self, x: Tensor, beta_byte: Tensor) -> Latents:
         """Run everything up to the residual.
@@ -96,22 +87,22 @@ class CodecNet(nn.Module):
         """
         weights = knot_weights(beta_byte)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            y = self._network("g_a")(x, self.g_a.gain(weights))
+            y = self.part("g_a")(x, self.g_a.gain(weights))
         if not self.config.has_hyper:
             step = (weights @ self.step_knots).exp()[:, :, None, None]
             coordinate = (weights @ self.prior_knots)[:, :, None, None].expand_as(y)
             return Latents(y, torch.zeros_like(y), step, coordinate, None, None)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            z = self._network("h_a")(y, self.h_a.gain(weights)).float()
+            z = self.part("h_a")(y, self.h_a.gain(weights)).float()
         limit = self.config.hyper.limit
         z_hat = z + (z.round().clamp(-limit, limit) - z).detach()
-        features, mean, step = self._network("h_s")(z_hat, self.h_s.gain(weights))
+        features, mean, step = self.part("h_s")(z_hat, self.h_s.gain(weights))
         return Latents(y, mean, step, self.class_map(z_hat, weights), features, z)
 
     def second_means(self, first: Tensor, latents: Latents, beta_byte: Tensor) -> Tensor:
         """Means of the second half: (B, M, h, w), given decoded latents on the first half and mu0 elsewhere."""
         gain = self.refine.gain(knot_weights(beta_byte))
-        means = latents.mean + self._network("refine")(first, latents.features, gain)
+        means = latents.mean + self.part("refine")(first, latents.features, gain)
         # the lowest frequencies stay between their four neighbours, which belong to the first half
         mode = "reflect" if min(first.shape[2:]) > 1 else "replicate"
         around = F.pad(first[:, :GUARDED], (1, 1, 1, 1), mode=mode)
@@ -132,7 +123,7 @@ class CodecNet(nn.Module):
         """
         if coded is not None:  # sizes differ too much to compile for
             return self._synthesise(self.g_s, y_hat[:, :, : coded[0], : coded[1]], beta_byte)
-        return self._synthesise(self._network("g_s"), y_hat, beta_byte)
+        return self._synthesise(self.part("g_s"), y_hat, beta_byte)
 
     def _synthesise(self, transform: Callable[..., Any], y_hat: Tensor, beta_byte: Tensor) -> Tensor:
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)  # in every phase: it is compiled for one layout

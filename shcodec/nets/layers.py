@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,29 @@ def knot_weights(beta_byte: Tensor) -> Tensor:
 def _knot_table(device: torch.device) -> Tensor:
     """Return the weights of all beta bytes, (256, 17)."""
     return torch.from_numpy(knots.weights()).to(device)
+
+
+class Compilable(nn.Module):
+    """A module whose parts can be compiled, for training steps alone: elsewhere pictures have too many shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compiled: dict[str, Callable[..., Any]] = {}
+
+    def compile_parts(self, names: Iterable[str], backend: str) -> None:
+        """Compile parts at their first use in a training step, for every shape of a batch anew."""
+        for name in names:
+            self._compiled[name] = torch.compile(getattr(self, name), dynamic=False, backend=backend)
+
+    def interpret(self) -> None:
+        """Take `compile_parts` back."""
+        self._compiled.clear()
+
+    def part(self, name: str) -> Callable[..., Any]:
+        """Return a part, compiled if it is and is being trained."""
+        part: nn.Module = getattr(self, name)
+        trained = self.training and torch.is_grad_enabled() and next(part.parameters()).requires_grad
+        return self._compiled.get(name, part) if trained else part
 
 
 class Conditioned(nn.Module):

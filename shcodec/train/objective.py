@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shcodec.container import byte_to_beta
 from shcodec.model.networks import padding
 from shcodec.nets.codec import CodecNet, Latents, first_half
 from shcodec.nets.config import MAX_CLASSES
+from shcodec.nets.layers import Compilable
 from shcodec.quantize.codebooks import ClassCodebooks, Groups, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity
 from shcodec.symbols.grid import PATCH, nearest_coded
@@ -31,7 +32,7 @@ class Phase(StrEnum):
     HARD = "hard"  # hard indices; encoder and class map are frozen
 
 
-class Learner(nn.Module):
+class Learner(Compilable):
     """All that is trained: the networks, the codebooks and the smooth densities of the first phase."""
 
     def __init__(self, config: TrainConfig) -> None:
@@ -41,7 +42,6 @@ class Learner(nn.Module):
         self.net = CodecNet(model)
         self.books = ClassCodebooks(model.quantiser)
         self.density = SmoothDensity(MAX_CLASSES)
-        self.compiled: dict[str, Callable[..., Tensor]] = {}  # the density, compiled, for training steps alone
         if model.has_hyper:
             sizes = model.hyper
             self.histograms = HyperHistograms(sizes.rows, sizes.channels, sizes.limit)
@@ -49,20 +49,19 @@ class Learner(nn.Module):
         self._leave_out(config.without)
 
     def compile_for_training(self, backend: str = "inductor") -> None:
-        """Compiles the networks and the smooth density, for training steps alone."""
+        """Compile the networks and the smooth density for training steps."""
         self.net.compile_networks(backend)
-        self.compiled["density"] = torch.compile(self.density, dynamic=False, backend=backend)
+        self.compile_parts(["density"], backend)
 
     def interpret(self) -> None:
         """Take `compile_for_training` back."""
-        self.net.compiled.clear()
-        self.compiled.clear()
+        self.net.interpret()
+        super().interpret()
 
     def smooth_bits(self, residual: Tensor, coordinate: Tensor) -> Tensor:
         """Bits of noisy residuals under the smooth density; see `SmoothDensity`."""
-        trained = self.training and torch.is_grad_enabled()
-        density: Callable[..., Tensor] = self.density
-        return (self.compiled.get("density", density) if trained else density)(residual, coordinate)
+        bits: Tensor = self.part("density")(residual, coordinate)
+        return bits
 
     @torch.no_grad()
     def _leave_out(self, parts: Sequence[str]) -> None:
