@@ -30,8 +30,8 @@ from shcodec.codec import decoding, encoding
 from shcodec.model import zoo
 from shcodec.pictures.picture import Pixels, psnr
 from shcodec.pictures.reading import read_picture
-from shcodec.symbols import tiles
-from shcodec.symbols.tables import Grid
+from shcodec.symbols import grid as grids
+from shcodec.symbols.grid import Grid
 
 BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
 TILED = (4000, 5000)  # rows and columns of the picture on which the cost of tiles is measured
@@ -96,13 +96,13 @@ def measure_commands(pictures: Sequence[Pixels], million: float, model: str) -> 
 
 def measure_tiles(rgb: Pixels, betas: Sequence[float], model: str) -> dict[str, Any]:
     """Return what tiles cost in rate, and in quality along their borders."""
-    parts = tiles.tiles_of(Grid.of(*rgb.shape[:2]))
+    parts = grids.tiles_of(Grid.of(*rgb.shape[:2]))
     band = np.zeros(rgb.shape[:2], bool)
     for tile in parts:
         left, top, _, _ = tile.box(rgb.shape[1], rgb.shape[0])
         band[max(top - BAND, 0) : top + BAND if top else 0] = True
         band[:, max(left - BAND, 0) : left + BAND if left else 0] = True
-    with_tiles, whole = (measure_curve(rgb, betas, model, band, side) for side in (tiles.SIDE, 1 << 20))
+    with_tiles, whole = (measure_curve(rgb, betas, model, band, side) for side in (grids.TILE_SIDE, 1 << 20))
     cost = bd_rate(curve(whole["bpp"], whole["psnr"]), curve(with_tiles["bpp"], with_tiles["psnr"]))
     return {
         "width": rgb.shape[1],
@@ -120,7 +120,7 @@ def measure_curve(
     rgb: Pixels, betas: Sequence[float], model: str, band: np.ndarray, side: int
 ) -> dict[str, list[float]]:
     """Measure rate and quality by beta, with tiles of a largest side."""
-    usual, tiles.SIDE = tiles.SIDE, side
+    usual, grids.TILE_SIDE = grids.TILE_SIDE, side
     points: dict[str, list[float]] = {"bpp": [], "psnr": [], "band": []}
     try:
         for beta in betas:
@@ -130,7 +130,7 @@ def measure_curve(
             points["psnr"].append(psnr(rgb, decoded))
             points["band"].append(psnr(rgb[band][None], decoded[band][None]))
     finally:
-        tiles.SIDE = usual
+        grids.TILE_SIDE = usual
     return points
 
 

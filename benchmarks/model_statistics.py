@@ -20,98 +20,84 @@ from script import make_parser, write_results
 
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
-from shcodec.codec import synthesis
 from shcodec.codec.analysis import analyse, bits_per_pixel, code, distortion, own_rate_weight
-from shcodec.container import beta_to_byte, byte_to_beta, unpack
+from shcodec.container import beta_to_byte, byte_to_beta, head, unpack
+from shcodec.container.payload import split
 from shcodec.model import zoo
-from shcodec.model.card import DECODER, TRAINING, Tensors, read_tensors
-from shcodec.model.networks import Model, interpolate
+from shcodec.model.card import TRAINING, read_tensors
+from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
 from shcodec.support.errors import UsageError
-from shcodec.symbols.ans import PRECISION
-from shcodec.symbols.tables import Floats, Grid, Indices, Order, SymbolTables
+from shcodec.symbols import stream
+from shcodec.symbols.bands import Floats
+from shcodec.symbols.classes import PLACES, ClassMap, spread_places
+from shcodec.symbols.grid import Grid, tiles_of
+from shcodec.symbols.knots import interpolate
+from shcodec.symbols.tables import SymbolTables
 
 BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
 STEPS = range(0, 256, 17)
 """Rate steps between which files must not grow: 16, from the lowest beta to the highest."""
 SUFFIXES = {".png", ".webp"}
 
-Hyper = npt.NDArray[np.int8] | None
+
+@dataclass(frozen=True)
+class FloatMap(ClassMap):
+    """A class map whose classes follow from weight (16 M, C_z) and bias knots (17, M) before they are rounded."""
+
+    exact_weight: Floats
+    exact_knots: Floats
+
+    def apply(self, z: npt.NDArray[np.int8], beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
+        """As the base class."""
+        shape = len(self.shift), PLACES, *z.shape[1:]
+        coordinate = (self.exact_weight @ z.reshape(len(z), -1).astype(np.float32)).reshape(shape)
+        coordinate += interpolate(self.exact_knots, beta_byte)[:, None, None, None]
+        return spread_places(np.clip(np.floor(coordinate), 0, self.classes - 1).astype(np.uint8), grid)
 
 
-class CountingTables(SymbolTables):
-    """Symbol tables that count what files hold; the class map may be replaced by its float version.
+def use_float_map(model: Model) -> None:
+    """Make a model, which must have its training tensors, take its classes from a `FloatMap`."""
+    tensors, hyper = read_tensors(model.folder / TRAINING), model.tables.hyper
+    assert hyper is not None
+    weight, knots = (tensors[f"class_map.{name}"].astype(np.float32) for name in ("weight", "bias_knots"))
+    rounded = hyper.class_map
+    hyper.class_map = FloatMap(
+        rounded.weight, rounded.shift, rounded.bias, rounded.floor, rounded.classes, weight, knots
+    )
+
+
+class Counts:
+    """What files of a model hold.
 
     Attributes:
-        counts: per band (classes, L), how often each codeword was chosen.
+        codewords: per band (classes, L), how often each was chosen.
         elements: (classes,) latent elements.
-        float_map: unrounded weight (16 M, C_z) and bias knots (17, M), or None for the integer map.
+        hyper_bits: ideal bits of z.
     """
 
-    def __init__(self, tensors: Tensors, float_map: tuple[Floats, Floats] | None = None) -> None:
-        super().__init__(tensors)
-        self.float_map = float_map
-        self.reading = False  # of files that are written nothing is counted: an encoder tries several
-        self.clear()
-
-    def clear(self) -> None:
-        """Set all counts to 0."""
-        self.counts: list[npt.NDArray[np.int64]] = [np.zeros(b.histograms.shape, np.int64) for b in self.bands]
-        self.elements = np.zeros(self.classes, np.int64)
+    def __init__(self, tables: SymbolTables) -> None:
+        self.tables = tables
+        self.codewords: list[npt.NDArray[np.int64]] = [np.zeros(b.histograms.shape, np.int64) for b in tables.bands]
+        self.elements = np.zeros(tables.classes, np.int64)
         self.hyper_bits = 0.0
 
-    def class_map(self, z: Hyper, beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
-        """Return the classes, by the integer or the float map; counts the elements of every class and the bits of z."""
-        classes = super().class_map(z, beta_byte, grid)
-        if z is not None and self.float_map is not None:
-            weight, bias = self.float_map
-            classes = self._float_classes(weight, bias, z, beta_byte, grid)
-        if self.reading:
-            self.hyper_bits += 0.0 if z is None else self._bits_of(z)
-            self.elements += np.bincount(classes.ravel(), minlength=self.classes)
-        return classes
-
-    def _bits_of(self, z: npt.NDArray[np.int8]) -> float:
-        """Return the ideal bits of z in the row of the bank that suits it best."""
-        values = z.reshape(1, len(z), -1).astype(np.int64) + self.limit
-        bits = PRECISION - np.log2(self.bank)
-        return float(np.take_along_axis(bits, np.repeat(values, len(bits), 0), 2).sum((1, 2)).min())
-
-    def _float_classes(
-        self, weight: Floats, bias: Floats, z: npt.NDArray[np.int8], beta_byte: int, grid: Grid
-    ) -> npt.NDArray[np.uint8]:
-        coordinate = (weight @ z.reshape(len(z), -1).astype(np.float32)).reshape(self.latent, 4, 4, *z.shape[1:])
-        coordinate += interpolate(bias, beta_byte)[:, None, None, None, None]
-        classes = np.clip(np.floor(coordinate), 0, self.classes - 1).astype(np.uint8)
-        full = classes.transpose(0, 3, 1, 4, 2).reshape(self.latent, 4 * z.shape[1], 4 * z.shape[2])
-        return np.ascontiguousarray(full[:, : grid.height, : grid.width])
-
-    def read(self, payload: bytes, beta_byte: int, grid: Grid) -> tuple[Hyper, list[Order], list[list[Indices]]]:
-        """Read as the base class does; counts what is read."""
-        self.reading = True
-        hyper, orders, chosen = super().read(payload, beta_byte, grid)
-        self.reading = False
-        for order, indices in zip(orders, chosen, strict=True):
-            for (k, _), index in zip(order.numbers, indices, strict=True):
-                number = int(self.band_of[k])
-                counts = self.counts[number]
-                counts[k - self.bands[number].first] += np.bincount(index, minlength=counts.shape[1])
-        return hyper, orders, chosen
-
-
-class CountingModel(Model):
-    """A model with `CountingTables`."""
-
-    def __init__(self, folder: Path, *, float_map: bool = False) -> None:
-        """Load a model; `float_map` takes classes by the float map, for which it must have its training tensors."""
-        super().__init__(folder)
-        maps = None
-        if float_map:
-            tensors = read_tensors(folder / TRAINING)
-            maps = (tensors["class_map.weight"].astype(np.float32), tensors["class_map.bias_knots"].astype(np.float32))
-        self.counting = CountingTables(read_tensors(folder / DECODER), maps)
-        self.tables = self.counting
+    def add(self, data: bytes) -> None:
+        """Count the symbols of a file."""
+        file, tables = unpack(data), self.tables
+        tiles = tiles_of(Grid.of(file.height, file.width))
+        for tile, part in zip(tiles, split(head(file), file.payload, len(tiles)), strict=True):
+            z, orders, chosen = stream.read(tables, part or b"", file.beta_byte, tile.grid)
+            if tables.hyper is not None and z is not None:
+                self.hyper_bits += float(stream.row_bits(tables.hyper, z).min())
+            classes = tables.classes_of(z, file.beta_byte, tile.grid)
+            self.elements += np.bincount(classes.ravel(), minlength=tables.classes)
+            for order, indices in zip(orders, chosen, strict=True):
+                for (k, _), index in zip(order.numbers, indices, strict=True):
+                    number = int(tables.band_of[k])
+                    counts = self.codewords[number]
+                    counts[k - tables.bands[number].first] += np.bincount(index, minlength=counts.shape[1])
 
 
 @dataclass(frozen=True)
@@ -128,21 +114,20 @@ class Coded:
     counts: list[npt.NDArray[np.int64]]
 
 
-def code_all(model: CountingModel, pictures: Sequence[Pixels], beta: float) -> Coded:
+def code_all(model: Model, pictures: Sequence[Pixels], beta: float) -> Coded:
     """Encode all pictures at one beta."""
-    tables, step = model.counting, beta_to_byte(beta)
-    tables.clear()
+    counts, step = Counts(model.tables), beta_to_byte(beta)
     sizes, bpps, qualities = [], [], []
     for rgb in pictures:
         analysis = analyse(model, rgb, step)
         coded = code(analysis, step, own_rate_weight(model, step))
-        synthesis.read(unpack(coded.data), model)  # counts
+        counts.add(coded.data)
         sizes.append(len(coded.data))
         bpps.append(bits_per_pixel(analysis, coded))
         qualities.append(10 * np.log10(255**2 / distortion(analysis, coded)))
     pixels = sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures)
     means = float(np.mean(bpps)), float(np.mean(qualities))
-    return Coded(beta, sum(sizes), pixels, *means, tables.hyper_bits, tables.elements, tables.counts)
+    return Coded(beta, sum(sizes), pixels, *means, counts.hyper_bits, counts.elements, counts.codewords)
 
 
 def spending(tables: SymbolTables, coded: Coded) -> dict[str, Any]:
@@ -258,12 +243,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.data is None:
         parser.error("--data or SHC_DATA must name the folder of pictures")
     folder = zoo.model_dir(options.model)
-    model = CountingModel(folder)
+    model = Model(folder)
     if not model.tables.has_hyper:
         raise UsageError(f"{options.model} has one class per picture: there is nothing to count by class")
     pictures = [rgb for _, rgb in read_folder(options.data / options.folder, options.limit)]
     runs = [code_all(model, pictures, beta) for beta in options.betas]
-    floating = CountingModel(folder, float_map=True)
+    floating = Model(folder)
+    use_float_map(floating)
     document: dict[str, Any] = {
         "model": model.name,
         "id": model.id.hex(),

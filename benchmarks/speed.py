@@ -35,7 +35,8 @@ from shcodec.model import zoo
 from shcodec.model.networks import Model, load_onnxruntime
 from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
-from shcodec.symbols.tables import Grid
+from shcodec.symbols import stream
+from shcodec.symbols.grid import Grid
 
 BETAS = (5.0, 50.0, 500.0)
 """Rates at which coding is timed; a higher rate has more symbols."""
@@ -197,7 +198,7 @@ def count_symbols(data: bytes) -> int:
     """Count what the entropy coder decodes from a file: hyper indices and indices of codewords."""
     file = container.unpack(data)
     tables = zoo.load_by_id(file.model_id).tables
-    z, _, passes = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
+    z, _, passes = stream.read(tables, file.payload, file.beta_byte, Grid.of(file.height, file.width))
     return (0 if z is None else z.size) + sum(len(group) for indices in passes for group in indices)
 
 

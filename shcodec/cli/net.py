@@ -22,7 +22,7 @@ from shcodec.support.progress import step_bar
 
 if TYPE_CHECKING:
     from shcodec.netpack.api import NetInfo
-    from shcodec.netpack.report import PackReport
+    from shcodec.netpack.packing.report import PackReport
 
 Result = TypeVar("Result")
 
@@ -95,7 +95,7 @@ def pack(
     metadata are kept. "-" stands for standard input or output.
     """
     from shcodec.netpack.api import make_target, pack_report
-    from shcodec.netpack.plan import PackConfig
+    from shcodec.netpack.packing.plan import PackConfig
 
     wanted = make_target(bits, size, sqnr)
     config = PackConfig(states=states, weighting=weighting, fine_bits=fine_bits, threads=os.cpu_count() or 1)
@@ -145,7 +145,7 @@ Examples:
 def unpack(source: str, target: str | None, max_weights: int | None, force: bool, as_json: bool, quiet: bool) -> None:
     """Decompress an .shcn file to a safetensors file. "-" stands for standard input or output."""
     from shcodec.netpack.api import unpack_safetensors
-    from shcodec.netpack.file import MAX_WEIGHTS
+    from shcodec.netpack.packing.file import MAX_WEIGHTS
 
     def work(job: Job) -> tuple[bytes, float]:
         start = time.perf_counter()
@@ -211,7 +211,7 @@ def read_shcn(job: Job) -> bytes:
         CorruptFileError: it does not begin like one.
         OSError: the system cannot read it.
     """
-    from shcodec.netpack.file import MAGIC, check_magic
+    from shcodec.netpack.packing.file import MAGIC, check_magic
 
     with open_input(job) as file:
         head = file.read(len(MAGIC))

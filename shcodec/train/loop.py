@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from shcodec.quantize.annealing import GAP_EVERY
 from shcodec.support.errors import ShcError, UsageError
+from shcodec.symbols.grid import HYPER_PATCH
 from shcodec.train import checkpoint, log, result, schedule
 from shcodec.train.ahead import Ahead
-from shcodec.train.annealing import GAP_EVERY
 from shcodec.train.calibrate import calibrate, fit_codebooks
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import load_pictures
@@ -124,7 +125,7 @@ class Trainer:
         rng = np.random.default_rng((self.config.seed, self.run.step, 1))
         if self.run.phase is not Phase.HARD or rng.random() < 0.5:
             return 0, 0
-        rows, columns = rng.integers(0, 64, 2)
+        rows, columns = rng.integers(0, HYPER_PATCH, 2)
         return int(rows), int(columns)
 
     def train_step(self, crops: Any, beta_bytes: Any, fraction: float) -> Outcome:

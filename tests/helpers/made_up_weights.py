@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shcodec.netpack.tensors import Tensor, from_array, from_floats
+from shcodec.netpack.packing.tensors import Tensor, from_array, from_floats
 
 
 def make_weights(seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The directory of an ``.shcn`` file as bytes; see ``FORMAT.md`` of this package."""
+"""The directory of an ``.shcn`` file as bytes; see ``netpack/FORMAT.md``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 
-from shcodec.netpack.exact import read_exact, write_exact
-from shcodec.netpack.histograms import LEAST_DENSITY, MAX_INDEX, Histogram, knot_count
-from shcodec.netpack.layout import Codebook, Directory, Entry, Foreign, Indexed, Machine, Runs, Told, Trellis
-from shcodec.netpack.spread import CLASSES, MAX_OFFSET, Offsets, Spread
-from shcodec.netpack.tensors import DTYPES, FLOATS, MAX_DTYPE, MAX_ELEMENT, SIZES, WIDTHS
-from shcodec.netpack.trellis import POLYNOMIALS, tensor_step
+from shcodec.netpack.packing.exact_elements import read_exact, write_exact
+from shcodec.netpack.packing.histograms import LEAST_DENSITY, MAX_INDEX, Histogram, knot_count
+from shcodec.netpack.packing.layout import Codebook, Directory, Entry, Foreign, Indexed, Machine, Runs, Told, Trellis
+from shcodec.netpack.packing.spread import CLASSES, MAX_OFFSET, Offsets, Spread
+from shcodec.netpack.packing.tensors import DTYPES, FLOATS, MAX_DTYPE, MAX_ELEMENT, SIZES, WIDTHS
+from shcodec.netpack.packing.trellis import POLYNOMIALS, tensor_step
 from shcodec.support.bytestream import Reader, varint
 from shcodec.support.errors import CorruptFileError, LimitError, UsageError
 

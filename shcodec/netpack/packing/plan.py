@@ -10,15 +10,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack import planes
-from shcodec.netpack.directory import MAX_AXES
-from shcodec.netpack.layout import Entry, Foreign, Runs, Trellis, scales
-from shcodec.netpack.outliers import Prepared, prepare
-from shcodec.netpack.quantiser import make_runs
-from shcodec.netpack.spread import CLASSES, PER_OCTAVE, Spread, classes, level, measure
-from shcodec.netpack.tensors import FLOATS, SIZES, Tensor
-from shcodec.netpack.trellis import tensor_step
-from shcodec.netpack.unpacker import table_map
+from shcodec.netpack.packing import byte_planes
+from shcodec.netpack.packing.directory import MAX_AXES
+from shcodec.netpack.packing.layout import Entry, Foreign, Runs, Trellis, scales
+from shcodec.netpack.packing.outliers import Prepared, prepare
+from shcodec.netpack.packing.quantiser import make_runs
+from shcodec.netpack.packing.spread import CLASSES, PER_OCTAVE, Spread, classes, level, measure
+from shcodec.netpack.packing.tensors import FLOATS, SIZES, Tensor
+from shcodec.netpack.packing.trellis import tensor_step
+from shcodec.netpack.packing.unpacker import table_map
 from shcodec.support.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
@@ -146,7 +146,9 @@ def make_plan(
             coding = replace(coding, spread=replace(coding.spread, base=base))
         elif tensor.name not in coded:
             fine = tensor.dtype in FLOATS and not (whole and tensor.name in eligible)
-            plain.append(planes.rounded(tensor.data, tensor.dtype, config.fine_bits) if fine else bytes(tensor.data))
+            plain.append(
+                byte_planes.rounded(tensor.data, tensor.dtype, config.fine_bits) if fine else bytes(tensor.data)
+            )
             spoiled += [tensor.name] if tensor.name in eligible and plain[-1] != bytes(tensor.data) else []
             foreign = None if tensor.dtype in SIZES else Foreign(len(tensor.data), tensor.width)
         entries.append(Entry(tensor.name, tensor.dtype, tensor.shape, coding, foreign))

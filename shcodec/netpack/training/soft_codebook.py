@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shcodec.netpack.directory import DIMENSIONS, MAX_WORDS
-from shcodec.netpack.plan import WEIGHTINGS
-from shcodec.netpack.scalars import NEIGHBOURS, Assignment, Surroundings
+from shcodec.netpack.packing.directory import DIMENSIONS, MAX_WORDS
+from shcodec.netpack.packing.plan import WEIGHTINGS
+from shcodec.netpack.training.scalar_assignment import NEIGHBOURS, Assignment, Surroundings
 from shcodec.quantize.lattice import distances, lattice
 from shcodec.support.errors import UsageError
 

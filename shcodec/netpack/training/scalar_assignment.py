@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shcodec.quantize.lattice import first_around
+
 NEIGHBOURS = 3  # levels on either side of the nearest that are looked at
 
 
@@ -40,8 +42,7 @@ class Surroundings:
         self.shape, self.spacing = table.shape, spacing
         self.order = torch.argsort(words)
         levels, bits = words[self.order], table[:, self.order].flatten()
-        nearest = torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)
-        self.first = nearest.clamp_(NEIGHBOURS, len(words) - 1 - NEIGHBOURS) - NEIGHBOURS
+        self.first = first_around(values, levels, NEIGHBOURS)
         self.offset = rows * len(words) + self.first
         candidates = range(2 * NEIGHBOURS + 1)
         self.levels = [levels.index_select(0, self.first + i) for i in candidates]

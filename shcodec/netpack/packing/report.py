@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from shcodec.netpack.layout import GONE
+from shcodec.netpack.packing.layout import GONE
 
 _LOST_DB: Final = 1.0
 """Ratio of energies below which hardly anything is left of a tensor."""

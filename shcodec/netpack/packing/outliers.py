@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack.exact import Positions
-from shcodec.netpack.layout import scales
-from shcodec.netpack.spread import Offsets
-from shcodec.netpack.tensors import Tensor, to_floats
+from shcodec.netpack.packing.exact_elements import Positions
+from shcodec.netpack.packing.layout import scales
+from shcodec.netpack.packing.spread import Offsets
+from shcodec.netpack.packing.tensors import Tensor, to_floats
 
 Floats = npt.NDArray[np.float32]
 Scale = tuple[Offsets | None, ...]

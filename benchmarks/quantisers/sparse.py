@@ -1,18 +1,18 @@
 """Coded soft convex quantisation: the point of the simplex made sparse and whole, so that SCQ has a bitstream.
 
 P has K real numbers. Here it keeps its largest few, fits them anew to the vector and rounds them to multiples of one
-unit: indices and small whole numbers, which `shcodec.quantize.streams` writes.
+unit: indices and small whole numbers, which `streams` writes.
 """
 
 from __future__ import annotations
 
 import torch
+from baselines import Output, VectorQuantiser, pull
+from streams import SparseLayout
 from torch import Tensor
 from torch.nn import functional as F
 
-from shcodec.quantize.baselines import Output, VectorQuantiser, pull
 from shcodec.quantize.convex import combine, exact, one_hot, project_simplex, relaxed
-from shcodec.quantize.streams import SparseLayout
 
 REFIT_STEPS = 40  # accelerated projected gradient steps on the kept corners
 WHOLE_P = 32  # corners and units where P is to be coded as it is, not made sparse in training

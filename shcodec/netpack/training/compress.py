@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shcodec.netpack import planes
-from shcodec.netpack.annealing import Annealing
-from shcodec.netpack.checkpoint import read_checkpoint, write_checkpoint
-from shcodec.netpack.codebooks import Assigned
-from shcodec.netpack.packer import pack_tensors
-from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.report import PackReport
-from shcodec.netpack.soft import SoftCodebook, WordConfig
-from shcodec.netpack.tensors import Tensor as Named
-from shcodec.netpack.tensors import from_value, to_array
+from shcodec.netpack.packing import byte_planes
+from shcodec.netpack.packing.codebooks import Assigned
+from shcodec.netpack.packing.packer import pack_tensors
+from shcodec.netpack.packing.plan import PackConfig
+from shcodec.netpack.packing.report import PackReport
+from shcodec.netpack.packing.tensors import Tensor as Named
+from shcodec.netpack.packing.tensors import from_value, to_array
+from shcodec.netpack.training.annealing import Annealing
+from shcodec.netpack.training.checkpoint import read_checkpoint, write_checkpoint
+from shcodec.netpack.training.soft_codebook import SoftCodebook, WordConfig
 from shcodec.support.errors import UsageError
 from shcodec.support.progress import Report, unheard
 
@@ -258,8 +258,8 @@ class _Run:
         aliases = self._aliases()
         for name, tensor in self.model.state_dict().items():
             named = from_value(name, tensor)
-            if name not in aliases and named.dtype in planes.MANTISSA:
-                kept = planes.rounded(named.data, named.dtype, self.config.fine_bits)
+            if name not in aliases and named.dtype in byte_planes.MANTISSA:
+                kept = byte_planes.rounded(named.data, named.dtype, self.config.fine_bits)
                 named = Named(named.name, named.dtype, named.shape, kept)
                 tensor.copy_(_as_torch(named))
             tensors.append(named)

@@ -1,6 +1,6 @@
 """The ``.shcn`` file, versions 1 and 2: directory, lossless bytes and symbols of tensors as one byte string.
 
-``FORMAT.md`` of this package describes every byte. All input is treated as hostile: sizes are checked before anything
+``netpack/FORMAT.md`` describes every byte. All input is treated as hostile: sizes are checked before anything
 of that size is made, and what is not canonical is rejected; only how the parts are deflated is left to the writer.
 """
 
@@ -10,8 +10,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from shcodec.netpack.directory import parse_directory, write_directory
-from shcodec.netpack.layout import Directory
+from shcodec.netpack.packing.directory import parse_directory, write_directory
+from shcodec.netpack.packing.layout import Directory
 from shcodec.support.bytestream import CHECKSUM_SIZE, Reader, varint
 from shcodec.support.deflate import deflated, inflated
 from shcodec.support.errors import CorruptFileError, LimitError

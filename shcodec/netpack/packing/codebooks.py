@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack.directory import DIMENSIONS, MAX_WORDS
-from shcodec.netpack.layout import Codebook, Entry, Indexed
-from shcodec.netpack.quantiser import Groups, make_runs
-from shcodec.netpack.spread import CLASSES, Spread, classes, measure
-from shcodec.netpack.tensors import FLOATS
-from shcodec.netpack.unpacker import vector_tables
+from shcodec.netpack.packing.directory import DIMENSIONS, MAX_WORDS
+from shcodec.netpack.packing.layout import Codebook, Entry, Indexed
+from shcodec.netpack.packing.quantiser import Groups, make_runs
+from shcodec.netpack.packing.spread import CLASSES, Spread, classes, measure
+from shcodec.netpack.packing.tensors import FLOATS
+from shcodec.netpack.packing.unpacker import vector_tables
 from shcodec.support.errors import UsageError
 
 _RAREST = 255

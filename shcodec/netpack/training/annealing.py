@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from shcodec.quantize.annealing import GAP_EVERY, after_gap, exponential
 from shcodec.support.errors import UsageError
-
-_GAP_EVERY = 10  # steps between two measurements of the gap
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Annealing:
         """Return sigma of a step, 0..steps-1, given that of the step before."""
         if self.rule == "gap":
             return sigma
-        return self.start * math.pow(self.end / self.start, step / max(steps - 1, 1))
+        return exponential(self.start, self.end, step / max(steps - 1, 1))
 
     def is_firm(self, step: int, steps: int) -> bool:
         """Whether weights are their cheapest codewords in a step, 0..steps-1."""
@@ -54,9 +52,8 @@ class Annealing:
 
     def is_measured(self, step: int, steps: int) -> bool:
         """Whether the gap is to be measured after a step, 0..steps-1; there is none once weights are firm."""
-        return self.rule == "gap" and step % _GAP_EVERY == 0 and not self.is_firm(step, steps)
+        return self.rule == "gap" and step % GAP_EVERY == 0 and not self.is_firm(step, steps)
 
     def follow(self, sigma: float, gap: float, first_gap: float, step: int) -> float:
         """Return sigma after a measurement of the gap; it never falls below its start."""
-        target = first_gap * self.horizon / (self.horizon + step)
-        return max(sigma + self.gain * (gap - target), self.start)
+        return after_gap(sigma, gap, first_gap, step, gain=self.gain, horizon=self.horizon, least=self.start)

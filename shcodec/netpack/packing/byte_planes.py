@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack.tensors import SIZES, WIDTHS
+from shcodec.netpack.packing.tensors import SIZES, WIDTHS
 
 MANTISSA: Final = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 """Stored bits of a float's mantissa."""

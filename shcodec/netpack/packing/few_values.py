@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from shcodec.netpack.codebooks import Assigned
-from shcodec.netpack.directory import MAX_CODEBOOKS
-from shcodec.netpack.tensors import Tensor, from_floats, to_floats
+from shcodec.netpack.packing.codebooks import Assigned
+from shcodec.netpack.packing.directory import MAX_CODEBOOKS
+from shcodec.netpack.packing.tensors import Tensor, from_floats, to_floats
 
 _FEW: Final = 256
 _FEW_OF: Final = 16  # elements for each different value, at least

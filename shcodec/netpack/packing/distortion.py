@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack import trellis
-from shcodec.netpack.exact import Exact, pick
-from shcodec.netpack.histograms import Histogram
-from shcodec.netpack.layout import Told
-from shcodec.netpack.plan import Plan
-from shcodec.netpack.quantiser import Found, Quantiser, bits_of, codewords
-from shcodec.netpack.tensors import SIZES
+from shcodec.netpack.packing import trellis
+from shcodec.netpack.packing.exact_elements import Exact, pick
+from shcodec.netpack.packing.histograms import Histogram
+from shcodec.netpack.packing.layout import Told
+from shcodec.netpack.packing.plan import Plan
+from shcodec.netpack.packing.quantiser import Found, Quantiser, bits_of, codewords
+from shcodec.netpack.packing.tensors import SIZES
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Loss:
+class Distortion:
     """What became of a quantised tensor, before it is rounded to its dtype.
 
     Attributes:
@@ -54,9 +54,9 @@ def ratio_db(energy: float, error: float) -> float:
     return 10 * math.log10(energy / error) if energy > 0 else -math.inf
 
 
-def measure_losses(
+def measure_distortions(
     plan: Plan, quantiser: Quantiser, step: float, found: Sequence[Found], histograms: Sequence[Histogram]
-) -> list[Loss]:
+) -> list[Distortion]:
     """Tell what indices at a step do to each quantised tensor of a plan."""
     limits = quantiser.limits(step)
     errors = np.empty(plan.x.size, dtype=np.float32)
@@ -81,17 +81,17 @@ def measure_losses(
 
 def _by_tensor(
     plan: Plan, step: float, errors: Floats, gone: npt.NDArray[np.bool_], exact: npt.NDArray[np.int64]
-) -> list[Loss]:
+) -> list[Distortion]:
     """Sum up errors, in squared steps, and what is gone by tensor."""
     tensors = {tensor.name: tensor for tensor in plan.tensors}
-    losses = []
+    distortions = []
     start = 0
     for (entry, _), weight, scale, energy in zip(plan.walked(), plan.weight, plan.scales(), plan.energy, strict=True):
         end = start + entry.size
         first, last = np.searchsorted(exact, (start, end))
         each = errors[start:end] if scale is None else errors[start:end] * np.square(scale, dtype=np.float64)
-        losses.append(
-            Loss(
+        distortions.append(
+            Distortion(
                 energy,
                 float(each.sum(dtype=np.float64)) * (step * weight) ** 2,
                 float(np.count_nonzero(gone[start:end])) / entry.size,
@@ -99,7 +99,7 @@ def _by_tensor(
             )
         )
         start = end
-    return losses
+    return distortions
 
 
 def symbol_bits(

@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack import planes, trellis
-from shcodec.netpack.exact import put
-from shcodec.netpack.file import MAX_WEIGHTS, split
-from shcodec.netpack.layout import Codebook, Entry, Indexed, Machine, Trellis, scales
-from shcodec.netpack.spread import classes
-from shcodec.netpack.tensors import SIZES, Tensor, from_floats
+from shcodec.netpack.packing import byte_planes, trellis
+from shcodec.netpack.packing.exact_elements import put
+from shcodec.netpack.packing.file import MAX_WEIGHTS, split
+from shcodec.netpack.packing.layout import Codebook, Entry, Indexed, Machine, Trellis, scales
+from shcodec.netpack.packing.spread import classes
+from shcodec.netpack.packing.tensors import SIZES, Tensor, from_floats
 from shcodec.symbols.ans import Decoder
 
 Floats = npt.NDArray[np.float32]
@@ -41,7 +41,7 @@ def unpack_tensors(data: bytes, *, max_weights: int = MAX_WEIGHTS) -> tuple[list
     found = dict(
         zip(
             [entry.name for entry in kept],
-            planes.restored(parts.inflated_plain(), [(entry.group, entry.nbytes) for entry in kept]),
+            byte_planes.restored(parts.inflated_plain(), [(entry.group, entry.nbytes) for entry in kept]),
             strict=True,
         )
     )

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack import trellis
-from shcodec.netpack.histograms import MAX_INDEX, Histogram, first_guess, fit_density, fit_shifts
-from shcodec.netpack.layout import Runs
-from shcodec.netpack.spread import CLASSES
-from shcodec.netpack.unpacker import SECTION
+from shcodec.netpack.packing import trellis
+from shcodec.netpack.packing.histograms import MAX_INDEX, Histogram, first_guess, fit_density, fit_shifts
+from shcodec.netpack.packing.layout import Runs
+from shcodec.netpack.packing.spread import CLASSES
+from shcodec.netpack.packing.unpacker import SECTION
 from shcodec.support.blas import one_thread
 from shcodec.symbols.ans import Table
 

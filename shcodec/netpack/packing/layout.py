@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack.exact import NOTHING, Exact
-from shcodec.netpack.histograms import Histogram, frequencies, powers
-from shcodec.netpack.spread import CLASSES, Offsets, Spread
-from shcodec.netpack.tensors import SIZES
+from shcodec.netpack.packing.exact_elements import NOTHING, Exact
+from shcodec.netpack.packing.histograms import Histogram, frequencies, powers
+from shcodec.netpack.packing.spread import CLASSES, Offsets, Spread
+from shcodec.netpack.packing.tensors import SIZES
 from shcodec.symbols.ans import Table
 
 TOLD_MOST: Final = 63.5
@@ -93,7 +93,7 @@ class Foreign:
 
     Attributes:
         nbytes: Bytes of the tensor.
-        width: Bytes that belong together, one of `shcodec.netpack.tensors.WIDTHS`.
+        width: Bytes that belong together, one of `shcodec.netpack.packing.tensors.WIDTHS`.
     """
 
     nbytes: int
@@ -137,7 +137,7 @@ class Entry:
 
     @property
     def group(self) -> str:
-        """With what a kept tensor is joined; see `shcodec.netpack.planes.GROUPS`."""
+        """With what a kept tensor is joined; see `shcodec.netpack.packing.byte_planes.GROUPS`."""
         return f"*{self.foreign.width}" if self.foreign else self.dtype
 
 

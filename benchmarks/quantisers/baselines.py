@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from streams import ChainLayout, Layout
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shcodec.quantize.convex import one_hot
 from shcodec.quantize.lattice import distances
-from shcodec.quantize.streams import ChainLayout, Layout
 
 COMMITMENT = 0.25  # of the encoder to its codewords (van den Oord et al. 2017)
 

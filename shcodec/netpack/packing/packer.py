@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from shcodec.netpack import planes
-from shcodec.netpack.codebooks import Assigned, encode_assigned
-from shcodec.netpack.few import few_valued
-from shcodec.netpack.file import join
-from shcodec.netpack.histograms import Histogram
-from shcodec.netpack.layout import Codebook, Directory, Entry, Machine, Trellis
-from shcodec.netpack.losses import Loss, measure_losses, ratio_db, symbol_bits
-from shcodec.netpack.plan import PackConfig, Plan, is_eligible, make_plan
-from shcodec.netpack.quantiser import Found, Groups, Quantiser, make_groups, make_sections
-from shcodec.netpack.report import PackReport, TensorReport, notes_of, worst_of
-from shcodec.netpack.targets import CLOSE_DB, FILL, Target, Trial, meet
-from shcodec.netpack.tensors import METADATA, Tensor
+from shcodec.netpack.packing import byte_planes
+from shcodec.netpack.packing.codebooks import Assigned, encode_assigned
+from shcodec.netpack.packing.distortion import Distortion, measure_distortions, ratio_db, symbol_bits
+from shcodec.netpack.packing.few_values import few_valued
+from shcodec.netpack.packing.file import join
+from shcodec.netpack.packing.histograms import Histogram
+from shcodec.netpack.packing.layout import Codebook, Directory, Entry, Machine, Trellis
+from shcodec.netpack.packing.plan import PackConfig, Plan, is_eligible, make_plan
+from shcodec.netpack.packing.quantiser import Found, Groups, Quantiser, make_groups, make_sections
+from shcodec.netpack.packing.report import PackReport, TensorReport, notes_of, worst_of
+from shcodec.netpack.packing.targets import CLOSE_DB, FILL, Target, Trial, meet
+from shcodec.netpack.packing.tensors import METADATA, Tensor
 from shcodec.support.deflate import deflated
 from shcodec.support.errors import LimitError, UsageError
 from shcodec.support.progress import Report, unheard
@@ -40,12 +40,12 @@ class Coded:
     data: bytes
     found: Sequence[Found] = ()
     histograms: Sequence[Histogram] = ()
-    losses: Sequence[Loss] = ()
+    distortions: Sequence[Distortion] = ()
 
     @property
     def sqnr(self) -> float:
         """Energy of all quantised tensors over that of their error in dB."""
-        return ratio_db(sum(loss.energy for loss in self.losses), sum(loss.error for loss in self.losses))
+        return ratio_db(sum(own.energy for own in self.distortions), sum(own.error for own in self.distortions))
 
 
 def pack_tensors(
@@ -141,7 +141,7 @@ class Packer:
         self.codebooks = tuple(codebooks)
         self.entries = tuple(replaced.get(entry.name, entry) for entry in plan.entries)
         kept = [entry.group for entry in self.entries if entry.coding is None]
-        self.plain = planes.shuffled(list(zip(kept, plan.plain, strict=True)))
+        self.plain = byte_planes.shuffled(list(zip(kept, plan.plain, strict=True)))
         self._learned: dict[float, tuple[list[Histogram], float, float]] = {}
         if plan.x.size:
             sections = make_sections(plan.x, plan.tables, len(plan.runs.lengths))
@@ -166,9 +166,11 @@ class Packer:
         trial = self.search(target, report)
         return trial.result.data, self.summary(trial.result, self.missed(trial, target))
 
-    def file(self, entries: Sequence[Entry], machine: Machine | None, groups: Groups, losses: Sequence[Loss]) -> bytes:
+    def file(
+        self, entries: Sequence[Entry], machine: Machine | None, groups: Groups, distortions: Sequence[Distortion]
+    ) -> bytes:
         """Return a file."""
-        told = tuple(loss.told for loss in losses)
+        told = tuple(distortion.told for distortion in distortions)
         directory = Directory(tuple(entries), self.metadata, machine, self.codebooks, told)
         return join(directory, self.plain, ans.encode([*groups, *self.indexed]))
 
@@ -180,15 +182,15 @@ class Packer:
         for section, indices in zip(self.quantiser.sections, found, strict=True):
             groups += make_groups(section, indices, histograms)
         machine = Machine(step, self.config.memory, self.plan.runs, tuple(histograms))
-        losses = measure_losses(self.plan, self.quantiser, step, found, histograms)
-        exact = iter(loss.exact for loss in losses)
+        distortions = measure_distortions(self.plan, self.quantiser, step, found, histograms)
+        exact = iter(distortion.exact for distortion in distortions)
         entries = [
             replace(entry, coding=replace(entry.coding, exact=next(exact)))
             if isinstance(entry.coding, Trellis)
             else entry
             for entry in self.entries
         ]
-        return Coded(self.file(entries, machine, groups, losses), found, histograms, losses)
+        return Coded(self.file(entries, machine, groups, distortions), found, histograms, distortions)
 
     def learn(self, step: float) -> tuple[list[Histogram], float, float]:
         """See `Quantiser.learn`; what is found for a step is kept."""
@@ -247,9 +249,9 @@ class Packer:
         if self.config.weighting != "mse":
             return found
         sums: dict[int, tuple[float, float]] = {}
-        for (_, coding), loss in zip(self.plan.walked(), coded.losses, strict=True):
+        for (_, coding), distortion in zip(self.plan.walked(), coded.distortions, strict=True):
             energy, error = sums.get(coding.octaves, (0.0, 0.0))
-            sums[coding.octaves] = energy + loss.energy, error + loss.error
+            sums[coding.octaves] = energy + distortion.energy, error + distortion.error
         return min(found, *(ratio_db(energy, error) + _WORSE_DB for energy, error in sums.values()))
 
     def too_large(self, least: int, target: Target) -> LimitError:
@@ -290,22 +292,22 @@ class Packer:
         bits = dict(self.index_bits)
         if walked:
             bits |= zip(walked, symbol_bits(self.plan, self.quantiser, coded.found, coded.histograms), strict=True)
-        losses = dict(zip(walked, coded.losses, strict=True))
+        distortions = dict(zip(walked, coded.distortions, strict=True))
         kept = sum(entry.nbytes for entry in self.entries if entry.coding is None)
         lines = []
         for entry in self.entries:
-            loss = losses.get(entry.name)
+            distortion = distortions.get(entry.name)
             cost = bits.get(entry.name, 8 * self.plain_size * entry.nbytes / max(kept, 1))
             lines.append(
                 TensorReport(
                     name=entry.name,
                     dtype=entry.dtype,
                     shape=entry.shape,
-                    coding="trellis" if loss else "codebook" if entry.name in bits else "kept",
+                    coding="trellis" if distortion else "codebook" if entry.name in bits else "kept",
                     bits=cost / max(entry.size, 1),
-                    sqnr=loss.sqnr if loss else math.inf if entry.name in bits else None,
-                    zeroed=loss.zeroed if loss else 0.0,
-                    exact=loss.exact.positions.size if loss else 0,
+                    sqnr=distortion.sqnr if distortion else math.inf if entry.name in bits else None,
+                    zeroed=distortion.zeroed if distortion else 0.0,
+                    exact=distortion.exact.positions.size if distortion else 0,
                     share=cost / 8 / total,
                 )
             )
