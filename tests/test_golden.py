@@ -17,8 +17,9 @@ from shcodec import container
 from shcodec.codec import decoding, encoding, inspection
 from shcodec.model import zoo
 from shcodec.model.networks import Model
-from shcodec.symbols import ans
-from shcodec.symbols.tables import Grid, SymbolTables
+from shcodec.symbols import ans, stream
+from shcodec.symbols.grid import Grid
+from shcodec.symbols.tables import SymbolTables
 
 MODEL_LIMIT = 200_000  # bytes; the model is part of every clone
 MODEL_ID = "b0c5a7e0"
@@ -93,7 +94,7 @@ def test_an_independent_reader_finds_the_same_symbols(name: str) -> None:
 
     tables = SymbolTables(tensors)
     for tile, known in zip(tiles, symbols, strict=True):
-        _, orders, indices = tables.read(tile.payload, tile.beta_byte, Grid.of(tile.height, tile.width))
+        _, orders, indices = stream.read(tables, tile.payload, tile.beta_byte, Grid.of(tile.height, tile.width))
         size = known.classes.size
         total = sum(tables.values(order, index, size) for order, index in zip(orders, indices, strict=True))
         assert np.array_equal(np.reshape(total, known.classes.shape), reference.residuals(tensors, known))
@@ -152,7 +153,7 @@ def test_python_coder_writes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> 
                     patch.setitem(sys.modules, "constriction", None)
                 ans._backend.cache_clear()
                 tables = SymbolTables(reference.load_tables(GOLDEN / "model"))
-                z, orders, indices = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
-                streams.append(tables.write(z, list(zip(orders, indices, strict=True))))
+                z, orders, indices = stream.read(tables, file.payload, file.beta_byte, Grid.of(file.height, file.width))
+                streams.append(stream.write(tables, z, list(zip(orders, indices, strict=True))))
         ans._backend.cache_clear()
         assert streams == [file.payload, file.payload]

@@ -18,7 +18,8 @@ from made_up_model import make_tensors
 
 from shcodec.codec import decoding
 from shcodec.model.networks import Model
-from shcodec.symbols.tables import Grid, SymbolTables
+from shcodec.symbols.grid import Grid
+from shcodec.symbols.tables import SymbolTables
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -99,9 +100,10 @@ def test_float_products_are_exact_at_their_bound(channels: int, sign: int) -> No
     z = np.full((channels, 2, 1), 127, np.int8)
     z[:, 1, 0] = rng.choice([-127, 126, 127], channels)
     flat = z.reshape(channels, -1)
-    sums = tables._float_weight @ flat.astype(np.float32)
+    assert tables.hyper is not None
+    sums = tables.hyper.class_map.float_weight @ flat.astype(np.float32)
     assert np.array_equal(sums, weight.astype(np.int64) @ flat.astype(np.int64))
     assert channels < 1040 or np.abs(sums).max() == 1040 * 127 * 127 > (1 << 24) - 4000
     for beta_byte in (0, 77, 255):
         expected = reference.classes_of(tensors, z.astype(np.int64), beta_byte, grid.height, grid.width)
-        assert np.array_equal(tables.class_map(z, beta_byte, grid), expected)
+        assert np.array_equal(tables.classes_of(z, beta_byte, grid), expected)

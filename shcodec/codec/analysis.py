@@ -12,11 +12,15 @@ from shcodec.codec import synthesis
 from shcodec.codec.steering import MISS, Prices, steered
 from shcodec.container.payload import join
 from shcodec.model.latent import Hyper, Latent
-from shcodec.model.networks import Model, interpolate
+from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels, luma
 from shcodec.support.progress import Report, unheard
-from shcodec.symbols.tables import Floats, Grid, Indices, Order
-from shcodec.symbols.tiles import Tile, check_number, tiles_of
+from shcodec.symbols import stream
+from shcodec.symbols.bands import Floats, Indices
+from shcodec.symbols.choice import choose
+from shcodec.symbols.classes import Order
+from shcodec.symbols.grid import Grid, Tile, check_number, tiles_of
+from shcodec.symbols.knots import interpolate
 
 MUCH = 0.01  # share of the error beyond the reach of codewords that is much
 ROWS = 256  # of a picture that are compared at once
@@ -199,7 +203,7 @@ def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report
             order = latent.orders(tile)[number]
             mean, step = latent.means(number, tile.area)
             residual = ((analysis.y[(slice(None), *tile.area)] - mean) / step).ravel()
-            indices = tables.search(order, residual, rate_weight)
+            indices = choose(tables, order, residual, rate_weight)
             missed = missed.and_of(tile, residual[order.elements], tables.codewords(order, indices), reach)
             latent.put(tile, order, indices)
             if len(tiles) > 1:  # of a large picture no more is kept than must be: its symbols, in few bytes
@@ -208,7 +212,7 @@ def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report
             done.append((order, indices))
             report("coding", number * len(tiles) + place, len(numbers) * len(tiles))
     streams = [
-        tables.write(None if analysis.z is None else analysis.z[(slice(None), *tile.hyper)], done)
+        stream.write(tables, None if analysis.z is None else analysis.z[(slice(None), *tile.hyper)], done)
         for tile, done in zip(tiles, passes, strict=True)
     ]
     height, width = analysis.rgb.shape[:2]

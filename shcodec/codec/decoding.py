@@ -14,8 +14,7 @@ from shcodec.pictures.given import Source, read_bytes
 from shcodec.pictures.picture import Pixels, luma
 from shcodec.support.errors import CorruptFileError, UsageError
 from shcodec.support.progress import Report, unheard
-from shcodec.symbols.tables import Grid
-from shcodec.symbols.tiles import tiles_of
+from shcodec.symbols.grid import Grid, tiles_of
 
 if TYPE_CHECKING:
     from PIL import Image

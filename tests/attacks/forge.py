@@ -19,8 +19,7 @@ from shcodec.codec import decoding, encoding
 from shcodec.container.payload import join
 from shcodec.support.bytestream import varint
 from shcodec.support.errors import ShcError
-from shcodec.symbols import tiles
-from shcodec.symbols.tables import Grid
+from shcodec.symbols.grid import Grid, tiles_of
 
 GOLDEN_FILES = Path(__file__).resolve().parent.parent / "golden" / "files"
 FEW_PIXELS = 1 << 16
@@ -70,7 +69,7 @@ def claiming(parts: Parts, width: int, height: int, streams: Callable[[int], byt
     """
     parts = replace(parts, width=varint(width), height=varint(height))
     head = body(replace(parts, payload=b"", length=b""))
-    count = len(tiles.tiles_of(Grid.of(height, width)))
+    count = len(tiles_of(Grid.of(height, width)))
     return put_together(replace(parts, payload=join(head, [streams(number) for number in range(count)])))
 
 

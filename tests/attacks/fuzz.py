@@ -55,8 +55,7 @@ def container_target() -> Callable[[bytes], None]:
     from shcodec import container
     from shcodec.container import picture_chunks
     from shcodec.container.payload import split
-    from shcodec.symbols import tiles
-    from shcodec.symbols.tables import Grid
+    from shcodec.symbols.grid import Grid, tiles_of
 
     def parse(data: bytes) -> None:
         file = container.unpack(data)
@@ -65,7 +64,7 @@ def container_target() -> Callable[[bytes], None]:
         if sum(container.part_sizes(data).values()) != len(data):
             raise AssertionError("the parts do not add up")
         picture_chunks.read(file.chunks)
-        count = len(tiles.tiles_of(Grid.of(file.height, file.width)))
+        count = len(tiles_of(Grid.of(file.height, file.width)))
         split(container.head(file), file.payload, count)
 
     def run(data: bytes) -> None:

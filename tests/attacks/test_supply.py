@@ -27,7 +27,7 @@ FORBIDDEN_MODULES = {
     "subprocess", "ctypes", "xmlrpc", "smtplib", "webbrowser",
 }  # fmt: skip
 # Results of worker processes come through a pipe that both ends of this program hold, and only errors are tried.
-ALLOWED = {"cli/workers.py": {"pickle"}}
+ALLOWED = {"cli/batch/workers.py": {"pickle"}}
 
 # Blocks every way out of the machine, then does what users do.
 OFFLINE = """

@@ -21,10 +21,10 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 from rich.console import Console
 
 from shcodec import bench
-from shcodec.bench import Options, benchmark, datasets, runner
+from shcodec.bench import Options, benchmark, datasets, measuring
+from shcodec.bench.cells import COLUMNS, STORED, Cell, from_row, read_csv, to_row, write_csv
+from shcodec.bench.curves import build_curves, compare
 from shcodec.bench.report import Report
-from shcodec.bench.results import COLUMNS, STORED, Cell, from_row, read_csv, to_row, write_csv
-from shcodec.bench.summary import build_curves, compare
 from shcodec.bench.tables import print_report
 from shcodec.support.errors import MissingExtraError, ShcError, UsageError
 
@@ -251,13 +251,13 @@ def test_a_folder_that_cannot_be_written(run: Callable[..., Report], tmp_path: P
 
 def test_out_is_a_file(run: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").write_text("in the way")
-    monkeypatch.setattr(runner, "measure_cell", lambda task: pytest.fail("worked before the output was tried"))
+    monkeypatch.setattr(measuring, "measure_cell", lambda task: pytest.fail("worked before the output was tried"))
     with pytest.raises(OSError, match="exists"):
         run()
 
 
 def test_out_lies_under_a_file(run: Callable[..., Report], pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "check_pictures", lambda pictures: pytest.fail("read before the output was tried"))
+    monkeypatch.setattr(measuring, "check_pictures", lambda pictures: pytest.fail("read before the output was tried"))
     with pytest.raises(OSError, match="Not a directory"):
         bench.run(str(pictures), pictures / "small.png" / "out", Options(codecs=CODECS))
 
@@ -293,16 +293,16 @@ class Stop(BaseException):
 def test_interrupted_and_resumed(run: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     whole = [{key: value for key, value in row.items() if not key.endswith("_s")} for row in rows(tmp_path / "out")]
-    measure, count = runner.measure_cell, 0
+    measure, count = measuring.measure_cell, 0
 
-    def limited(task: runner.Task) -> Any:
+    def limited(task: measuring.Task) -> Any:
         nonlocal count
         count += 1
         if count > 7:
             raise Stop
         return measure(task)
 
-    monkeypatch.setattr(runner, "measure_cell", limited)
+    monkeypatch.setattr(measuring, "measure_cell", limited)
     with pytest.raises(Stop):
         run(force=True)
     assert len(rows(tmp_path / "out")) == 7
@@ -326,8 +326,8 @@ def test_a_codec_that_changed_is_measured_again(
     document["codecs"][1]["version"] = "older"
     (tmp_path / "out" / "results.json").write_text(json.dumps(document))
     measured: list[str] = []
-    measure = runner.measure_cell
-    monkeypatch.setattr(runner, "measure_cell", lambda task: measured.append(task.codec.name) or measure(task))
+    measure = measuring.measure_cell
+    monkeypatch.setattr(measuring, "measure_cell", lambda task: measured.append(task.codec.name) or measure(task))
     run(limit=1, resume=True)
     assert measured == ["jpeg444"] * 10
 

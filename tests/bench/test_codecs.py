@@ -13,10 +13,10 @@ from PIL import Image
 
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
-from shcodec.bench import codecs, metrics
+from shcodec.bench import external_codecs, metrics
 from shcodec.bench.bd_rate import bd_rate, curve
+from shcodec.bench.cells import stored_cells
 from shcodec.bench.codecs import OTHER_CODECS, Codec, select_codecs
-from shcodec.bench.results import stored_cells
 from shcodec.support.errors import ShcError, UsageError
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
@@ -113,7 +113,7 @@ def test_bpg_programs_are_run_as_documented(tmp_path: Path, monkeypatch: pytest.
     assert np.array_equal(codec.decode(codec.encode(photo, 37)), photo)
     assert (tmp_path / "arguments").read_text().startswith("-f 444 -e x265 -c ycbcr -b 8 -q 37 -o ")
     with pytest.raises(ShcError, match=r"false failed \(1\): no message"):
-        codecs._run_program(["false"])
+        external_codecs._run_program(["false"])
 
 
 def test_shc_is_one_of_the_codecs(tiny_model: str) -> None:

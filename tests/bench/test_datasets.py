@@ -16,7 +16,7 @@ from PIL import Image
 pytest.importorskip("pooch", reason="needs the extra 'bench'")
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
-from shcodec.bench import datasets, download, make_pins, runner
+from shcodec.bench import checksums, datasets, download, measuring
 from shcodec.bench.checksums import Pin, load_pins, pins_csv
 from shcodec.bench.datasets import BENCHMARKS, DATA_VARIABLE, Benchmark, PictureFile, find_dataset, pictures_by_name
 from shcodec.pictures.reading import read_picture
@@ -152,7 +152,7 @@ def test_any_lossless_copy_and_no_other(tmp_path: Path) -> None:
     Image.fromarray(photo[::-1]).save(paths["d.png"])
     Image.fromarray(photo[:, :32]).save(paths["e.png"])
     pictures = [PictureFile(name, path, Pin.of(photo)) for name, path in paths.items()]
-    good, wrong = runner.check_pictures(pictures)
+    good, wrong = measuring.check_pictures(pictures)
     assert [picture.name for picture in good] == ["a.webp", "b.png"]
     assert [failure.image for failure in wrong] == ["c.jpg", "d.png", "e.png"]
     assert "not a lossless copy" in wrong[0].error
@@ -161,10 +161,10 @@ def test_any_lossless_copy_and_no_other(tmp_path: Path) -> None:
 
 def test_the_command_that_makes_pins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(make_photo(8, 9)).save(tmp_path / "img_001_SRF_4_HR.png")
-    make_pins.main([str(tmp_path)])
+    checksums.main([str(tmp_path)])
     assert capsys.readouterr().out == pins_csv({"img_001": tmp_path / "img_001_SRF_4_HR.png"})
     with pytest.raises(SystemExit, match="usage"):
-        make_pins.main([])
+        checksums.main([])
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

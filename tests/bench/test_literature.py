@@ -14,8 +14,8 @@ pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 from shcodec import bench
 from shcodec.bench import Options, literature, plots, tables
 from shcodec.bench.bd_rate import bd_rate
-from shcodec.bench.results import stored_cells
-from shcodec.bench.summary import build_curves, mean_curve
+from shcodec.bench.cells import stored_cells
+from shcodec.bench.curves import build_curves, mean_curve
 from shcodec.support.errors import UsageError
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
 from shcodec import bench
-from shcodec.bench import Options, processes, runner
+from shcodec.bench import Options, measuring
 from shcodec.bench.codecs import ShcCodec
 from shcodec.support.errors import ShcError, UsageError
 
@@ -80,7 +80,7 @@ def test_interrupted_among_the_crops(pictures: Path, tmp_path: Path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             bench.run(str(pictures), tmp_path / "out", Options(codecs=["jpeg420"]))
     kept = rows(tmp_path / "out")
-    monkeypatch.setattr(runner, "measure_cell", lambda task: pytest.fail("measured again"))
+    monkeypatch.setattr(measuring, "measure_cell", lambda task: pytest.fail("measured again"))
     bench.run(str(pictures), tmp_path / "out", Options(codecs=["jpeg420"], resume=True))
     assert rows(tmp_path / "out") == kept
 
@@ -102,9 +102,9 @@ def test_a_wider_run_adds_to_the_results(pictures: Path, tmp_path: Path, monkeyp
     bench.run(str(pictures), tmp_path / "out", Options(codecs=["jpeg420"], limit=2, crops=0))
     before = cells(tmp_path / "out")
     measured: list[tuple[str, str]] = []
-    measure = runner.measure_cell
+    measure = measuring.measure_cell
     monkeypatch.setattr(
-        runner, "measure_cell", lambda task: measured.append((task.picture.name, task.codec.name)) or measure(task)
+        measuring, "measure_cell", lambda task: measured.append((task.picture.name, task.codec.name)) or measure(task)
     )
     bench.run(str(pictures), tmp_path / "out", Options(codecs=["jpeg420", "webp"], crops=0, resume=True))
     assert len(cells(tmp_path / "out") - before) == len(measured) == 10 + 3 * 9
@@ -139,13 +139,13 @@ def test_process_times(pictures: Path, tmp_path: Path, tiny_model: str) -> None:
 
 def test_process_times_are_medians(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
     taken = iter([5.0, 1.0, 3.0, 0.5, 0.9, 0.7])
-    monkeypatch.setattr(processes, "_seconds", lambda arguments: next(taken))
-    assert processes.time_processes(ShcCodec("model"), pictures / "a.png", 50.0, repeat=3) == (3.0, 0.7)
+    monkeypatch.setattr(measuring, "_seconds_of", lambda arguments: next(taken))
+    assert measuring.time_processes(ShcCodec("model"), pictures / "a.png", 50.0, repeat=3) == (3.0, 0.7)
 
 
 def test_a_process_that_fails(pictures: Path, tiny_model: str) -> None:
     with pytest.raises(ShcError, match=r"shc encode as a process failed \(1\): shc: error: .*'nobody'"):
-        processes.time_processes(ShcCodec("nobody"), pictures / "a.png", 50.0)
+        measuring.time_processes(ShcCodec("nobody"), pictures / "a.png", 50.0)
 
 
 def test_process_times_need_one_job(shc: Shc, pictures: Path, tmp_path: Path) -> None:

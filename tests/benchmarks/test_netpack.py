@@ -22,7 +22,7 @@ pytest.importorskip("matplotlib")
 
 from shcodec.model.networks import Model  # noqa: E402
 from shcodec.support.errors import UsageError  # noqa: E402
-from shcodec.symbols.tables import KNOTS  # noqa: E402
+from shcodec.symbols.knots import KNOTS  # noqa: E402
 
 FOLDER = ROOT / "benchmarks" / "netpack"
 

@@ -20,9 +20,10 @@ from conftest import GOLDEN, ROOT, Shc, make_photo, obey_interrupts
 from PIL import Image
 from scripts import script
 
-from shcodec.cli import workers
-from shcodec.cli.batch import Spread, run
-from shcodec.cli.files import Job, Plan, write_output
+from shcodec.cli.batch import workers
+from shcodec.cli.batch.files import Job, write_output
+from shcodec.cli.batch.plan import Plan
+from shcodec.cli.batch.run import Placement, run
 from shcodec.support.errors import ShcError, UsageError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals between processes")
@@ -200,7 +201,7 @@ def test_a_batch_goes_on(folder: Path, shc: Shc, tiny_model: str) -> None:
 def test_wrong_usage_ends_a_batch_at_once() -> None:
     done: list[str] = []
     with pytest.raises(UsageError, match="never right"):
-        run(Plan((Job("a"), Job("b"))), never_right, lambda job, result: done.append(result), Spread(2), quiet=True)
+        run(Plan((Job("a"), Job("b"))), never_right, lambda job, result: done.append(result), Placement(2), quiet=True)
     assert not done
 
 
@@ -213,7 +214,7 @@ def test_two_names_of_one_file(folder: Path, capsys: pytest.CaptureFixture[str])
             os.link("a.shc", "A.shc")
 
     jobs = tuple(Job(name, target) for name, target in (("a.png", "a.shc"), ("A.png", "A.shc"), ("b.png", "b.shc")))
-    assert not run(Plan(jobs), source_of, finish, Spread(), quiet=True)
+    assert not run(Plan(jobs), source_of, finish, Placement(), quiet=True)
     assert capsys.readouterr().err == "shc: error: A.png: has the output of a.png: a.shc and A.shc are one file\n"
     assert Path("A.shc").read_text() == "a.png"
     assert Path("b.shc").read_text() == "b.png"
@@ -344,7 +345,7 @@ def test_a_cluster_does_what_one_process_does(
 @dask
 @posix
 def test_a_worker_that_the_cluster_loses(folder: Path, scheduler: str) -> None:
-    from shcodec.cli.cluster import cluster_outcomes
+    from shcodec.cli.batch.cluster import cluster_outcomes
 
     jobs = [Job(f"pics/{name}.png") for name in "abc"]
     outcomes = {
@@ -357,7 +358,7 @@ def test_a_worker_that_the_cluster_loses(folder: Path, scheduler: str) -> None:
 
 @dask
 def test_a_cluster_that_is_not_there(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shcodec.cli import cluster
+    from shcodec.cli.batch import cluster
 
     monkeypatch.setattr(cluster, "_TIMEOUT", 0.5)
     verify = partial(shc, "verify", "a.shc", "--engine", "dask")
@@ -375,7 +376,7 @@ def test_a_cluster_that_is_not_there(folder: Path, shc: Shc, monkeypatch: pytest
 def test_a_cluster_without_workers(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 
-    from shcodec.cli import cluster
+    from shcodec.cli.batch import cluster
 
     monkeypatch.setattr(cluster, "_TIMEOUT", 0.5)
     with LocalCluster(n_workers=0, processes=False, dashboard_address=":0", protocol="tcp", silence_logs=50) as empty:

@@ -25,7 +25,7 @@ from shcodec import __version__
 from shcodec.cli import COMMANDS
 from shcodec.codec import decoding, encoding
 from shcodec.container import pack, unpack
-from shcodec.symbols import tiles
+from shcodec.symbols import grid as grids
 
 ENCODED = re.compile(r"photo\.png 83x61 -> photo\.shc [\d,]+ B \d+\.\d{3} bpp \d+\.\d dB \d+\.\d\d s\n")
 DECODED = re.compile(r"photo\.shc [\d,]+ B \d+\.\d{3} bpp -> back\.png 83x61 \d+\.\d\d s\n")
@@ -196,7 +196,7 @@ def test_a_terminal_is_refused_before_any_work(encode: Shc, shc: Shc, monkeypatc
     def worked(*arguments: object, **others: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("shcodec.cli.batch.is_terminal", lambda stream: True)
+    monkeypatch.setattr("shcodec.cli.batch.plan.is_terminal", lambda stream: True)
     for place in ("pictures.reading.read_picture", "model.zoo.load", "codec.decoding.decode_parts"):
         monkeypatch.setattr(f"shcodec.{place}", worked)
     for arguments in (("encode", "-"), ("encode", "photo.png", "/dev/stdout"), ("decode", "photo.shc", "-o", "-")):
@@ -428,7 +428,7 @@ def test_a_region(encode: Shc, shc: Shc) -> None:
 def test_what_is_whole_in_a_damaged_file_can_be_saved(
     encode: Shc, shc: Shc, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "SIDE", 1)
+    monkeypatch.setattr(grids, "TILE_SIDE", 1)
     Image.fromarray(np.tile(photo, (2, 2, 1))).save("large.png")
     assert encode("large.png").code == 0
     data = bytearray(Path("large.shc").read_bytes())

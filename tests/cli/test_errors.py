@@ -15,7 +15,7 @@ import pytest
 from conftest import GOLDEN, Outcome, Shc, run_process
 from made_up_bytes import sealed
 
-from shcodec.cli.files import Job, write_output
+from shcodec.cli.batch.files import Job, write_output
 from shcodec.codec import encoding
 
 
@@ -235,7 +235,7 @@ def test_empty_names(folder: Path, shc: Shc) -> None:
 
 
 def test_nobody_types_a_picture(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shcodec.cli.files.is_terminal", lambda stream: True)
+    monkeypatch.setattr("shcodec.cli.batch.files.is_terminal", lambda stream: True)
     for arguments in (("encode", "-", "out.shc"), ("decode", "-", "out.png"), ("info", "-"), ("verify", "-")):
         assert_fails(shc(*arguments), "not reading a file from a terminal; name an input or redirect stdin", code=2)
 

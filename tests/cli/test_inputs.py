@@ -10,8 +10,8 @@ import pytest
 from conftest import Shc, make_photo
 from PIL import Image
 
-from shcodec.cli.files import Plan, plan
-from shcodec.cli.inputs import gather, gather_shc, is_picture, is_shc
+from shcodec.cli.batch.inputs import gather, gather_shc, is_picture, is_shc
+from shcodec.cli.batch.plan import Plan, plan
 from shcodec.support.errors import UsageError
 
 

@@ -20,8 +20,10 @@ from shcodec.model import zoo
 from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels, psnr
 from shcodec.support.errors import CorruptFileError, LimitError, PictureError, UnknownModelError, UsageError
+from shcodec.symbols import stream
 from shcodec.symbols.ans import Table
-from shcodec.symbols.tables import Grid, SymbolTables
+from shcodec.symbols.grid import Grid
+from shcodec.symbols.tables import SymbolTables
 
 SIDES = [(1, 1), (1, 70), (70, 1), (16, 16), (63, 65), (130, 67), (64, 128), (17, 200)]  # height, width
 
@@ -92,11 +94,12 @@ def test_files_are_as_long_as_the_tables_predict(name: str, beta: float) -> None
 
 def cross_entropy(tables: SymbolTables, file: container.Container) -> float:
     """Bits that the tables predict for the symbols of a file."""
-    z, orders, indices = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
+    z, orders, indices = stream.read(tables, file.payload, file.beta_byte, Grid.of(file.height, file.width))
     bits = 0.0
     if z is not None:
-        values = z.reshape(len(z), -1).astype(int) + tables.limit
-        rows = [sum(Table(t).bits[v].sum() for t, v in zip(row, values, strict=True)) for row in tables.bank]
+        assert tables.hyper is not None
+        values = z.reshape(len(z), -1).astype(int) + tables.hyper.limit
+        rows = [sum(Table(t).bits[v].sum() for t, v in zip(row, values, strict=True)) for row in tables.hyper.bank]
         bits = np.log2(max(2, len(rows))) + min(rows)
     for order, groups in zip(orders, indices, strict=True):
         for (k, _), group in zip(order.numbers, groups, strict=True):

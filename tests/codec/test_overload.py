@@ -19,7 +19,7 @@ from shcodec.container import beta_to_byte
 from shcodec.model import zoo
 from shcodec.model.networks import Model
 from shcodec.pictures.picture import psnr
-from shcodec.symbols import tiles
+from shcodec.symbols import grid as grids
 
 BETAS = np.geomspace(2, 4096, 24).tolist()
 SLACK = 0.05  # dB
@@ -126,14 +126,14 @@ def test_moving_z_leaves_other_places_alone(fast: Model) -> None:
     moved = (z != analysis.z).any(0)
     assert moved[:1].any()
     assert not moved[1:].any()
-    assert np.abs(z).max() <= fast.tables.limit
+    assert np.abs(z).max() <= fast.tables.hyper.limit
 
 
 def test_tiles_are_steered_as_well(fast: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "SIDE", 2)
+    monkeypatch.setattr(grids, "TILE_SIDE", 2)
     rgb, step = sky(), beta_to_byte(4)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
-    assert len(tiles.tiles_of(analysis.grid)) == 2
+    assert len(grids.tiles_of(analysis.grid)) == 2
     plain, coded = _code(analysis, step, weight, unheard), code(analysis, step, weight)
     shown = decoding.decode_array(coded.data, model=fast)
     assert (shown == decoded_pixels(analysis, coded)).all()

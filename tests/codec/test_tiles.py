@@ -17,8 +17,8 @@ from shcodec.model import networks
 from shcodec.model.networks import Model
 from shcodec.pictures.picture import psnr
 from shcodec.support.errors import CorruptFileError, LimitError, UsageError
-from shcodec.symbols import tiles
-from shcodec.symbols.tables import Grid
+from shcodec.symbols import grid as grids
+from shcodec.symbols.grid import Grid
 
 HEAD = b"what stands before"
 STREAMS = [b"first", b"", b"third stream", b"4"]
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.usefixtures("tiny_model")
 def test_tiles_cover_the_grid_once(height: int, width: int) -> None:
     grid = Grid.of(height, width)
     rows, columns = np.zeros(grid.height, int), np.zeros(grid.width, int)
-    parts = tiles.tiles_of(grid)
+    parts = grids.tiles_of(grid)
     for tile in parts:
-        assert 1 <= tile.grid.hyper_height <= tiles.SIDE and 1 <= tile.grid.hyper_width <= tiles.SIDE
+        assert 1 <= tile.grid.hyper_height <= grids.TILE_SIDE and 1 <= tile.grid.hyper_width <= grids.TILE_SIDE
         rows[tile.area[0]] += 1
         columns[tile.area[1]] += 1
     down, across = len({tile.top for tile in parts}), len({tile.left for tile in parts})
@@ -42,8 +42,8 @@ def test_tiles_cover_the_grid_once(height: int, width: int) -> None:
 
 
 def test_pictures_of_up_to_2048_pixels_are_not_cut() -> None:
-    assert len(tiles.tiles_of(Grid.of(2048, 2048))) == 1
-    assert len(tiles.tiles_of(Grid.of(2048, 2049))) == 2
+    assert len(grids.tiles_of(Grid.of(2048, 2048))) == 1
+    assert len(grids.tiles_of(Grid.of(2048, 2049))) == 2
 
 
 def test_a_single_stream_is_the_payload() -> None:
@@ -87,7 +87,7 @@ def test_what_is_cut_off_is_missing() -> None:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "SIDE", 2)
+    monkeypatch.setattr(grids, "TILE_SIDE", 2)
     monkeypatch.setattr(networks, "WINDOW", 12)
 
 
@@ -96,11 +96,11 @@ PICTURE = make_photo(300, 500)  # 3 x 4 tiles
 
 def test_no_seam_can_be_measured(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = decoding.decode_array(encoding.encode_array(PICTURE, 20, model=model), model=model)
-    monkeypatch.setattr(tiles, "SIDE", 2)
+    monkeypatch.setattr(grids, "TILE_SIDE", 2)
     data = encoding.encode_array(PICTURE, 20, model=model)
     tiled = decoding.decode_array(data, model=model)
     near = np.zeros(PICTURE.shape[:2], bool)
-    for tile in tiles.tiles_of(Grid.of(300, 500)):
+    for tile in grids.tiles_of(Grid.of(300, 500)):
         left, top, _, _ = tile.box(500, 300)
         near[max(top - 32, 0) : top + 32] |= top > 0
         near[:, max(left - 32, 0) : left + 32] |= left > 0
@@ -120,7 +120,7 @@ def test_a_region_is_part_of_the_whole(model: Model, small_tiles: None) -> None:
 
 
 def test_a_region_reads_only_the_tiles_it_needs(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "SIDE", 2)
+    monkeypatch.setattr(grids, "TILE_SIDE", 2)
     picture = np.tile(PICTURE, (2, 4, 1))  # 5 x 16 tiles
     data = encoding.encode_array(picture, 500, model=model)
     read: list[Any] = []
@@ -191,7 +191,7 @@ def test_a_model_without_hyper_path_takes_four_tiles(monkeypatch: pytest.MonkeyP
     """There a few bytes may be a valid picture of any size, so that its size is limited instead."""
     model = Model(ROOT / "models" / "sha")
     data = encoding.encode_array(make_photo(64, 320), 50, model=model)
-    monkeypatch.setattr(tiles, "SIDE", 1)
+    monkeypatch.setattr(grids, "TILE_SIDE", 1)
     with pytest.raises(LimitError, match="at most 4 tiles"):
         encoding.encode_array(make_photo(64, 320), 50, model=model)
     with pytest.raises(LimitError, match="at most 4 tiles"):

@@ -15,11 +15,11 @@ import numpy as np
 from made_up_weights import make_tensors
 
 from shcodec.netpack.api import unpack_safetensors
-from shcodec.netpack.codebooks import Assigned
-from shcodec.netpack.packer import pack_tensors
-from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.targets import Target
-from shcodec.netpack.tensors import Tensor, from_array
+from shcodec.netpack.packing.codebooks import Assigned
+from shcodec.netpack.packing.packer import pack_tensors
+from shcodec.netpack.packing.plan import PackConfig
+from shcodec.netpack.packing.targets import Target
+from shcodec.netpack.packing.tensors import Tensor, from_array
 
 FOLDER = Path(__file__).resolve().parent / "net"
 

@@ -8,7 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shcodec.symbols.ans import integer_table
-from shcodec.symbols.tables import KNOTS, Grid, Indices, Order, SymbolTables
+from shcodec.symbols.bands import Indices
+from shcodec.symbols.classes import Order
+from shcodec.symbols.grid import Grid
+from shcodec.symbols.knots import KNOTS
+from shcodec.symbols.tables import SymbolTables
 
 Tensors = dict[str, npt.NDArray[Any]]
 Picture = tuple[npt.NDArray[np.int8] | None, list[Order], list[list[Indices]]]
@@ -49,10 +53,10 @@ def draw_symbols(tables: SymbolTables, grid: Grid, beta_byte: int, seed: int) ->
     """Random symbols of a picture: z, the orders that follow from it, and indices."""
     rng = np.random.default_rng(seed)
     z = None
-    if tables.has_hyper:
-        shape = (tables.bank.shape[1], grid.hyper_height, grid.hyper_width)
-        z = rng.integers(-tables.limit, tables.limit + 1, shape).astype(np.int8)
-    orders = tables.orders(tables.class_map(z, beta_byte, grid))
+    if tables.hyper is not None:
+        shape = (tables.hyper.channels, grid.hyper_height, grid.hyper_width)
+        z = rng.integers(-tables.hyper.limit, tables.hyper.limit + 1, shape).astype(np.int8)
+    orders = tables.orders(tables.classes_of(z, beta_byte, grid))
     indices = [
         [rng.integers(0, len(tables.bands[tables.band_of[k]].codebook), n).astype(np.int32) for k, n in order.numbers]
         for order in orders

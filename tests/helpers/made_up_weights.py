@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.netpack.tensors import Tensor, from_array, from_floats
+from shcodec.netpack.packing.tensors import Tensor, from_array, from_floats
 
 
 def sqnr(before: npt.NDArray[np.floating], after: npt.NDArray[np.floating], only: object = ...) -> float:

@@ -13,7 +13,9 @@ from conftest import ROOT
 
 
 def script(name: str) -> ModuleType:
-    """Import a script from benchmarks/."""
+    """Import a script from benchmarks/, whose folder is on the path as when it is run."""
+    if str(ROOT / "benchmarks") not in sys.path:
+        sys.path.append(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location(
         f"benchmarks_{name.replace('/', '_')}", ROOT / "benchmarks" / f"{name}.py"
     )

@@ -10,7 +10,7 @@ import torch
 
 from shcodec.model.networks import Model
 from shcodec.nets.codec import CodecNet
-from shcodec.symbols.tables import Floats
+from shcodec.symbols.bands import Floats
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner
 from shcodec.train.pretrained import load_model

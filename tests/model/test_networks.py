@@ -15,7 +15,8 @@ from shcodec.model.card import read_card
 from shcodec.model.networks import Model
 from shcodec.pictures.picture import psnr
 from shcodec.support.errors import UsageError
-from shcodec.symbols.tables import Grid, first_half
+from shcodec.symbols import stream
+from shcodec.symbols.grid import Grid, first_half
 
 pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever else is installed
 
@@ -70,7 +71,7 @@ def test_pixels_are_those_of_torch(model: Model, learner: Any, beta: float) -> N
 
     data = encoding.encode_array(make_photo(128, 192), beta, model=model)
     file = container.unpack(data)
-    z, orders, indices = model.tables.read(file.payload, file.beta_byte, Grid.of(128, 192))
+    z, orders, indices = stream.read(model.tables, file.payload, file.beta_byte, Grid.of(128, 192))
     assert z is not None
     beta_byte, shape = torch.tensor([file.beta_byte]), (16, 8, 12)
     values = [

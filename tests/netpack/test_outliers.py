@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from made_up_weights import make_weights, sqnr
 
 from shcodec import netpack
-from shcodec.netpack.histograms import first_guess, fit_density, knots
-from shcodec.netpack.packer import pack_tensors
-from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.report import PackReport
-from shcodec.netpack.targets import Target
-from shcodec.netpack.tensors import from_array
+from shcodec.netpack.packing.histograms import first_guess, fit_density, knots
+from shcodec.netpack.packing.packer import pack_tensors
+from shcodec.netpack.packing.plan import PackConfig
+from shcodec.netpack.packing.report import PackReport
+from shcodec.netpack.packing.targets import Target
+from shcodec.netpack.packing.tensors import from_array
 from shcodec.support.errors import LimitError
 
 Arrays = dict[str, npt.NDArray[np.floating]]

@@ -14,13 +14,13 @@ from made_up_weights import make_tensors, make_weights, sqnr
 from safetensors.numpy import load_file, save_file
 
 from shcodec import netpack
-from shcodec.netpack.codebooks import Assigned
-from shcodec.netpack.packer import pack_tensors
-from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.targets import Target
-from shcodec.netpack.tensors import Tensor, from_array, from_floats, to_floats
-from shcodec.netpack.trellis import tensor_step
-from shcodec.netpack.unpacker import unpack_tensors
+from shcodec.netpack.packing.codebooks import Assigned
+from shcodec.netpack.packing.packer import pack_tensors
+from shcodec.netpack.packing.plan import PackConfig
+from shcodec.netpack.packing.targets import Target
+from shcodec.netpack.packing.tensors import Tensor, from_array, from_floats, to_floats
+from shcodec.netpack.packing.trellis import tensor_step
+from shcodec.netpack.packing.unpacker import unpack_tensors
 from shcodec.support.errors import LimitError, UsageError
 
 QUICK = PackConfig(states=4)

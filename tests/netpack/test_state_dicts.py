@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shcodec import netpack
-from shcodec.netpack.tensors import from_value
+from shcodec.netpack.packing.tensors import from_value
 from shcodec.support.errors import UsageError
 
 torch = pytest.importorskip("torch", reason="needs the extra train")

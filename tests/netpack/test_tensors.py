@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load, save
 
 from shcodec import netpack
-from shcodec.netpack import planes, tensors
-from shcodec.netpack.tensors import Tensor, from_array, from_floats, read_safetensors, to_array, to_floats
+from shcodec.netpack.packing import byte_planes, tensors
+from shcodec.netpack.packing.tensors import Tensor, from_array, from_floats, read_safetensors, to_array, to_floats
 from shcodec.support.errors import ShcError, UsageError
 
 ARRAYS = {
@@ -109,11 +109,11 @@ def test_big_endian_arrays_are_turned() -> None:
 
 def test_planes_are_undone() -> None:
     kept = [("F32", bytes(range(8))), ("BOOL", b"\1"), ("F32", b"abcd"), ("F16", b""), ("I64", bytes(8))]
-    data = planes.shuffled(kept)
+    data = byte_planes.shuffled(kept)
     assert len(data) == 21
-    assert planes.restored(data, [(dtype, len(own)) for dtype, own in kept]) == [own for _, own in kept]
-    assert planes.shuffled([]) == b""
-    assert planes.restored(b"", []) == []
+    assert byte_planes.restored(data, [(dtype, len(own)) for dtype, own in kept]) == [own for _, own in kept]
+    assert byte_planes.shuffled([]) == b""
+    assert byte_planes.restored(b"", []) == []
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("F32", 8), ("F64", 8), ("F16", 4), ("BF16", 3), ("F16", 10), ("F32", 30)])
@@ -121,15 +121,15 @@ def test_rounded_floats_are_near(dtype: str, bits: int) -> None:
     values = np.random.default_rng(1).normal(size=500).astype(np.float32)
     data = from_floats(values, dtype)
     before = to_floats(Tensor("x", dtype, (500,), data))
-    after = to_floats(Tensor("x", dtype, (500,), planes.rounded(data, dtype, bits)))
+    after = to_floats(Tensor("x", dtype, (500,), byte_planes.rounded(data, dtype, bits)))
     assert np.abs(after / before - 1).max() <= 2.0 ** -(bits + 1)
-    if bits >= planes.MANTISSA[dtype]:
+    if bits >= byte_planes.MANTISSA[dtype]:
         np.testing.assert_array_equal(before, after)
 
 
 def test_rounding_keeps_what_is_not_finite_and_makes_nothing_infinite() -> None:
     values = np.array([np.nan, np.inf, -np.inf, np.finfo(np.float32).max, 0.0], dtype=np.float32)
-    found = np.frombuffer(planes.rounded(values.tobytes(), "F32", 8), np.float32)
+    found = np.frombuffer(byte_planes.rounded(values.tobytes(), "F32", 8), np.float32)
     np.testing.assert_array_equal(found[[0, 1, 2, 4]], values[[0, 1, 2, 4]])
     assert np.isfinite(found[3])
 
@@ -205,7 +205,7 @@ def test_names_that_utf8_cannot_tell_are_refused() -> None:
 
 def test_denormals_are_rounded_like_others() -> None:
     bits = np.array([1, 5, 0x1FF, 0x155555, 0x7FFFFF, 0x80000003], dtype=np.uint32)
-    found = np.frombuffer(planes.rounded(bits.tobytes(), "F32", 8), np.float32).astype(np.float64)
+    found = np.frombuffer(byte_planes.rounded(bits.tobytes(), "F32", 8), np.float32).astype(np.float64)
     before = bits.view(np.float32).astype(np.float64)
     assert np.abs(found / before - 1).max() <= 2.0**-9
     assert found[0] == before[0] and found[1] == before[1] and found[5] == before[5]

@@ -15,10 +15,10 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from shcodec import netpack  # noqa: E402
-from shcodec.netpack.annealing import Annealing  # noqa: E402
-from shcodec.netpack.scalars import NEIGHBOURS, Assignment, Surroundings  # noqa: E402
-from shcodec.netpack.soft import SoftCodebook, WordConfig  # noqa: E402
-from shcodec.netpack.training import CompressConfig, compress  # noqa: E402
+from shcodec.netpack.training.annealing import Annealing  # noqa: E402
+from shcodec.netpack.training.compress import CompressConfig, compress  # noqa: E402
+from shcodec.netpack.training.scalar_assignment import NEIGHBOURS, Assignment, Surroundings  # noqa: E402
+from shcodec.netpack.training.soft_codebook import SoftCodebook, WordConfig  # noqa: E402
 from shcodec.support.errors import UsageError  # noqa: E402
 
 Batch = tuple[Tensor, Tensor]

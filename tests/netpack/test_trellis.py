@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shcodec.netpack import histograms, spread, trellis
-from shcodec.netpack.histograms import Histogram, first_guess, fit_density, fit_shifts, knot_count, knots
-from shcodec.netpack.quantiser import make_costs, make_runs
-from shcodec.netpack.spread import Spread, classes, measure
+from shcodec.netpack.packing import histograms, spread, trellis
+from shcodec.netpack.packing.histograms import Histogram, first_guess, fit_density, fit_shifts, knot_count, knots
+from shcodec.netpack.packing.quantiser import make_costs, make_runs
+from shcodec.netpack.packing.spread import Spread, classes, measure
 from shcodec.symbols.ans import TOTAL
 
 

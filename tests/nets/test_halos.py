@@ -20,16 +20,13 @@ from windows import LATENTS, count_runs, reach  # noqa: E402
 from shcodec.codec import synthesis  # noqa: E402
 from shcodec.model.card import CARD, read_card  # noqa: E402
 from shcodec.model.latent import Latent  # noqa: E402
-from shcodec.model.networks import (  # noqa: E402
-    HALOS,
-    Model,
-    windows,
-)
+from shcodec.model.networks import HALOS, Model, windows  # noqa: E402
 from shcodec.nets.codec import CodecNet, halos  # noqa: E402
 from shcodec.nets.config import AnalysisConfig, SynthesisConfig  # noqa: E402
 from shcodec.nets.layers import Conditioned  # noqa: E402
 from shcodec.support.errors import ModelError  # noqa: E402
-from shcodec.symbols.tables import KNOTS, Grid  # noqa: E402
+from shcodec.symbols.grid import Grid  # noqa: E402
+from shcodec.symbols.knots import KNOTS  # noqa: E402
 from shcodec.train.config import TrainConfig  # noqa: E402
 from shcodec.train.export import export  # noqa: E402
 from shcodec.train.loop import train  # noqa: E402

@@ -10,15 +10,16 @@ import pytest
 import torch
 from toy_training import FAMILIES, toy_config
 
-from shcodec.model.networks import interpolate
 from shcodec.nets.codec import CodecNet, first_half
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, start_steps
 from shcodec.nets.layers import full_precision, knot_weights
 from shcodec.support.errors import UsageError
-from shcodec.symbols import tables
+from shcodec.symbols import grid as grids
 from shcodec.symbols.ans import integer_table
-from shcodec.symbols.tables import KNOTS, Grid, SymbolTables
+from shcodec.symbols.grid import Grid
+from shcodec.symbols.knots import KNOTS, interpolate
+from shcodec.symbols.tables import SymbolTables
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner, classes_of
 
@@ -102,7 +103,7 @@ def test_bfloat16_reaches_neither_latent_nor_pixels() -> None:
 
 def test_the_checkerboard_is_the_codecs() -> None:
     for shape in ((6, 5, 7), (5, 4, 4), (16, 1, 1)):
-        assert np.array_equal(first_half(*shape).numpy(), tables.first_half(*shape))
+        assert np.array_equal(first_half(*shape).numpy(), grids.first_half(*shape))
 
 
 def test_hyper_latent_is_hard_with_straight_through_gradient() -> None:
@@ -179,7 +180,7 @@ def test_integer_class_map_is_the_floor_of_the_float_one(scale: float) -> None:
         with torch.no_grad():
             coordinate = class_map(z[None].float(), knot_weights(torch.tensor([beta_byte])))[0]
         expected = coordinate.floor().clamp(0, 63).numpy()
-        exact = tables.class_map(z.numpy().astype(np.int8), beta_byte, grid)
+        exact = tables.classes_of(z.numpy().astype(np.int8), beta_byte, grid)
         assert np.abs(exact - expected).max() <= 1
         differing.append(np.mean(exact != expected))
     # only the bias is rounded, to 2^-shift: a coordinate that close to an integer may fall to its other side

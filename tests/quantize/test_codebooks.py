@@ -18,7 +18,8 @@ from shcodec.quantize.codebooks import ClassCodebooks, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity, bounded
 from shcodec.quantize.lattice import assign, distances, lattice, refine
 from shcodec.symbols.ans import integer_table
-from shcodec.symbols.tables import Order, SymbolTables, class_coordinate, class_spread
+from shcodec.symbols.classes import Order, class_coordinate, class_spread
+from shcodec.symbols.tables import SymbolTables
 
 CONFIG = QuantiserConfig(
     classes=64, skip=7, bands=(BandConfig(7, 19, 4, 48), BandConfig(20, 31, 2, 48), BandConfig(32, 63, 1, 63))

@@ -16,22 +16,18 @@ from hypothesis import strategies as st
 from made_up_model import CLASSES, Picture, draw_symbols, make_tensors
 
 from shcodec.support.errors import CorruptFileError, ModelError
+from shcodec.symbols import stream
 from shcodec.symbols.ans import Decoder, Table, encode, integer_table
-from shcodec.symbols.bands import NEAREST, Band
-from shcodec.symbols.tables import (
-    Grid,
-    Indices,
-    SymbolTables,
-    class_coordinate,
-    class_spread,
-    first_half,
-    vector_counts,
-)
+from shcodec.symbols.bands import Band, Indices
+from shcodec.symbols.choice import NEAREST, choose
+from shcodec.symbols.classes import class_coordinate, class_spread, vector_counts
+from shcodec.symbols.grid import Grid, first_half
+from shcodec.symbols.tables import SymbolTables
 
 
 def write(tables: SymbolTables, picture: Picture) -> bytes:
     z, orders, indices = picture
-    return tables.write(z, list(zip(orders, indices, strict=True)))
+    return stream.write(tables, z, list(zip(orders, indices, strict=True)))
 
 
 def assert_same(found: Picture, expected: Picture) -> None:
@@ -133,7 +129,7 @@ def test_class_map_is_exact(height: int, width: int, beta_byte: int, seed: int) 
     tables, grid = SymbolTables(tensors), Grid.of(height, width)
     z, _, _ = draw_symbols(tables, grid, beta_byte, seed)
     assert z is not None
-    classes = tables.class_map(z, beta_byte, grid)
+    classes = tables.classes_of(z, beta_byte, grid)
     expected = reference.classes_of(tensors, z.astype(np.int64), beta_byte, grid.height, grid.width)
     assert classes.dtype == np.uint8
     assert np.array_equal(classes, expected)
@@ -142,7 +138,7 @@ def test_class_map_is_exact(height: int, width: int, beta_byte: int, seed: int) 
 def test_without_hyper_path_the_class_is_a_band_of_the_beta_byte() -> None:
     tables = SymbolTables(make_tensors(hyper=False, skip=0))
     for beta_byte in range(256):
-        assert np.all(tables.class_map(None, beta_byte, Grid.of(20, 40)) == beta_byte * CLASSES // 256)
+        assert np.all(tables.classes_of(None, beta_byte, Grid.of(20, 40)) == beta_byte * CLASSES // 256)
 
 
 # Bytes
@@ -155,7 +151,7 @@ def test_round_trip(height: int, width: int, beta_byte: int, seed: int, hyper: b
     grid = Grid.of(height, width)
     picture = draw_symbols(tables, grid, beta_byte, seed)
     payload = write(tables, picture)
-    assert_same(tables.read(payload, beta_byte, grid), picture)
+    assert_same(stream.read(tables, payload, beta_byte, grid), picture)
 
 
 @pytest.mark.parametrize("hyper", [True, False])
@@ -189,9 +185,11 @@ def test_the_payload_is_as_long_as_the_tables_say() -> None:
             group[:] = rng.choice(len(table), n, p=table.frequencies / 2**24)
             bits += table.bits[group].sum()
     assert z is not None
-    values = z.reshape(len(z), -1).astype(int) + tables.limit
-    bits += np.log2(len(tables.bank)) + min(
-        sum(Table(table).bits[value].sum() for table, value in zip(row, values, strict=True)) for row in tables.bank
+    assert tables.hyper is not None
+    values = z.reshape(len(z), -1).astype(int) + tables.hyper.limit
+    bits += np.log2(len(tables.hyper.bank)) + min(
+        sum(Table(table).bits[value].sum() for table, value in zip(row, values, strict=True))
+        for row in tables.hyper.bank
     )
     payload = write(tables, (z, orders, indices))
     assert bits / 8 - 8 <= len(payload) <= bits / 8 * 1.0001 + 8  # the coder starts empty: up to a state less
@@ -211,7 +209,7 @@ def test_damaged_streams(seed: int) -> None:
         damaged = bytearray(payload)
         damaged[rng.integers(len(payload))] ^= 1 << rng.integers(8)
         try:
-            found = tables.read(bytes(damaged), 90, grid)
+            found = stream.read(tables, bytes(damaged), 90, grid)
         except CorruptFileError:
             noticed += 1
         else:
@@ -225,13 +223,13 @@ def test_streams_of_another_length(change: Any) -> None:
     tables, grid = SymbolTables(make_tensors()), Grid.of(100, 100)
     payload = write(tables, draw_symbols(tables, grid, 90, 1))
     with pytest.raises(CorruptFileError):
-        tables.read(change(payload), 90, grid)
+        stream.read(tables, change(payload), 90, grid)
 
 
 def test_a_zero_byte_at_the_end() -> None:
     tables, grid = SymbolTables(make_tensors()), Grid.of(100, 100)
     with pytest.raises(CorruptFileError, match="zero byte"):
-        tables.read(write(tables, draw_symbols(tables, grid, 90, 1)) + b"\0", 90, grid)
+        stream.read(tables, write(tables, draw_symbols(tables, grid, 90, 1)) + b"\0", 90, grid)
 
 
 def test_a_row_beyond_the_bank() -> None:
@@ -239,12 +237,12 @@ def test_a_row_beyond_the_bank() -> None:
     tables, grid = SymbolTables(make_tensors(rows=1)), Grid.of(10, 10)
     picture = draw_symbols(tables, grid, 0, 0)
     payload = write(tables, picture)
-    assert_same(tables.read(payload, 0, grid), picture)
+    assert_same(stream.read(tables, payload, 0, grid), picture)
     table = Table(integer_table(np.ones(2)))
     decoder = Decoder(payload)
     assert decoder.decode(table, 1) == [0]
     with pytest.raises(CorruptFileError, match="row"):
-        tables.read(encode([(np.array([1]), table)]), 0, grid)
+        stream.read(tables, encode([(np.array([1]), table)]), 0, grid)
 
 
 # The encoder's choice
@@ -281,7 +279,7 @@ def searched(
     flat = residual.astype(np.float32).ravel()
     for order in tables.orders(rng.integers(0, tables.classes, residual.shape).astype(np.uint8)):
         ordered, start = np.concatenate([flat[order.elements], np.zeros(4, np.float32)]), 0
-        for (k, n), index in zip(order.numbers, tables.search(order, flat, rate_weight), strict=True):
+        for (k, n), index in zip(order.numbers, choose(tables, order, flat, rate_weight), strict=True):
             assert index.shape == (n,)
             yield k, ordered[start : start + n * tables.dims[k]].reshape(n, tables.dims[k]), index
             start += n * tables.dims[k]
@@ -300,7 +298,7 @@ def test_search_finds_codewords_again() -> None:
     size = 4 * grid.height * grid.width
     for order, index in zip(orders, indices, strict=True):
         values = tables.values(order, index, size)
-        again = tables.values(order, tables.search(order, values, 0.0), size)
+        again = tables.values(order, choose(tables, order, values, 0.0), size)
         whole = order.elements[:-3]  # the last vector may be padded with zeros, and then it is no codeword
         assert np.array_equal(values[whole], again[whole])
         assert not np.delete(values, order.elements).any()

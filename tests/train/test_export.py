@@ -25,8 +25,9 @@ from shcodec.model.networks import Model
 from shcodec.nets.layers import knot_weights
 from shcodec.quantize.lattice import lattice
 from shcodec.support.errors import ModelError, UsageError
-from shcodec.symbols import bands
-from shcodec.symbols.tables import Grid, first_half
+from shcodec.symbols import choice, stream
+from shcodec.symbols.bands import Band
+from shcodec.symbols.grid import Grid, first_half
 from shcodec.train import checkpoint, objective
 from shcodec.train.config import TrainConfig
 from shcodec.train.export import export, widened
@@ -213,9 +214,9 @@ def test_graphs_compute_what_was_trained(family: str, models: Path) -> None:
     assert np.allclose(y, latents.y[0].numpy(), atol=1e-3 * scale)
     mean, step, *features = model.describe(z, beta_byte, y.shape)
     if latents.z is not None and z is not None:
-        limit = model.tables.limit
+        limit = model.tables.hyper.limit
         assert np.array_equal(z, latents.z[0].round().clamp(-limit, limit).numpy())
-        classes = model.tables.class_map(z, beta_byte, Grid.of(128, 192))
+        classes = model.tables.classes_of(z, beta_byte, Grid.of(128, 192))
         expected = latents.coordinate[0].floor().clamp(0, 63).numpy()
         # the float class map is stored in half precision, to go on training from: a few elements fall on the other side
         assert np.mean(classes != expected) < 0.02 and np.abs(classes - expected).max() <= 1
@@ -236,9 +237,9 @@ def rounded_mse(decoded: torch.Tensor, pixels: torch.Tensor, height: int, width:
     return (decoded.round().clamp(0, 255) - pixels)[:, :, :height, :width].square().mean((1, 2, 3))
 
 
-def among_trained(band: bands.Band, vectors: np.ndarray, bits: np.ndarray) -> np.ndarray:
+def among_trained(band: Band, vectors: np.ndarray, bits: np.ndarray) -> np.ndarray:
     trained = np.flatnonzero(band.histograms.max(0) > 1)
-    return trained[bands._search_among(vectors, band.codebook[trained], bits[trained])].astype(np.int32)
+    return trained[choice.search_among(vectors, band.codebook[trained], bits[trained])].astype(np.int32)
 
 
 @torch.no_grad()
@@ -253,7 +254,7 @@ def test_exported_classes_are_those_of_the_run(folder: Path, models: Path) -> No
         weights = knot_weights(torch.tensor([beta_byte]))
         coordinate = learner.net.class_map(torch.from_numpy(z)[None].float(), weights)
         expected = coordinate[0].floor().clamp(0, 63).numpy()
-        exact = tables.class_map(z.astype(np.int8), beta_byte, Grid.of(1024, 1024))
+        exact = tables.classes_of(z.astype(np.int8), beta_byte, Grid.of(1024, 1024))
         assert np.mean(exact != expected) < 0.002 and np.abs(exact - expected).max() <= 1
 
 
@@ -268,7 +269,7 @@ def test_files_cost_and_show_what_training_measures(
     model, learner = Model(folder), learner_of(folder)
     rgb = make_photo(128, 192)
     monkeypatch.setattr(objective, "_mse", rounded_mse)
-    monkeypatch.setattr(bands.Band, "search", among_trained)  # training does without the outer codewords
+    monkeypatch.setattr(choice, "search", among_trained)  # training does without the outer codewords
     monkeypatch.setattr(analysis, "STEERINGS", ())  # and takes z as it comes
     outcome = evaluate(learner, pixels_of(rgb), torch.tensor([beta_byte]), State(Phase.HARD, 1.0, skip=True))
     data = encoding.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=learner.config.rate_weight)
@@ -276,7 +277,7 @@ def test_files_cost_and_show_what_training_measures(
     mse = np.square(decoded.astype(float) - rgb).mean()
     assert mse == pytest.approx(outcome.mse, rel=0.02)
     file = unpack(data)
-    z, orders, _ = model.tables.read(file.payload, beta_byte, Grid.of(128, 192))
+    z, orders, _ = stream.read(model.tables, file.payload, beta_byte, Grid.of(128, 192))
     assert sum(n for order in orders for _, n in order.numbers) == pytest.approx(outcome.symbols, rel=0.01, abs=2)
     bits = 8 * len(file.payload) - outcome.hyper_bpp * 128 * 192 if z is not None else 8 * len(file.payload)
     trained = (outcome.bpp - outcome.hyper_bpp) * 128 * 192
