@@ -22,7 +22,7 @@ import numpy.typing as npt
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
 from shcodec.codec import synthesis
-from shcodec.codec.analysis import analyse, bits_per_pixel, code, distortion, own_rate_weight
+from shcodec.codec.analysis import analyse, bits_per_pixel, distortion, encode_latent, own_rate_weight
 from shcodec.container import beta_to_byte, byte_to_beta, unpack
 from shcodec.model import zoo
 from shcodec.model.card import DECODER, TRAINING, Tensors, read_tensors
@@ -136,8 +136,8 @@ def code_all(model: CountingModel, pictures: Sequence[Pixels], beta: float) -> C
     sizes, bpps, qualities = [], [], []
     for rgb in pictures:
         analysis = analyse(model, rgb, step)
-        coded = code(analysis, step, own_rate_weight(model, step))
-        synthesis.read(unpack(coded.data), model)  # counts
+        coded = encode_latent(analysis, step, own_rate_weight(model, step))
+        synthesis.decode_latent(unpack(coded.data), model)  # counts
         sizes.append(len(coded.data))
         bpps.append(bits_per_pixel(analysis, coded))
         qualities.append(10 * np.log10(255**2 / distortion(analysis, coded)))
@@ -231,7 +231,7 @@ def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str
         sizes = []
         for step in STEPS:
             analysis = analyse(model, rgb, step)
-            sizes.append(len(code(analysis, step, own_rate_weight(model, step)).data))
+            sizes.append(len(encode_latent(analysis, step, own_rate_weight(model, step)).data))
         for i in np.flatnonzero(np.diff(sizes) > 0):
             low, high = (byte_to_beta(STEPS[j]) for j in (i, i + 1))
             found.append({"picture": name, "betas": [low, high], "bytes": [sizes[i], sizes[i + 1]]})

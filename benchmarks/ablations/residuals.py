@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.codec.analysis import analyse, code, distortion, own_rate_weight
+from shcodec.codec.analysis import analyse, distortion, encode_latent, own_rate_weight
 from shcodec.container import beta_to_byte, part_sizes
 from shcodec.model.card import DECODER, read_tensors
 from shcodec.model.networks import Model
@@ -135,7 +135,7 @@ def record(model: RecordingModel, pictures: Sequence[tuple[Pixels, Sequence[int]
     for number, (rgb, rates) in enumerate(pictures):
         for rate in rates:
             byte = beta_to_byte(BETAS[rate])
-            data = code(analyse(model, rgb, byte), byte, own_rate_weight(model, byte)).data
+            data = encode_latent(analyse(model, rgb, byte), byte, own_rate_weight(model, byte)).data
             residual, step, _ = model.picture()
             classes = model.notes.classes_seen
             pixels[rate] += rgb.shape[0] * rgb.shape[1]
@@ -172,7 +172,7 @@ def measure_slope(model: RecordingModel, pictures: Sequence[Pixels]) -> tuple[np
         for rgb in pictures:
             analysis = analyse(model, rgb, byte)
             for weight in (*SLOPE_WEIGHTS, own_rate_weight(model, byte)):
-                coded = code(analysis, byte, weight)
+                coded = encode_latent(analysis, byte, weight)
                 error = float(np.square(model.picture()[2], dtype=np.float64).sum()) / rgb.size
                 rows.append((error, distortion(analysis, coded)))
         latent, samples = np.array(rows).reshape(len(pictures), -1, 2).mean(0).T

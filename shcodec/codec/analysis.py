@@ -1,4 +1,7 @@
-"""A picture on its way to a file: the networks run once, the choice of symbols as often as wanted."""
+"""From a picture to its latent, and from the latent to a file: `analyse`, then `encode_latent`.
+
+The analysis network, which is the costly half, runs once; the choice of symbols is made as often as wanted.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shcodec import container
-from shcodec.codec import synthesis
 from shcodec.codec.steering import MISS, Prices, steered
+from shcodec.codec.synthesis import synthesise
 from shcodec.container.payload import join
 from shcodec.model.latent import Hyper, Latent
 from shcodec.model.networks import Model, interpolate
-from shcodec.pictures.picture import Pixels, luma
+from shcodec.pictures.picture import Pixels
 from shcodec.support.progress import Report, unheard
 from shcodec.symbols.tables import Floats, Grid, Indices, Order
 from shcodec.symbols.tiles import Tile, check_number, tiles_of
 
-MUCH = 0.01  # share of the error beyond the reach of codewords that is much
+MUCH = 0.01  # share of the error beyond the reach of codewords that shows: 0.04 dB
 ROWS = 256  # of a picture that are compared at once
 USUAL = 0.99  # share of the coded elements whose steps are believed
-STEPS_PER_OCTAVE = 2 * 255 / 11  # rate steps in which the step of the quantiser doubles: it grows with sqrt(beta)
+STEPS_PER_OCTAVE = (
+    2 * 255 / container.BETA_OCTAVES
+)  # rate steps in which the quantiser's step doubles: it grows with sqrt(beta)
 STEERINGS = (False, True, True)  # rounds of moving z: whether each looks at the second pass, too
 
 
@@ -31,28 +36,33 @@ class Analysis:
 
     Attributes:
         model: the model.
-        rgb: the picture, (H, W, 3) uint8.
+        samples: the picture, (H, W, 3) uint8 of RGB or (H, W) of grey.
         grid: sizes of its latent.
         beta_byte: rate step at which the network was run; files of neighbouring steps can be made from it.
         y: latent of the coded positions, (M, h, w).
         z: hyper indices.
-        grey: whether the file says that the picture is grey; its channels are then equal.
         chunks: what the file holds besides the symbols.
     """
 
     model: Model
-    rgb: Pixels
+    samples: Pixels
     grid: Grid
     beta_byte: int
     y: Floats
     z: Hyper
-    grey: bool = False
     chunks: tuple[container.Chunk, ...] = ()
+
+    @property
+    def grey(self) -> bool:
+        """Whether the picture is grey, and its file says so."""
+        return self.samples.ndim == 2
 
 
 @dataclass(frozen=True)
-class Missed:
-    """How far the chosen codewords are from the residuals of the elements that are coded, in squared steps.
+class Overload:
+    """The error of the chosen codewords, and how much of it comes from residuals that no codeword is near.
+
+    Sums of squared quantiser steps over the elements that are coded.
 
     Attributes:
         error: of all elements.
@@ -68,15 +78,15 @@ class Missed:
     farthest: float = 1.0
     tiles: tuple[Tile, ...] = ()
 
-    def and_of(self, tile: Tile, residuals: Floats, codewords: Floats, reach: float) -> Missed:
-        """With the elements of one pass of a tile."""
+    def added(self, tile: Tile, residuals: Floats, codewords: Floats, reach: float) -> Overload:
+        """Return the sums with those of one pass of a tile."""
         squares = np.square(residuals - codewords)
         far = np.flatnonzero(squares > MISS**2)
         error, over = float(squares.sum(dtype=np.float64)), squares[far].astype(np.float64) - MISS**2
         if not len(far):
             return replace(self, error=self.error + error)
         beyond = np.abs(residuals[far]) / reach
-        return Missed(
+        return Overload(
             self.error + error,
             self.excess + float(over.sum()),
             self.outside + float(over[beyond > 1].sum()),
@@ -108,21 +118,20 @@ class Coded:
         data: the bytes of the file.
         beta_byte: rate step in the file.
         latent: the decoded latent.
-        missed: how far its codewords are from what they stand for.
+        overload: how far its codewords are from what they stand for.
     """
 
     data: bytes
     beta_byte: int
     latent: Latent
-    missed: Missed
+    overload: Overload
 
 
 def analyse(
     model: Model,
-    rgb: Pixels,
+    samples: Pixels,
     beta_byte: int,
     *,
-    grey: bool = False,
     chunks: tuple[container.Chunk, ...] = (),
     report: Report = unheard,
 ) -> Analysis:
@@ -130,23 +139,23 @@ def analyse(
 
     Args:
         model: the model.
-        rgb: (H, W, 3) uint8.
+        samples: (H, W, 3) uint8 of RGB or (H, W) of grey, which the network sees as three equal channels.
         beta_byte: rate step.
-        grey: whether the file is to say that the picture is grey.
         chunks: what the file is to hold besides the symbols.
         report: told how many windows are done.
 
     Raises:
         LimitError: the picture is larger than the model codes.
     """
-    grid = Grid.of(*rgb.shape[:2])
+    grid = Grid.of(*samples.shape[:2])
     check_number(tiles_of(grid), has_hyper=model.tables.has_hyper)
+    rgb = np.broadcast_to(samples[..., None], (*samples.shape, 3)) if samples.ndim == 2 else samples
     y, z = model.analyse(rgb, beta_byte, grid, report)
-    return Analysis(model, rgb, grid, beta_byte, y, z, grey, chunks)
+    return Analysis(model, samples, grid, beta_byte, y, z, chunks)
 
 
-def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report = unheard) -> Coded:
-    """Chooses the indices and writes the file.
+def encode_latent(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report = unheard) -> Coded:
+    """Choose the indices and write the file.
 
     Where residuals lie too far from every codeword of their class, the hyper indices are moved to give them classes
     that reach (`shcodec.codec.steering`), if that lowers D + beta * R of the picture.
@@ -158,27 +167,27 @@ def code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report 
         rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword.
         report: told how many tiles are done, of both passes together.
     """
-    coded = _code(analysis, beta_byte, rate_weight, report)
-    if analysis.z is None or not coded.missed.is_much or coded.missed.is_outside:
+    coded = _encode_once(analysis, beta_byte, rate_weight, report)
+    if analysis.z is None or not coded.overload.is_much or coded.overload.is_outside:
         return coded
     units, prices = _units(coded), Prices.of(analysis.model.tables, rate_weight)
     before = _cost(analysis, coded)
     best: Hyper = analysis.z
     least = _loss(analysis, coded, units, rate_weight)
     for second in STEERINGS:
-        z = steered(coded.latent, analysis.y, units, coded.missed.tiles, prices, second=second)
+        z = steered(coded.latent, analysis.y, units, coded.overload.tiles, prices, second=second)
         del coded  # of a large picture not more is kept than must be
-        coded = _code(replace(analysis, z=z), beta_byte, rate_weight, report)
+        coded = _encode_once(replace(analysis, z=z), beta_byte, rate_weight, report)
         loss = _loss(analysis, coded, units, rate_weight)
         if loss < least:
             best, least = coded.latent.z, loss
-        if not coded.missed.is_much:
+        if not coded.overload.is_much:
             break
     if coded.latent.z is not best:
-        coded = _code(replace(analysis, z=best), beta_byte, rate_weight, report)
+        coded = _encode_once(replace(analysis, z=best), beta_byte, rate_weight, report)
     if best is analysis.z or _cost(analysis, coded) < before:
         return coded
-    return _code(analysis, beta_byte, rate_weight, report)
+    return _encode_once(analysis, beta_byte, rate_weight, report)
 
 
 def _cost(analysis: Analysis, coded: Coded) -> float:
@@ -186,21 +195,24 @@ def _cost(analysis: Analysis, coded: Coded) -> float:
     return distortion(analysis, coded) + container.byte_to_beta(coded.beta_byte) * bits_per_pixel(analysis, coded)
 
 
-def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report) -> Coded:
-    """Return the same with the analysis's own hyper indices."""
+def _encode_once(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report) -> Coded:
+    """Do what `encode_latent` does, with the hyper indices of the analysis as they are."""
     tables = analysis.model.tables
     latent = Latent(analysis.model, analysis.z, beta_byte, analysis.grid)
     tiles = tiles_of(analysis.grid)
     passes: list[list[tuple[Order, list[Indices]]]] = [[] for _ in tiles]
     numbers = range(2 if tables.has_hyper else 1)
-    missed, reach = Missed(), tables.reach if tables.has_hyper else math.inf  # without classes to choose, as it comes
+    overload, reach = (
+        Overload(),
+        tables.reach if tables.has_hyper else math.inf,
+    )  # without classes to choose, as it comes
     for number in numbers:
         for place, (tile, done) in enumerate(zip(tiles, passes, strict=True), 1):
             order = latent.orders(tile)[number]
             mean, step = latent.means(number, tile.area)
             residual = ((analysis.y[(slice(None), *tile.area)] - mean) / step).ravel()
             indices = tables.search(order, residual, rate_weight)
-            missed = missed.and_of(tile, residual[order.elements], tables.codewords(order, indices), reach)
+            overload = overload.added(tile, residual[order.elements], tables.codewords(order, indices), reach)
             latent.put(tile, order, indices)
             if len(tiles) > 1:  # of a large picture no more is kept than must be: its symbols, in few bytes
                 order = Order(order.elements[:0].copy(), order.numbers)
@@ -211,10 +223,10 @@ def _code(analysis: Analysis, beta_byte: int, rate_weight: float, report: Report
         tables.write(None if analysis.z is None else analysis.z[(slice(None), *tile.hyper)], done)
         for tile, done in zip(tiles, passes, strict=True)
     ]
-    height, width = analysis.rgb.shape[:2]
+    height, width = analysis.samples.shape[:2]
     file = container.Container(analysis.model.id, width, height, beta_byte, b"", analysis.grey, analysis.chunks)
     file = replace(file, payload=join(container.head(file), streams))
-    return Coded(container.pack(file), beta_byte, latent, missed)
+    return Coded(container.pack(file), beta_byte, latent, overload)
 
 
 def _units(coded: Coded) -> Floats:
@@ -246,9 +258,8 @@ def own_rate_weight(model: Model, beta_byte: int) -> float:
 
 
 def decoded_pixels(analysis: Analysis, coded: Coded) -> Pixels:
-    """Return the picture as a decoder will show it, (H, W, 3) uint8."""
-    pixels = synthesis.pixels(coded.latent, analysis.rgb.shape[:2])
-    return np.repeat(luma(pixels)[..., None], 3, axis=2) if analysis.grey else pixels
+    """Return the picture as a decoder will show it, of the same shape as that of the analysis."""
+    return synthesise(coded.latent, analysis.samples.shape[:2], grey=analysis.grey)
 
 
 def distortion(analysis: Analysis, coded: Coded) -> float:
@@ -260,12 +271,12 @@ def distortion_of(analysis: Analysis, pixels: Pixels) -> float:
     """Mean squared error of `decoded_pixels`, where the caller has them."""
     total = 0.0
     for top in range(0, len(pixels), ROWS):
-        difference = pixels[top : top + ROWS].astype(np.float32) - analysis.rgb[top : top + ROWS]
+        difference = pixels[top : top + ROWS].astype(np.float32) - analysis.samples[top : top + ROWS]
         total += float(np.sum(np.square(difference), dtype=np.float64))
     return total / pixels.size
 
 
 def bits_per_pixel(analysis: Analysis, coded: Coded) -> float:
     """Rate of the whole file."""
-    height, width = analysis.rgb.shape[:2]
+    height, width = analysis.samples.shape[:2]
     return 8.0 * len(coded.data) / float(height * width)

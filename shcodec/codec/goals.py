@@ -1,4 +1,4 @@
-"""What a file is wanted to be: a size or a quality, and which of the files that were tried comes nearest."""
+"""What rate control aims at, a size or a PSNR, and which of the files that were tried comes nearest to it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Protocol
 
 from shcodec.codec.analysis import Analysis, Coded, distortion
+from shcodec.codec.request import Request
 from shcodec.container import Chunk, chunks_size
-from shcodec.support.errors import UsageError
 
 LEAST, AIM, SURE = 0.97, 0.988, 0.98  # shares of a wanted size: what will do, what is aimed at, what ends the search
 WORD = 4  # bytes: the entropy coder writes whole words, so that the sizes of tiny files lie this far apart
@@ -43,7 +43,7 @@ class Trial:
         return distortion(self.analysis, self.coded)
 
     def beats(self, other: Trial) -> bool:
-        """Whether it is as good in fewer bytes, or better in as many; for goals whose level is the quality."""
+        """Whether it is as good in fewer bytes, or better in as many; for goals whose level is the PSNR."""
         return (self.level >= other.level and self.size < other.size) or (
             self.level > other.level and self.size <= other.size
         )
@@ -94,7 +94,7 @@ class SizeGoal:
     def level(self, analysis: Analysis, coded: Coded) -> float:
         """Bits per pixel without the container, so that a sample, which has no chunks, stands for the whole."""
         symbols = len(coded.data) - CONTAINER - chunks_size(analysis.chunks)
-        return self._level(symbols, analysis.rgb.shape[0] * analysis.rgb.shape[1])
+        return self._level(symbols, analysis.samples.shape[0] * analysis.samples.shape[1])
 
     def sure(self, level: float) -> bool:
         """At most the limit, and close to it."""
@@ -117,7 +117,7 @@ class SizeGoal:
         return f"wanted {self.limit:,} bytes, reached {self._size(level):,}"
 
 
-class QualityGoal:
+class PsnrGoal:
     """A PSNR of the decoded 8-bit picture, in dB, which is the level."""
 
     slope, weight_slope = -0.07, -3.0
@@ -151,31 +151,17 @@ class QualityGoal:
         return f"wanted {self.wanted:.2f} dB, reached {level:.2f}"
 
 
-def goal_of(
-    pixels: int,
-    *,
-    size: int | None = None,
-    bpp: float | None = None,
-    psnr: float | None = None,
-    chunks: tuple[Chunk, ...] = (),
-) -> Goal:
-    """Return the goal that exactly one of size, bpp and psnr describes.
+def goal_of(request: Request, pixels: int, chunks: tuple[Chunk, ...] = ()) -> Goal:
+    """Return the goal of a request for a size, bits per pixel or a PSNR.
 
     Args:
+        request: one without a beta.
         pixels: of the picture.
-        size: largest number of bytes of the file.
-        bpp: the same in bits per pixel.
-        psnr: PSNR in dB.
         chunks: of the file to be, which count towards its size.
-
-    Raises:
-        UsageError: none or several are given, or one that is not positive and finite.
     """
-    given = [value for value in (size, bpp, psnr) if value is not None]
-    if len(given) != 1:
-        raise UsageError("give one of a size, bits per pixel and a PSNR")
-    if not (math.isfinite(given[0]) and given[0] > 0):
-        raise UsageError(f"what is wanted must be a positive number, not {given[0]:g}")
-    if psnr is not None:
-        return QualityGoal(psnr)
-    return SizeGoal(int(given[0]) if size is not None else int(given[0] * pixels / 8), pixels, chunks)
+    if request.psnr is not None:
+        return PsnrGoal(request.psnr)
+    if request.bpp is not None:
+        return SizeGoal(int(request.bpp * pixels / 8), pixels, chunks)
+    assert request.size is not None
+    return SizeGoal(int(request.size), pixels, chunks)

@@ -19,8 +19,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from shcodec.pictures.colour import Meaning, of_cicp, of_gamma
-from shcodec.pictures.metadata import EXIF_PREFIX, LIMIT
+from shcodec.pictures.formats.exif import EXIF_PREFIX
 from shcodec.support.errors import PictureError
+from shcodec.support.limits import MAX_METADATA_SIZE
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
@@ -34,7 +35,7 @@ _RAW_PROFILES: Final = {  # texts of hexadecimal digits, from the time before eX
     b"Raw profile type xmp": "xmp",
 }
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_TOO_LONG: Final = f"metadata of more than {LIMIT >> 20} MiB dropped"
+_TOO_LONG: Final = f"metadata of more than {MAX_METADATA_SIZE >> 20} MiB dropped"
 _ROWS: Final = 256  # that are worked on at once, which bounds memory
 
 Samples = npt.NDArray[np.uint16]
@@ -153,7 +154,7 @@ def _take(facts: PngFacts, tag: bytes, data: bytes, *, well: bool) -> None:
     note = ""
     if not well:
         note = f"damaged {tag.decode('ascii')} dropped"
-    elif len(data) > LIMIT:
+    elif len(data) > MAX_METADATA_SIZE:
         note = _TOO_LONG
     elif tag == b"iTXt" and data.startswith(_XMP):
         xmp, note = _international(data[len(_XMP) :])
@@ -202,10 +203,10 @@ def _inflated(data: bytes, unusable: str) -> tuple[bytes, str]:
     """Return a zlib stream as far as the limit allows, and a note where there is nothing."""
     unpacker = zlib.decompressobj()
     try:
-        out = unpacker.decompress(data, LIMIT + 1)
+        out = unpacker.decompress(data, MAX_METADATA_SIZE + 1)
     except zlib.error:
         return b"", unusable
-    if len(out) > LIMIT:
+    if len(out) > MAX_METADATA_SIZE:
         return b"", _TOO_LONG
     return (out, "") if out and unpacker.eof else (b"", unusable)
 

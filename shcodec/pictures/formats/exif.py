@@ -19,6 +19,9 @@ _THUMBNAIL: Final = ((513, 514), (273, 279))  # offsets and lengths
 _EMPTY: Final = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 _MOST_DPI: Final = 65_535
 
+EXIF_PREFIX: Final = b"Exif\0\0"
+"""What stands before an EXIF block in JPEG, and in Pillow's `info`; our chunk is without it, as PNG's."""
+
 Resolution = tuple[float, float]
 
 
