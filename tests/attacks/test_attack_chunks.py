@@ -115,7 +115,7 @@ def test_damaged_chunks_are_found_before_any_network_runs(monkeypatch: pytest.Mo
     def decoded(*arguments: object) -> None:
         raise AssertionError("symbols were read")
 
-    monkeypatch.setattr(synthesis, "read", decoded)
+    monkeypatch.setattr(decoding, "decode_latent", decoded)
     for tag in (*TAGS, container.ALPHA):
         file = put_together(with_chunks(small(), chunk(tag, b"\3\0x")))
         for read in (decoding.decode, decoding.decode_picture, inspection.verify):
