@@ -9,10 +9,7 @@ is busy for a while is so for all of them; the seconds are medians over the roun
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import shlex
 import shutil
 import statistics
 import subprocess
@@ -25,9 +22,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from script import make_parser, write_results
 
 from shcodec.bench.datasets import find_dataset
-from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
 from shcodec.model import zoo
 from shcodec.pictures.reading import read_picture
@@ -37,7 +34,7 @@ ONE_THREAD = {"SHC_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--data-root", type=Path, help="folder that holds kodak/; SHC_DATA if not given")
     parser.add_argument("--limit", type=int, help="take only the first N pictures")
     parser.add_argument("--jobs", type=int, default=2, help="processes to compare with one")
@@ -64,10 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "model_id": zoo.card(options.model)["id"],
         "rounds": options.rounds,
         "ways": results,
-        "environment": describe_environment(shlex.join(["python", "benchmarks/batch.py", *sys.argv[1:]])),
     }
     print_table(results, Console())
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_results(options.out, document, __file__)
 
 
 def lay_out(pictures: Sequence[Path], folder: Path) -> int:
@@ -104,7 +100,7 @@ def seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
 def summarise(
     rounds: Sequence[Mapping[str, Mapping[str, float]]], megapixels: float, baseline: str
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Medians of the seconds, the megapixels a second, and how much quicker than `baseline` that is.
+    """Return medians of the seconds, the megapixels a second, and how much quicker than `baseline` that is.
 
     Args:
         rounds: seconds by way and command.

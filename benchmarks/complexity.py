@@ -8,8 +8,6 @@ the class map by its weights; activations, gains, shuffles and the symbol path a
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from script import make_parser, make_table, write_results
 
 from shcodec.cli.console import run_script
 from shcodec.model import zoo
@@ -112,7 +109,7 @@ def node_macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """Sizes of a value; 0 for a dimension that is not known."""
+    """Return the sizes of a value; 0 for a dimension that is not known."""
     dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
     # Inference loses the batch where a graph reshapes by sizes that it computes; it is always a single picture.
     return (dims[0] or 1, *dims[1:]) if dims else ()
@@ -141,9 +138,7 @@ def totals(costs: Sequence[Cost]) -> dict[str, dict[str, float]]:
 
 def print_costs(name: str, costs: Sequence[Cost], console: Console) -> None:
     """Print the table of one model."""
-    table = Table(title=f"{name}, {WIDTH}x{HEIGHT}", title_justify="left", box=box.SIMPLE_HEAD)
-    for header in ("part", "side", "kMAC/pixel", "parameters"):
-        table.add_column(header, justify="left" if header in ("part", "side") else "right")
+    table = make_table(f"{name}, {WIDTH}x{HEIGHT}", ("part", "side", "kMAC/pixel", "parameters"), left=2)
     for cost in costs:
         table.add_row(cost.part, cost.side, f"{cost.kmac_per_pixel:.3f}", f"{cost.parameters:,}")
     table.add_section()
@@ -154,7 +149,7 @@ def print_costs(name: str, costs: Sequence[Cost], console: Console) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Count the models asked for; print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--model", action="append", metavar="NAME", help="a model; all if none is named")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("complexity.json"))
     options = parser.parse_args(arguments)
@@ -167,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "parts": [asdict(cost) for cost in costs],
             "totals": totals(costs),
         }
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_results(options.out, document)
 
 
 if __name__ == "__main__":

@@ -10,25 +10,18 @@ keep them short.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from script import make_parser, make_table, validation_folder, write_results
 
 from shcodec.bench.bd_rate import bd_rate, curve
-from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
 from shcodec.codec import decoding, encoding
 from shcodec.codec.effort import DEFAULT_EFFORT, LEVELS
@@ -42,7 +35,7 @@ BETAS = (8.0, 30.0, 120.0, 500.0)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder of pictures")
     parser.add_argument("--limit", type=int, help="so many of the pictures, spread evenly")
     parser.add_argument("--crop", type=int, help="only the middle of each picture, so many pixels a side at most")
@@ -50,9 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=zoo.DEFAULT_MODEL)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("effort.json"))
     options = parser.parse_args(arguments)
-    if options.data is None and "SHC_DATA" not in os.environ:
-        parser.error("name a folder with --data, or the folder of all data in SHC_DATA")
-    pictures = load(options.data or Path(os.environ["SHC_DATA"], "val"), options.limit, options.crop)
+    pictures = load(validation_folder(parser, options.data), options.limit, options.crop)
     levels = sorted({DEFAULT_EFFORT, *options.levels})
     measured = {level: measure(pictures, options.model, level) for level in levels}
     document = {
@@ -64,14 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "betas": BETAS,
         "levels": {str(level): summary(rows, measured[DEFAULT_EFFORT]) for level, rows in measured.items()},
         "files": {str(level): rows for level, rows in measured.items()},
-        "environment": describe_environment(shlex.join(["python", "benchmarks/effort.py", *sys.argv[1:]])),
     }
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_results(options.out, document, __file__)
     print_table(document, Console())
 
 
 def parse_levels(text: str) -> tuple[int, ...]:
-    """Levels from "0-6" or "3,7,8"."""
+    """Return the levels of "0-6" or "3,7,8"."""
     if "-" in text:
         first, last = text.split("-")
         return tuple(range(int(first), int(last) + 1))
@@ -79,7 +69,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
 
 
 def load(folder: Path, limit: int | None, crop: int | None) -> dict[str, Pixels]:
-    """Pictures of a folder by name, in whole or their middles."""
+    """Read the pictures of a folder by name, in whole or their middles."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     if limit is not None and limit < len(paths):
         paths = [paths[int((i + 0.5) * len(paths) / limit)] for i in range(limit)]
@@ -124,7 +114,7 @@ def measure(pictures: dict[str, Pixels], model: str, level: int) -> list[dict[st
 
 
 def summary(rows: list[dict[str, Any]], default: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean curve, median seconds and megapixels per second, and BD-rate against the default level."""
+    """Return the mean curve, median seconds and megapixels per second, and BD-rate against the default level."""
     points, anchor = mean_points(rows), mean_points(default)
     against = bd_rate(curve(*anchor), curve(*points))
     return {
@@ -137,16 +127,15 @@ def summary(rows: list[dict[str, Any]], default: list[dict[str, Any]]) -> dict[s
 
 
 def mean_points(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Bits per pixel and PSNR at each beta, averaged over pictures."""
+    """Return bits per pixel and PSNR at each beta, averaged over pictures."""
     by_beta = [[row for row in rows if row["beta"] == beta] for beta in BETAS]
     return tuple([statistics.fmean(row[key] for row in part) for part in by_beta] for key in ("bpp", "psnr"))  # type: ignore[return-value]
 
 
 def print_table(document: dict[str, Any], console: Console) -> None:
     """Print level, seconds, megapixels per second, BD-rate."""
-    table = Table(box=box.SIMPLE, title=f"{document['model']}, {document['pictures']} pictures")
-    for heading in ("effort", "seconds a file", "MP/s", "BD-rate against the default"):
-        table.add_column(heading, justify="right")
+    headers = ("effort", "seconds a file", "MP/s", "BD-rate against the default")
+    table = make_table(f"{document['model']}, {document['pictures']} pictures", headers)
     for level, told in document["levels"].items():
         percent = told["bd_rate_percent"]
         saved = "-" if percent is None else f"{percent:+.2f} %"

@@ -10,9 +10,6 @@ The overhead is in bytes of the file without its symbols. Needs the extra `bench
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,22 +18,20 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from script import make_parser, make_table, write_results
 from speed import launch
 
 from shcodec import container
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.bench.datasets import find_dataset
-from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
 from shcodec.codec import decoding, encoding
 from shcodec.model import zoo
 from shcodec.pictures.picture import Pixels, psnr
 from shcodec.pictures.reading import read_picture
-from shcodec.symbols import tiles
-from shcodec.symbols.tables import Grid
+from shcodec.symbols import grid as grids
+from shcodec.symbols.grid import Grid
 
 BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
 TILED = (4000, 5000)  # rows and columns of the picture on which the cost of tiles is measured
@@ -45,7 +40,7 @@ BAND = 32  # pixels to either side of a border between tiles
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print tables and write JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--megapixels", type=float, nargs="*", default=[1, 20, 100])
     parser.add_argument("--model", default=zoo.DEFAULT_MODEL)
     parser.add_argument("--betas", type=float, nargs="*", default=BETAS, help="rates at which tiles are measured")
@@ -59,10 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "memory": [measure_commands(pictures, million, options.model) for million in options.megapixels],
         "tiles": measure_tiles(mosaic(pictures, *options.size), options.betas, options.model),
         "overhead": measure_overhead(pictures[0], options.model),
-        "environment": describe_environment(shlex.join(["python", "benchmarks/large.py", *sys.argv[1:]])),
     }
     print_tables(document, Console())
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_results(options.out, document, __file__)
 
 
 def mosaic(pictures: Sequence[Pixels], height: int, width: int) -> Pixels:
@@ -82,7 +76,7 @@ def mosaic(pictures: Sequence[Pixels], height: int, width: int) -> Pixels:
 
 
 def measure_commands(pictures: Sequence[Pixels], million: float, model: str) -> dict[str, Any]:
-    """Seconds and peak memory of encoding and decoding a picture of so many megapixels, by whole commands."""
+    """Measure seconds and peak memory of encoding and decoding so many megapixels, by whole commands."""
     side = round((million * 1e6) ** 0.5)
     with tempfile.TemporaryDirectory() as scratch:
         source, packed, output = (str(Path(scratch, name)) for name in ("in.png", "out.shc", "out.png"))
@@ -102,13 +96,13 @@ def measure_commands(pictures: Sequence[Pixels], million: float, model: str) -> 
 
 def measure_tiles(rgb: Pixels, betas: Sequence[float], model: str) -> dict[str, Any]:
     """Return what tiles cost in rate, and in quality along their borders."""
-    parts = tiles.tiles_of(Grid.of(*rgb.shape[:2]))
+    parts = grids.tiles_of(Grid.of(*rgb.shape[:2]))
     band = np.zeros(rgb.shape[:2], bool)
     for tile in parts:
         left, top, _, _ = tile.box(rgb.shape[1], rgb.shape[0])
         band[max(top - BAND, 0) : top + BAND if top else 0] = True
         band[:, max(left - BAND, 0) : left + BAND if left else 0] = True
-    with_tiles, whole = (measure_curve(rgb, betas, model, band, side) for side in (tiles.SIDE, 1 << 20))
+    with_tiles, whole = (measure_curve(rgb, betas, model, band, side) for side in (grids.TILE_SIDE, 1 << 20))
     cost = bd_rate(curve(whole["bpp"], whole["psnr"]), curve(with_tiles["bpp"], with_tiles["psnr"]))
     return {
         "width": rgb.shape[1],
@@ -125,8 +119,8 @@ def measure_tiles(rgb: Pixels, betas: Sequence[float], model: str) -> dict[str, 
 def measure_curve(
     rgb: Pixels, betas: Sequence[float], model: str, band: np.ndarray, side: int
 ) -> dict[str, list[float]]:
-    """Rate and quality by beta, with tiles of a largest side."""
-    usual, tiles.SIDE = tiles.SIDE, side
+    """Measure rate and quality by beta, with tiles of a largest side."""
+    usual, grids.TILE_SIDE = grids.TILE_SIDE, side
     points: dict[str, list[float]] = {"bpp": [], "psnr": [], "band": []}
     try:
         for beta in betas:
@@ -136,12 +130,12 @@ def measure_curve(
             points["psnr"].append(psnr(rgb, decoded))
             points["band"].append(psnr(rgb[band][None], decoded[band][None]))
     finally:
-        tiles.SIDE = usual
+        grids.TILE_SIDE = usual
     return points
 
 
 def measure_overhead(rgb: Pixels, model: str) -> dict[str, dict[str, int]]:
-    """Bytes of the parts of a file by kind of picture."""
+    """Count the bytes of the parts of a file by kind of picture."""
     height, width = rgb.shape[:2]
     colour, y, x = Image.fromarray(rgb), *np.mgrid[0:height, 0:width]
     disc = 255.0 * np.clip(min(height, width) / 3 - np.hypot(y - height / 2, x - width / 2) + 0.5, 0, 1)
@@ -156,7 +150,7 @@ def measure_overhead(rgb: Pixels, model: str) -> dict[str, dict[str, int]]:
 
 def print_tables(document: dict[str, Any], console: Console) -> None:
     """Print what was measured."""
-    table = Table("megapixels", "encode s", "peak MB", "decode s", "peak MB", box=box.SIMPLE)
+    table = make_table(None, ("megapixels", "encode s", "peak MB", "decode s", "peak MB"))
     for row in document["memory"]:
         cells = [row[way][key] for way in ("encode", "decode") for key in ("seconds", "peak_mb")]
         table.add_row(f"{row['megapixels']:g}", *(f"{cell:.1f}" for cell in cells))
@@ -165,7 +159,7 @@ def print_tables(document: dict[str, Any], console: Console) -> None:
     cost = "no common range" if found["bd_rate"] is None else f"{found['bd_rate']:+.2f} %"
     loss = found["largest_loss_in_band_db"]
     console.print(f"{found['tiles']} tiles: BD-rate {cost}, PSNR along their borders at most {loss:.3f} dB lower")
-    table = Table("picture", "header", "chunks", "payload", "checksum", box=box.SIMPLE)
+    table = make_table(None, ("picture", "header", "chunks", "payload", "checksum"))
     for name, sizes in document["overhead"].items():
         table.add_row(name, *(f"{sizes[part]:,}" for part in ("header", "chunks", "payload", "checksum")))
     console.print(table)

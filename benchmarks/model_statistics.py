@@ -8,8 +8,6 @@ ideal ones of the model's integer histograms; sizes are those of real files.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,101 +16,88 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from script import make_parser, write_results
 
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
-from shcodec.codec import synthesis
 from shcodec.codec.analysis import analyse, bits_per_pixel, distortion, encode_latent, own_rate_weight
-from shcodec.container import beta_to_byte, byte_to_beta, unpack
+from shcodec.container import beta_to_byte, byte_to_beta, head, unpack
+from shcodec.container.payload import split
 from shcodec.model import zoo
-from shcodec.model.card import DECODER, TRAINING, Tensors, read_tensors
-from shcodec.model.networks import Model, interpolate
+from shcodec.model.card import TRAINING, read_tensors
+from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
 from shcodec.support.errors import UsageError
-from shcodec.symbols.ans import PRECISION
-from shcodec.symbols.tables import Floats, Grid, Indices, Order, SymbolTables
+from shcodec.symbols import stream
+from shcodec.symbols.bands import Floats
+from shcodec.symbols.classes import PLACES, ClassMap, spread_places
+from shcodec.symbols.grid import Grid, tiles_of
+from shcodec.symbols.knots import interpolate
+from shcodec.symbols.tables import SymbolTables
 
 BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
 STEPS = range(0, 256, 17)
 """Rate steps between which files must not grow: 16, from the lowest beta to the highest."""
 SUFFIXES = {".png", ".webp"}
 
-Hyper = npt.NDArray[np.int8] | None
+
+@dataclass(frozen=True)
+class FloatMap(ClassMap):
+    """A class map whose classes follow from weight (16 M, C_z) and bias knots (17, M) before they are rounded."""
+
+    exact_weight: Floats
+    exact_knots: Floats
+
+    def apply(self, z: npt.NDArray[np.int8], beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
+        """As the base class."""
+        shape = len(self.shift), PLACES, *z.shape[1:]
+        coordinate = (self.exact_weight @ z.reshape(len(z), -1).astype(np.float32)).reshape(shape)
+        coordinate += interpolate(self.exact_knots, beta_byte)[:, None, None, None]
+        return spread_places(np.clip(np.floor(coordinate), 0, self.classes - 1).astype(np.uint8), grid)
 
 
-class CountingTables(SymbolTables):
-    """Symbol tables that count what files hold; the class map may be replaced by its float version.
+def use_float_map(model: Model) -> None:
+    """Make a model, which must have its training tensors, take its classes from a `FloatMap`."""
+    tensors, hyper = read_tensors(model.folder / TRAINING), model.tables.hyper
+    assert hyper is not None
+    weight, knots = (tensors[f"class_map.{name}"].astype(np.float32) for name in ("weight", "bias_knots"))
+    rounded = hyper.class_map
+    hyper.class_map = FloatMap(
+        rounded.weight, rounded.shift, rounded.bias, rounded.floor, rounded.classes, weight, knots
+    )
+
+
+class Counts:
+    """What files of a model hold.
 
     Attributes:
-        counts: per band (classes, L), how often each codeword was chosen.
+        codewords: per band (classes, L), how often each was chosen.
         elements: (classes,) latent elements.
-        float_map: unrounded weight (16 M, C_z) and bias knots (17, M), or None for the integer map.
+        hyper_bits: ideal bits of z.
     """
 
-    def __init__(self, tensors: Tensors, float_map: tuple[Floats, Floats] | None = None) -> None:
-        super().__init__(tensors)
-        self.float_map = float_map
-        self.reading = False  # of files that are written nothing is counted: an encoder tries several
-        self.clear()
-
-    def clear(self) -> None:
-        """Forgets all counts."""
-        self.counts: list[npt.NDArray[np.int64]] = [np.zeros(b.histograms.shape, np.int64) for b in self.bands]
-        self.elements = np.zeros(self.classes, np.int64)
+    def __init__(self, tables: SymbolTables) -> None:
+        self.tables = tables
+        self.codewords: list[npt.NDArray[np.int64]] = [np.zeros(b.histograms.shape, np.int64) for b in tables.bands]
+        self.elements = np.zeros(tables.classes, np.int64)
         self.hyper_bits = 0.0
 
-    def class_map(self, z: Hyper, beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
-        """As the base class, or by the float map; counts the elements of every class and the bits of z."""
-        classes = super().class_map(z, beta_byte, grid)
-        if z is not None and self.float_map is not None:
-            weight, bias = self.float_map
-            classes = self._float_classes(weight, bias, z, beta_byte, grid)
-        if self.reading:
-            self.hyper_bits += 0.0 if z is None else self._bits_of(z)
-            self.elements += np.bincount(classes.ravel(), minlength=self.classes)
-        return classes
-
-    def _bits_of(self, z: npt.NDArray[np.int8]) -> float:
-        """Ideal bits of z in the row of the bank that suits it best."""
-        values = z.reshape(1, len(z), -1).astype(np.int64) + self.limit
-        bits = PRECISION - np.log2(self.bank)
-        return float(np.take_along_axis(bits, np.repeat(values, len(bits), 0), 2).sum((1, 2)).min())
-
-    def _float_classes(
-        self, weight: Floats, bias: Floats, z: npt.NDArray[np.int8], beta_byte: int, grid: Grid
-    ) -> npt.NDArray[np.uint8]:
-        coordinate = (weight @ z.reshape(len(z), -1).astype(np.float32)).reshape(self.latent, 4, 4, *z.shape[1:])
-        coordinate += interpolate(bias, beta_byte)[:, None, None, None, None]
-        classes = np.clip(np.floor(coordinate), 0, self.classes - 1).astype(np.uint8)
-        full = classes.transpose(0, 3, 1, 4, 2).reshape(self.latent, 4 * z.shape[1], 4 * z.shape[2])
-        return np.ascontiguousarray(full[:, : grid.height, : grid.width])
-
-    def read(self, payload: bytes, beta_byte: int, grid: Grid) -> tuple[Hyper, list[Order], list[list[Indices]]]:
-        """As the base class; counts what is read."""
-        self.reading = True
-        hyper, orders, chosen = super().read(payload, beta_byte, grid)
-        self.reading = False
-        for order, indices in zip(orders, chosen, strict=True):
-            for (k, _), index in zip(order.numbers, indices, strict=True):
-                number = int(self.band_of[k])
-                counts = self.counts[number]
-                counts[k - self.bands[number].first] += np.bincount(index, minlength=counts.shape[1])
-        return hyper, orders, chosen
-
-
-class CountingModel(Model):
-    """A model with `CountingTables`."""
-
-    def __init__(self, folder: Path, *, float_map: bool = False) -> None:
-        """Args: float_map: classes by the float map, for which the model must have its training tensors."""
-        super().__init__(folder)
-        maps = None
-        if float_map:
-            tensors = read_tensors(folder / TRAINING)
-            maps = (tensors["class_map.weight"].astype(np.float32), tensors["class_map.bias_knots"].astype(np.float32))
-        self.counting = CountingTables(read_tensors(folder / DECODER), maps)
-        self.tables = self.counting
+    def add(self, data: bytes) -> None:
+        """Count the symbols of a file."""
+        file, tables = unpack(data), self.tables
+        tiles = tiles_of(Grid.of(file.height, file.width))
+        for tile, part in zip(tiles, split(head(file), file.payload, len(tiles)), strict=True):
+            z, orders, chosen = stream.read(tables, part or b"", file.beta_byte, tile.grid)
+            if tables.hyper is not None and z is not None:
+                self.hyper_bits += float(stream.row_bits(tables.hyper, z).min())
+            classes = tables.classes_of(z, file.beta_byte, tile.grid)
+            self.elements += np.bincount(classes.ravel(), minlength=tables.classes)
+            for order, indices in zip(orders, chosen, strict=True):
+                for (k, _), index in zip(order.numbers, indices, strict=True):
+                    number = int(tables.band_of[k])
+                    counts = self.codewords[number]
+                    counts[k - tables.bands[number].first] += np.bincount(index, minlength=counts.shape[1])
 
 
 @dataclass(frozen=True)
@@ -129,25 +114,24 @@ class Coded:
     counts: list[npt.NDArray[np.int64]]
 
 
-def code_all(model: CountingModel, pictures: Sequence[Pixels], beta: float) -> Coded:
+def code_all(model: Model, pictures: Sequence[Pixels], beta: float) -> Coded:
     """Encode all pictures at one beta."""
-    tables, step = model.counting, beta_to_byte(beta)
-    tables.clear()
+    counts, step = Counts(model.tables), beta_to_byte(beta)
     sizes, bpps, qualities = [], [], []
     for rgb in pictures:
         analysis = analyse(model, rgb, step)
         coded = encode_latent(analysis, step, own_rate_weight(model, step))
-        synthesis.decode_latent(unpack(coded.data), model)  # counts
+        counts.add(coded.data)
         sizes.append(len(coded.data))
         bpps.append(bits_per_pixel(analysis, coded))
         qualities.append(10 * np.log10(255**2 / distortion(analysis, coded)))
     pixels = sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures)
     means = float(np.mean(bpps)), float(np.mean(qualities))
-    return Coded(beta, sum(sizes), pixels, *means, tables.hyper_bits, tables.elements, tables.counts)
+    return Coded(beta, sum(sizes), pixels, *means, counts.hyper_bits, counts.elements, counts.codewords)
 
 
 def spending(tables: SymbolTables, coded: Coded) -> dict[str, Any]:
-    """Where the bits of one beta go, in percent of the files."""
+    """Return where the bits of one beta go, in percent of the files."""
     bits = [float((counts * band.bits).sum()) for counts, band in zip(coded.counts, tables.bands, strict=True)]
     total = 8 * coded.size
     vectors = sum(b for b, band in zip(bits, tables.bands, strict=True) if band.dim > 1)
@@ -164,7 +148,7 @@ def spending(tables: SymbolTables, coded: Coded) -> dict[str, Any]:
 
 
 def codebook_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, Any]]:
-    """Codewords in use and perplexity of every codebook, all betas together.
+    """Return codewords in use and perplexity of every codebook, all betas together.
 
     Levels that every histogram holds at its least frequency are a reserve for rare pictures and counted apart.
     """
@@ -188,7 +172,7 @@ def codebook_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str
 
 
 def class_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, Any]]:
-    """Share of elements and bits of every class, perplexity of its indices, all betas together."""
+    """Return the share of elements and bits of every class, perplexity of its indices, all betas together."""
     elements = np.sum([run.elements for run in runs], 0)
     total = sum(8 * run.size for run in runs)
     rows = []
@@ -205,7 +189,7 @@ def class_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, A
 
 
 def perplexity(counts: npt.NDArray[np.int64]) -> float:
-    """Two to the power of the entropy of counts; 0 where there are none."""
+    """Return two to the power of the entropy of counts; 0 where there are none."""
     if not counts.sum():
         return 0.0
     p = counts[counts > 0] / counts.sum()
@@ -224,7 +208,7 @@ def map_loss(integer: Sequence[Coded], floating: Sequence[Coded]) -> dict[str, A
 
 
 def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str, Any]:
-    """Files that grow with beta, over 16 betas: every case with both sizes in bytes."""
+    """List files that grow with beta, over 16 betas: every case with both sizes in bytes."""
     number, found = 0, []
     for name, rgb in pictures:
         number += 1
@@ -239,7 +223,7 @@ def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str
 
 
 def read_folder(folder: Path, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
-    """Names and pixels of a folder's pictures, in order; at most `limit`."""
+    """Yield names and pixels of a folder's pictures, in order; at most `limit`."""
     paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     for path in paths[:limit]:
         yield path.name, read_picture(path).rgb
@@ -247,7 +231,7 @@ def read_folder(folder: Path, limit: int | None = None) -> Iterator[tuple[str, P
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one model; write JSON and say what matters most."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--model", default=zoo.DEFAULT_MODEL, metavar="NAME")
     parser.add_argument("--data", type=Path, default=os.environ.get("SHC_DATA"), help="folder with kodak/ and b100/")
     parser.add_argument("--folder", default="kodak", help="pictures of the statistics, below the data")
@@ -259,12 +243,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.data is None:
         parser.error("--data or SHC_DATA must name the folder of pictures")
     folder = zoo.model_dir(options.model)
-    model = CountingModel(folder)
+    model = Model(folder)
     if not model.tables.has_hyper:
         raise UsageError(f"{options.model} has one class per picture: there is nothing to count by class")
     pictures = [rgb for _, rgb in read_folder(options.data / options.folder, options.limit)]
     runs = [code_all(model, pictures, beta) for beta in options.betas]
-    floating = CountingModel(folder, float_map=True)
+    floating = Model(folder)
+    use_float_map(floating)
     document: dict[str, Any] = {
         "model": model.name,
         "id": model.id.hex(),
@@ -278,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name in options.monotone
         },
     }
-    options.out.write_text(json.dumps(_rounded(document), indent=1) + "\n", encoding="utf-8")
+    write_results(options.out, _rounded(document))
     print(f"class map: {document['class_map']['bd_rate_percent']:+.3f} % BD-rate against its float version")
     for name, result in document["monotone"].items():
         print(f"{name}: {len(result['violations'])} files grow with beta, of {result['pictures']} x {len(STEPS)}")

@@ -8,10 +8,6 @@ made here: flat, gradients, saturated, black, white, noise. Needs the extra `ben
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +16,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from script import make_parser, validation_folder, write_results
 
-from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
 from shcodec.codec import decoding
 from shcodec.codec.rate_choice import FilesByRate
@@ -37,15 +33,13 @@ HEIGHT, WIDTH = 256, 320
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print what falls and write JSON; exit code 1 where anything falls."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder of pictures")
     parser.add_argument("--model", nargs="+", default=["fast", "best"])
     parser.add_argument("--betas", type=int, default=24, help="how many, from 2 to 4096")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("monotone.json"))
     options = parser.parse_args(arguments)
-    if options.data is None and "SHC_DATA" not in os.environ:
-        parser.error("name a folder with --data, or the folder of all data in SHC_DATA")
-    folder = options.data or Path(os.environ["SHC_DATA"], "val")
+    folder = validation_folder(parser, options.data)
     pictures = made_up() | {path.name: read_picture(path).rgb for path in sorted(folder.iterdir()) if path.is_file()}
     betas = np.geomspace(2, 4096, options.betas).tolist()
     rows = [
@@ -54,9 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for picture, rgb in track(pictures.items(), name, console=Console(stderr=True), transient=True)
     ]
     falling = [row for row in rows if row["fall_db"] > SLACK]
-    environment = describe_environment(shlex.join(["python", "benchmarks/monotone.py", *sys.argv[1:]]))
-    document = {"betas": betas, "files": rows, "falling": len(falling), "environment": environment}
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    document = {"betas": betas, "files": rows, "falling": len(falling)}
+    write_results(options.out, document, __file__)
     for row in falling:
         print(f"{row['model']} {row['picture']}: falls by {row['fall_db']:.2f} dB")
     print(f"{len(rows)} curves, {len(falling)} fall by more than {SLACK} dB")
@@ -64,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measured(model: Model, rgb: Pixels, betas: list[float]) -> dict[str, Any]:
-    """PSNR, bytes and coded beta at every beta asked for, and by how much the quality falls with beta at most."""
+    """Measure PSNR, bytes and coded beta at every beta asked for, and the largest fall of quality where beta falls."""
     files = FilesByRate(model, rgb)
     steps = [files.choose(beta_to_byte(beta)) for beta in betas]
     qualities = {step: psnr(decoding.decode_array(files.coded(step).data, model=model), rgb) for step in set(steps)}
@@ -78,7 +71,7 @@ def measured(model: Model, rgb: Pixels, betas: list[float]) -> dict[str, Any]:
 
 
 def made_up() -> dict[str, Pixels]:
-    """Pictures of which nothing but the codec can spoil the curve."""
+    """Make synthetic pictures, without noise of a camera that could hide what the codec does."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     y, x = y / (HEIGHT - 1), x / (WIDTH - 1)
     zero, rng = np.zeros_like(x), np.random.default_rng(1)

@@ -24,20 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from script import make_parser, make_table, write_results
 
 from shcodec import container
 from shcodec.bench.datasets import find_dataset
-from shcodec.bench.report import describe_environment
 from shcodec.cli.console import run_script
 from shcodec.codec import decoding, encoding
 from shcodec.model import zoo
 from shcodec.model.networks import Model, load_onnxruntime
 from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
-from shcodec.symbols.tables import Grid
+from shcodec.symbols import stream
+from shcodec.symbols.grid import Grid
 
 BETAS = (5.0, 50.0, 500.0)
 """Rates at which coding is timed; a higher rate has more symbols."""
@@ -59,7 +58,7 @@ print(json.dumps([os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss]))
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print tables and write JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--picture", type=Path, help="the picture to code; the first of Kodak if not given")
     parser.add_argument("--model", default=zoo.DEFAULT_MODEL)
     parser.add_argument("--repeat", type=int, default=9, help="runs that each median is taken over")
@@ -79,10 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "model_id": zoo.card(options.model)["id"],
         "commands": measure_commands(rgb, options.model, options.repeat),
         "threads": {str(count): in_worker(picture, options, count) for count in (1, 2)},
-        "environment": describe_environment(shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]])),
     }
     print_tables(document, Console())
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_results(options.out, document, __file__)
 
 
 def measure_commands(rgb: Pixels, model: str, repeat: int) -> dict[str, dict[str, float]]:
@@ -200,7 +198,7 @@ def count_symbols(data: bytes) -> int:
     """Count what the entropy coder decodes from a file: hyper indices and indices of codewords."""
     file = container.unpack(data)
     tables = zoo.load_by_id(file.model_id).tables
-    z, _, passes = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
+    z, _, passes = stream.read(tables, file.payload, file.beta_byte, Grid.of(file.height, file.width))
     return (0 if z is None else z.size) + sum(len(group) for indices in passes for group in indices)
 
 
@@ -235,11 +233,11 @@ def dense_rate(threads: int, repeat: int) -> float:
 def print_tables(document: dict[str, Any], console: Console) -> None:
     """Print what was measured."""
     size = f"{document['picture']}, {document['width']}x{document['height']}, model {document['model']}"
-    commands = _table(f"Whole commands: {size}", ("command", "seconds", "peak MB"))
+    commands = make_table(f"Whole commands: {size}", ("command", "seconds", "peak MB"))
     for name, figures in document["commands"].items():
         commands.add_row(name, f"{figures['seconds']:.3f}", f"{figures['peak_mb']:.0f}")
     headers = ("threads", "beta", "encode MP/s", "decode MP/s", "not networks", "symbols", "bytes", "3x3 GMAC/s")
-    process = _table("Inside a process", headers)
+    process = make_table("Inside a process", headers)
     for threads, figures in document["threads"].items():
         for beta, row in figures["betas"].items():
             process.add_row(
@@ -254,13 +252,6 @@ def print_tables(document: dict[str, Any], console: Console) -> None:
             )
     for table in (commands, process):
         console.print(table)
-
-
-def _table(title: str, headers: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for header in headers:
-        table.add_column(header, justify="left" if header == headers[0] else "right")
-    return table
 
 
 if __name__ == "__main__":

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import symbols_reference as reference
 from conftest import GOLDEN, make_photo
 from golden import make_golden
+from golden_files import MANIFEST, assert_pixels_as_stored, pinned, read, symbols_in_a_process
 from PIL import Image
 
 from shcodec import container
 from shcodec.codec import decoding, encoding, inspection
 from shcodec.model import zoo
 from shcodec.model.networks import Model
-from shcodec.symbols import ans
-from shcodec.symbols.tables import Grid, SymbolTables
+from shcodec.symbols import ans, stream
+from shcodec.symbols.grid import Grid
+from shcodec.symbols.tables import SymbolTables
 
-MANIFEST: dict[str, dict[str, Any]] = json.loads(make_golden.MANIFEST.read_text(encoding="utf-8"))
 MODEL_LIMIT = 200_000  # bytes; the model is part of every clone
 MODEL_ID = "b0c5a7e0"
-# How the symbols of the golden files are read in a process of their own, whatever that process may import.
-SYMBOLS_IN_A_PROCESS = """
-import json, sys
-for name in {blocked!r}:
-    sys.modules[name] = None
-from golden import make_golden
-print(json.dumps({{path.stem: make_golden.describe(path.read_bytes()) for path in make_golden.FILES.glob("*.shc")}}))
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -48,23 +36,6 @@ def frozen_model(tiny_model: str) -> str:
 def name(request: pytest.FixtureRequest) -> str:
     """Each golden file in turn."""
     return str(request.param)
-
-
-def read(name: str) -> bytes:
-    return (make_golden.FILES / f"{name}.shc").read_bytes()
-
-
-def pinned(name: str) -> dict[str, Any]:
-    """Return what the manifest says of a file, as `make_golden.describe` returns it."""
-    return {key: value for key, value in MANIFEST[name].items() if key not in ("width", "height", "beta", "mode")}
-
-
-def assert_pixels_as_stored(name: str, pixels: np.ndarray) -> None:
-    """Floats may differ between machines, by 1 of 255 at most."""
-    image = Image.open(make_golden.FILES / f"{name}.png")
-    stored = np.asarray(image.convert("RGB")).astype(int)
-    assert pixels.shape == stored.shape
-    assert np.abs(pixels.astype(int) - stored).max() <= 1
 
 
 def test_the_model_is_frozen_and_small() -> None:
@@ -124,7 +95,7 @@ def test_an_independent_reader_finds_the_same_symbols(name: str) -> None:
 
     tables = SymbolTables(tensors)
     for tile, known in zip(tiles, symbols, strict=True):
-        _, orders, indices = tables.read(tile.payload, tile.beta_byte, Grid.of(tile.height, tile.width))
+        _, orders, indices = stream.read(tables, tile.payload, tile.beta_byte, Grid.of(tile.height, tile.width))
         size = known.classes.size
         total = sum(tables.values(order, index, size) for order, index in zip(orders, indices, strict=True))
         assert np.array_equal(np.reshape(total, known.classes.shape), reference.residuals(tensors, known))
@@ -183,26 +154,7 @@ def test_python_coder_writes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> 
                     patch.setitem(sys.modules, "constriction", None)
                 ans._backend.cache_clear()
                 tables = SymbolTables(reference.load_tables(GOLDEN / "model"))
-                z, orders, indices = tables.read(file.payload, file.beta_byte, Grid.of(file.height, file.width))
-                streams.append(tables.write(z, list(zip(orders, indices, strict=True))))
+                z, orders, indices = stream.read(tables, file.payload, file.beta_byte, Grid.of(file.height, file.width))
+                streams.append(stream.write(tables, z, list(zip(orders, indices, strict=True))))
         ans._backend.cache_clear()
         assert streams == [file.payload, file.payload]
-
-
-def symbols_in_a_process(
-    blocked: tuple[str, ...] = (), interpreter: str = sys.executable, **variables: str
-) -> dict[str, Any]:
-    """Return the golden files' symbols, read by a process with these modules blocked and these variables set."""
-    path = os.pathsep.join([str(GOLDEN.parent), str(Path(decoding.__file__).parents[2])])
-    environment = {**os.environ, **variables, "SHC_MODELS": str(GOLDEN), "PYTHONPATH": path}
-    done = subprocess.run(
-        [interpreter, "-c", SYMBOLS_IN_A_PROCESS.format(blocked=blocked)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told

@@ -18,7 +18,8 @@ from residuals import BETAS, LOWEST, Residuals
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks
 from shcodec.symbols.ans import PRECISION, integer_table
-from shcodec.symbols.tables import Floats, SymbolTables
+from shcodec.symbols.bands import Floats
+from shcodec.symbols.tables import SymbolTables
 from shcodec.train.export import widened
 
 CLASSES = 64

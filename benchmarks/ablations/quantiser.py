@@ -26,12 +26,13 @@ import numpy.typing as npt
 import torch
 from fitting import CLASSES, MIDDLE, WEIGHTS, Laboratory, TestSample, TrainingSample
 from quantiser_report import About, write_report
-from residuals import BETAS, RecordingModel, Residuals, key, measure_slope, record
+from residuals import BETAS, Residuals, key, measure_slope, record
 from trials import Trial, all_trials, base_units, cut, cuts
 
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
 from shcodec.model import zoo
+from shcodec.model.networks import Model
 from shcodec.nets.config import ModelConfig
 from shcodec.train.data import load_pictures
 
@@ -194,7 +195,7 @@ def share_rows(base: Trial, bench: Bench) -> list[dict[str, Any]]:
     ]
 
 
-def dumped(model: RecordingModel, data: Path, work: Path) -> tuple[Residuals, Residuals]:
+def dumped(model: Model, data: Path, work: Path) -> tuple[Residuals, Residuals]:
     """Residuals of training and validation pictures, from the folder of dumps where they are there already."""
     paths = [work / f"{key(model, TRAINING_PICTURES)}-{name}.npz" for name in ("training", "validation")]
     work.mkdir(parents=True, exist_ok=True)
@@ -241,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--data or SHC_DATA must name the folder of pictures")
     started = time.monotonic()
     torch.set_num_threads(1)
-    model = RecordingModel(zoo.model_dir(options.model))
+    model = Model(zoo.model_dir(options.model), threads=1)
     training, validation = dumped(model, options.data, options.work)
     samples = {seed: TrainingSample(training, seed) for seed in SEEDS}
     folder = options.work / f"fits-{key(model, TRAINING_PICTURES)}"

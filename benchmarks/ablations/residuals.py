@@ -1,7 +1,7 @@
 """Residuals of a trained model, dumped once: what the quantiser's ablations are fitted to and measured on.
 
-Every picture goes through the codec itself (`shcodec.codec.analysis`); a model that takes notes keeps what the
-quantiser saw: r = (y - mean) / step of every latent element in both passes, its step and its class.
+Every picture goes through the codec itself (`shcodec.codec.analysis`); what is kept is what the quantiser saw:
+r = (y - mean) / step of every latent element in both passes, its step and its class.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.codec.analysis import analyse, distortion, encode_latent, own_rate_weight
+from shcodec.codec.analysis import Analysis, Coded, analyse, distortion, encode_latent, own_rate_weight
 from shcodec.container import beta_to_byte, part_sizes
-from shcodec.model.card import DECODER, read_tensors
 from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels
-from shcodec.symbols.ans import PRECISION
-from shcodec.symbols.tables import Floats, Grid, Indices, Order, SymbolTables, first_half
+from shcodec.symbols.bands import Floats
+from shcodec.symbols.grid import first_half
+from shcodec.symbols.stream import row_bits
 
 BETAS = (5.0, 20.0, 80.0, 300.0, 1200.0)
 LOWEST = 7
@@ -30,57 +30,18 @@ SLOPE_WEIGHTS = (0.0, 0.15)
 """Rate weights between which the change of the pixels' error is compared with that of the latent's."""
 
 
-class RecordingTables(SymbolTables):
-    """Symbol tables that keep the classes and the residuals that went through them."""
+def quantised(analysis: Analysis, coded: Coded) -> tuple[Floats, Floats, Floats]:
+    """Return the residuals in steps, the steps, and the errors of the chosen codewords, (M, h, w) each.
 
-    classes_seen: npt.NDArray[np.uint8]
-    residuals: list[Floats]
-    chosen: list[Floats]
-
-    def class_map(self, z: npt.NDArray[np.int8] | None, beta_byte: int, grid: Grid) -> npt.NDArray[np.uint8]:
-        """As the base class; begins the notes of a new picture."""
-        self.classes_seen = super().class_map(z, beta_byte, grid)
-        self.residuals, self.chosen = [], []
-        return self.classes_seen
-
-    def search(self, order: Order, residual: Floats, rate_weight: float) -> list[Indices]:
-        """As the base class; keeps the residual and what was chosen for it."""
-        indices = super().search(order, residual, rate_weight)
-        self.residuals.append(residual.copy())
-        self.chosen.append(self.values(order, indices, residual.size))
-        return indices
-
-    def hyper_bits(self, z: npt.NDArray[np.int8]) -> float:
-        """Ideal bits of z in the row of the bank that suits it best."""
-        values = z.reshape(1, len(z), -1).astype(np.int64) + self.limit
-        bits = PRECISION - np.log2(self.bank)
-        return float(np.take_along_axis(bits, np.repeat(values, len(bits), 0), 2).sum((1, 2)).min())
-
-
-class RecordingModel(Model):
-    """A model of the flagship family that keeps what the last encoded picture gave."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, threads=1)
-        self.notes = RecordingTables(read_tensors(folder / DECODER))
-        self.tables = self.notes
-        self.step: Floats = np.zeros(0, np.float32)
-        self.z: npt.NDArray[np.int8] = np.zeros(0, np.int8)
-
-    def describe(self, z: Any, beta_byte: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
-        """As the base class; keeps z and the steps."""
-        mean, step, *features = super().describe(z, beta_byte, shape)
-        self.z, self.step = z, step
-        return mean, step, *features
-
-    def picture(self) -> tuple[Floats, Floats, Floats]:
-        """Residual, step and error of the chosen codewords of the last picture, (M, h, w) each."""
-        shape = self.notes.classes_seen.shape
-        first = first_half(*shape)
-        passes = (self.notes.residuals, self.notes.chosen)
-        residual, chosen = (np.where(first, *(flat.reshape(shape) for flat in both)) for both in passes)
-        step = self.step[:, : shape[1], : shape[2]]
-        return residual, step, step * (residual - chosen)
+    Args:
+        analysis: of a picture of one tile, by a model of the flagship family.
+        coded: its file.
+    """
+    latent = coded.latent
+    (first_mean, step), (second_mean, _) = (latent.means(number, latent.coded) for number in (0, 1))
+    mean = np.where(first_half(*step.shape), first_mean, second_mean)
+    residual = (analysis.y - mean) / step
+    return residual, step, step * (residual - latent.residuals)
 
 
 @dataclass(frozen=True)
@@ -123,23 +84,27 @@ class Residuals:
             return Residuals(**arrays)
 
 
-def record(model: RecordingModel, pictures: Sequence[tuple[Pixels, Sequence[int]]]) -> Residuals:
+def record(model: Model, pictures: Sequence[tuple[Pixels, Sequence[int]]]) -> Residuals:
     """Encode pictures and keep their residuals; slope and floor stay empty.
 
     Args:
         model: the model.
         pictures: pixels (H, W, 3), and indices into `BETAS` of the rates at which each is wanted.
     """
+    tables = model.tables
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     pixels, other, cold = np.zeros((3, len(BETAS)))
     for number, (rgb, rates) in enumerate(pictures):
         for rate in rates:
             byte = beta_to_byte(BETAS[rate])
-            data = encode_latent(analyse(model, rgb, byte), byte, own_rate_weight(model, byte)).data
-            residual, step, _ = model.picture()
-            classes = model.notes.classes_seen
+            analysis = analyse(model, rgb, byte)
+            coded = encode_latent(analysis, byte, own_rate_weight(model, byte))
+            residual, step, _ = quantised(analysis, coded)
+            z, data = coded.latent.z, coded.data
+            assert tables.hyper is not None and z is not None
+            classes = tables.classes_of(z, byte, analysis.grid)
             pixels[rate] += rgb.shape[0] * rgb.shape[1]
-            other[rate] += model.notes.hyper_bits(model.z) + 8 * (len(data) - part_sizes(data)["payload"])
+            other[rate] += float(row_bits(tables.hyper, z).min()) + 8 * (len(data) - part_sizes(data)["payload"])
             below = classes < LOWEST
             cold[rate] += float(np.square(step * residual, dtype=np.float64)[below].sum())
             first = first_half(*classes.shape)
@@ -157,7 +122,7 @@ def record(model: RecordingModel, pictures: Sequence[tuple[Pixels, Sequence[int]
     return Residuals(value, steps, ks, rate_index, picture, pixels, other, cold, empty, empty)
 
 
-def measure_slope(model: RecordingModel, pictures: Sequence[Pixels]) -> tuple[npt.NDArray[np.float64], ...]:
+def measure_slope(model: Model, pictures: Sequence[Pixels]) -> tuple[npt.NDArray[np.float64], ...]:
     """Compare errors of the latent with errors of decoded samples.
 
     Each picture is coded at two rate weights; the slope is the change of the samples' mean squared error over the
@@ -173,7 +138,7 @@ def measure_slope(model: RecordingModel, pictures: Sequence[Pixels]) -> tuple[np
             analysis = analyse(model, rgb, byte)
             for weight in (*SLOPE_WEIGHTS, own_rate_weight(model, byte)):
                 coded = encode_latent(analysis, byte, weight)
-                error = float(np.square(model.picture()[2], dtype=np.float64).sum()) / rgb.size
+                error = float(np.square(quantised(analysis, coded)[2], dtype=np.float64).sum()) / rgb.size
                 rows.append((error, distortion(analysis, coded)))
         latent, samples = np.array(rows).reshape(len(pictures), -1, 2).mean(0).T
         slope = (samples[1] - samples[0]) / (latent[1] - latent[0])

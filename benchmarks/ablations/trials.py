@@ -11,7 +11,7 @@ from fitting import CLASSES, MIDDLE, WEIGHTS, Unit
 from residuals import LOWEST
 
 from shcodec.nets.config import BandConfig
-from shcodec.symbols.tables import class_spread
+from shcodec.symbols.classes import class_spread
 
 HOTTEST_FOURS = 31
 """Vectors of 4 are tried up to this class: beyond, a codebook would need more than 10,000 codewords."""

@@ -22,7 +22,7 @@ import tomli_w
 from shcodec import netpack
 from shcodec.cli.console import run_script
 from shcodec.model.card import CARD, DECODER, ENCODER, Tensors, model_id, read_card, write_tensors
-from shcodec.netpack.plan import PackConfig
+from shcodec.netpack.packing.plan import PackConfig
 
 CONFIG = PackConfig(states=1, weighting="relative", fine_bits=10)
 REPEATS = 5

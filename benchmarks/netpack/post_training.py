@@ -22,11 +22,11 @@ import numpy as np
 
 from shcodec.cli.console import run_script
 from shcodec.netpack.api import unpack
-from shcodec.netpack.packer import pack_tensors
-from shcodec.netpack.plan import PackConfig, is_quantised
-from shcodec.netpack.report import PackReport
-from shcodec.netpack.targets import Target
-from shcodec.netpack.tensors import Tensor, from_array, read_safetensors
+from shcodec.netpack.packing.packer import pack_tensors
+from shcodec.netpack.packing.plan import PackConfig, is_quantised
+from shcodec.netpack.packing.report import PackReport
+from shcodec.netpack.packing.targets import Target
+from shcodec.netpack.packing.tensors import Tensor, from_array, read_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
 DB_PER_BIT = 6.02

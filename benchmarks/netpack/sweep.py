@@ -30,9 +30,9 @@ from torch.nn import functional as F
 
 from shcodec.cli.console import run_script
 from shcodec.netpack.api import pack, unpack
-from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.tensors import read_safetensors, to_array
-from shcodec.netpack.training import CompressConfig, compress
+from shcodec.netpack.packing.plan import PackConfig
+from shcodec.netpack.packing.tensors import read_safetensors, to_array
+from shcodec.netpack.training.compress import CompressConfig, compress
 from shcodec.support.atomic import write_text
 from shcodec.support.errors import UsageError
 from shcodec.support.plots import load_matplotlib, save_png

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shcodec.cli.console import run_script
-from shcodec.netpack.checkpoint import read_checkpoint, write_checkpoint
-from shcodec.netpack.tensors import from_array, write_safetensors
+from shcodec.netpack.packing.tensors import from_array, write_safetensors
+from shcodec.netpack.training.checkpoint import read_checkpoint, write_checkpoint
 from shcodec.support.atomic import replacing, write_text
 from shcodec.support.errors import UsageError
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from baselines import MovingAverage, Residual, SoftToHard, StraightThrough, VectorQuantiser
 from pictures import Array, Pictures
+from sparse import WHOLE_P, Convex
+from streams import StreamTables
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shcodec.quantize.baselines import MovingAverage, Residual, SoftToHard, StraightThrough, VectorQuantiser
 from shcodec.quantize.convex import gap
-from shcodec.quantize.sparse import WHOLE_P, Convex
-from shcodec.quantize.streams import StreamTables
 from shcodec.support.errors import UsageError
 
 GRID = 8  # the latent has 8x8 positions

@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shcodec.bench import crops, literature, page, plots, report, runner, summary
+from shcodec.bench import crops, literature, measuring, page, plots, report
+from shcodec.bench.cells import MEASURED, STORED, Cell, Failure, read_csv, stored_cells, write_csv
 from shcodec.bench.codecs import DEFAULT_BETAS, SHC_PREFIX, Codec, select_codecs
 from shcodec.bench.crops import Viewer
+from shcodec.bench.curves import MEASURES, CodecCurve, Comparison, build_curves, compare
 from shcodec.bench.datasets import Dataset, PictureFile, check_name, find_dataset
-from shcodec.bench.progress import progress_bar
 from shcodec.bench.report import CodecInfo, Report
-from shcodec.bench.results import MEASURED, STORED, Cell, Failure, read_csv, stored_cells, write_csv
-from shcodec.bench.summary import CodecCurve, Comparison
 from shcodec.codec.quality import beta_of
 from shcodec.container import beta_to_byte
 from shcodec.support.atomic import write_text
 from shcodec.support.errors import MissingExtraError, ShcError, UsageError
+from shcodec.support.progress import counting_bar
 
 DEFAULT_ANCHORS = ("jpeg420", "bpg444")
 """Codecs that the others are compared with unless told otherwise, where they are among the results."""
@@ -98,7 +98,7 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
 
     pictures = find_dataset(dataset, options.data_root, progress=options.progress, notify=options.notify)
     pictures = pictures.first(options.limit)
-    readable, unreadable = runner.check_pictures(pictures.pictures)
+    readable, unreadable = measuring.check_pictures(pictures.pictures)
     survey = _survey(chosen, pictures, readable)
     done = _kept_cells(out, pictures, readable, survey, options) if options.resume else []
     write_csv(out / "results.csv", done)
@@ -111,7 +111,7 @@ def run(dataset: str, out: Path, options: Options | None = None) -> Report:
         published = ()
     cells, viewers, failed = _measure(out / "results.csv", readable, survey, done, options)
     cells = sorted([*cells, *survey.stored], key=lambda c: (survey.order.index(c.codec), c.image, c.setting))
-    curves = summary.build_curves(cells, survey.order)
+    curves = build_curves(cells, survey.order)
     result = Report(
         dataset=pictures.name,
         title=pictures.title,
@@ -217,7 +217,7 @@ def _measure(
     table: Path, readable: Sequence[PictureFile], survey: _Survey, done: Sequence[Cell], options: Options
 ) -> tuple[list[Cell], list[Viewer], list[Failure]]:
     """Measure what is not done, then make the crops; returns all measured cells, the crops, and what failed."""
-    tasks = runner.plan(
+    tasks = measuring.plan(
         readable,
         survey.ready,
         done,
@@ -226,8 +226,9 @@ def _measure(
         process_times=options.process_times,
     )
     shown = crops.choose_pictures(readable, options.crops)
-    with progress_bar("measuring", len(tasks) + len(shown) * len(survey.ready), options.progress) as advance:
-        cells, failures = runner.measure_all(tasks, table, jobs=options.jobs, on_done=advance)
+    steps = len(tasks) + len(shown) * len(survey.ready)
+    with counting_bar(steps, "measuring", shown=options.progress) as advance:
+        cells, failures = measuring.measure_all(tasks, table, jobs=options.jobs, on_done=advance)
         cells = [*done, *cells]
         viewers: list[Viewer] = []
         for picture in shown:
@@ -241,10 +242,10 @@ def _measure(
 def _compare(curves: Sequence[CodecCurve], anchors: Iterable[str]) -> tuple[Comparison, ...]:
     by_name = {curve.codec: curve for curve in curves}
     return tuple(
-        summary.compare(curve, by_name[anchor], measure)
+        compare(curve, by_name[anchor], measure)
         for anchor in dict.fromkeys(anchors)
         if anchor in by_name
-        for measure in summary.MEASURES
+        for measure in MEASURES
         for curve in curves
         if curve.codec != anchor
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from shcodec.bench.codecs import SHC_PREFIX
+from shcodec.bench.curves import CodecCurve
 from shcodec.bench.report import Report
-from shcodec.bench.summary import CodecCurve
 from shcodec.model import zoo
 from shcodec.model.card import CARD
 from shcodec.support.atomic import write_text
@@ -59,7 +59,7 @@ def _check(report: Report, curves: Sequence[CodecCurve]) -> None:
 
 
 def _figures(report: Report, curve: CodecCurve) -> dict[str, Any]:
-    """Collect the figures of one model, rounded to what means anything."""
+    """Collect the figures of one model, rounded to the digits that matter."""
     against = {
         f"{comparison.measure}_against_{comparison.anchor}": round(comparison.mean_curve.percent, 2)
         for comparison in report.comparisons

@@ -1,6 +1,8 @@
 """Pins of the benchmark sets: the SHA-256 of every picture's pixels, so that a wrong copy is noticed.
 
-Pixels are pinned, and not files, so that any lossless copy will do. `python -m shcodec.bench.make_pins` writes them.
+Pixels are pinned, and not files, so that any lossless copy will do. The pins of the pictures in a folder are made by
+
+    python -m shcodec.bench.checksums FOLDER > shcodec/bench/pins/SET.csv
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,6 +20,11 @@ from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
 from shcodec.support.errors import PictureError
 
+URBAN100_TAIL = "_SRF_4_HR"
+"""What Urban100's home adds to the names of its pictures."""
+
+# In the order in which copies of a picture are preferred; the pins see to it that all have the same pixels.
+_SUFFIXES = (".webp", ".png", ".jpg")
 _COLUMNS = ("image", "width", "height", "sha256")
 
 
@@ -66,6 +74,17 @@ def load_pins(dataset: str) -> Mapping[str, Pin]:
     return {row["image"]: Pin(int(row["width"]), int(row["height"]), row["sha256"]) for row in rows}
 
 
+def pictures_by_name(folder: Path) -> dict[str, Path]:
+    """List the pictures in the folder of a benchmark set, one file each, by the name that the set gives them."""
+    paths = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+    found: dict[str, Path] = {}
+    for suffix in _SUFFIXES:
+        for path in paths:
+            if path.suffix.lower() == suffix:
+                found.setdefault(path.stem.removesuffix(URBAN100_TAIL), path)
+    return found
+
+
 def pins_csv(pictures: Mapping[str, Path]) -> str:
     """Format the pins of pictures as CSV.
 
@@ -82,3 +101,14 @@ def pins_csv(pictures: Mapping[str, Path]) -> str:
         pin = Pin.of(read_picture(pictures[name]).rgb)
         writer.writerow((name, pin.width, pin.height, pin.sha256))
     return text.getvalue()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the pins; the one argument is the folder."""
+    if len(arguments) != 1:
+        sys.exit("usage: python -m shcodec.bench.checksums FOLDER > shcodec/bench/pins/SET.csv")
+    sys.stdout.write(pins_csv(pictures_by_name(Path(arguments[0]))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shcodec.bench import runner
+from shcodec.bench import measuring
+from shcodec.bench.cells import Cell, Failure
 from shcodec.bench.codecs import Codec
 from shcodec.bench.datasets import PictureFile
-from shcodec.bench.results import Cell, Failure
 from shcodec.pictures.picture import Pixels, psnr
 
 TARGET_BPP = 0.25
@@ -81,7 +81,7 @@ def make_viewer(
     Returns:
         The crops, and what failed.
     """
-    rgb = runner.load(picture.path)
+    rgb = measuring.load(picture.path)
     sizes = {codec: {cell.setting: cell.size for cell in cells if cell.codec == codec.name} for codec in codecs}
     target = choose_target([list(known.values()) for known in sizes.values() if known], rgb.shape[0] * rgb.shape[1])
     window = busiest_window(rgb)
@@ -93,8 +93,8 @@ def make_viewer(
                 data = encode_to_size(codec, rgb, target, known)
                 decoded = codec.decode(data)
                 found.append(_crop(codec.name, data, rgb, decoded, window))
-            except Exception as error:  # codecs are foreign code; see runner.measure_cell
-                failures.append(Failure(picture.name, codec.name, "crop", runner.one_line(error)))
+            except Exception as error:  # codecs are foreign code; see measuring.measure_cell
+                failures.append(Failure(picture.name, codec.name, "crop", measuring.one_line(error)))
         on_done()
     return Viewer(picture.name, target, rgb[window], tuple(found)), failures
 

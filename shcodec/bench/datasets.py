@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from shcodec.bench.checksums import Pin, load_pins
+from shcodec.bench.checksums import URBAN100_TAIL, Pin, load_pins, pictures_by_name
 from shcodec.bench.download import cache_folder, download
 from shcodec.support.errors import PictureError, ShcError, UsageError
 from shcodec.support.text import shown
@@ -17,12 +17,6 @@ DATA_VARIABLE = "SHC_DATA"
 """Environment variable that names the folder with the benchmark sets."""
 
 _PICTURE_SUFFIXES = (".png", ".webp", ".ppm", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".avif", ".jp2", ".gif")
-
-# In the order in which copies of a picture are preferred; the pins see to it that all have the same pixels.
-_BENCHMARK_SUFFIXES = (".webp", ".png", ".jpg")
-
-# Urban100's home adds this to the names of its pictures.
-_TAIL = "_SRF_4_HR"
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             100,
             "github.com/jbhuang0604/SelfExSR, data/Urban100/image_SRF_4/*_HR.png",
             "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598"
-            f"/data/Urban100/image_SRF_4/{{image}}{_TAIL}.png",
+            f"/data/Urban100/image_SRF_4/{{image}}{URBAN100_TAIL}.png",
         ),
     }
 )
@@ -154,17 +148,6 @@ def find_dataset(
     pictures = tuple(PictureFile(shown(path.relative_to(folder).as_posix()), path) for path in paths)
     name = shown(folder.resolve().name)
     return Dataset(name, name, pictures, len(pictures), is_benchmark=False)
-
-
-def pictures_by_name(folder: Path) -> dict[str, Path]:
-    """List the pictures in the folder of a benchmark set, one file each, by the name that the set gives them."""
-    paths = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
-    found: dict[str, Path] = {}
-    for suffix in _BENCHMARK_SUFFIXES:
-        for path in paths:
-            if path.suffix.lower() == suffix:
-                found.setdefault(path.stem.removesuffix(_TAIL), path)
-    return found
 
 
 def _find_benchmark(name: str, data_root: Path | None) -> Dataset | None:

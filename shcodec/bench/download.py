@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shcodec.bench.checksums import Pin
-from shcodec.bench.progress import progress_bar
 from shcodec.pictures.reading import read_picture
 from shcodec.support.errors import PictureError, ShcError
+from shcodec.support.progress import counting_bar
 
 if TYPE_CHECKING:
     from pooch import Pooch
@@ -50,7 +50,7 @@ def download(folder: Path, url: str, pins: Iterable[tuple[str, Pin]], *, progres
         urls={f"{name}{suffix}": url.format(image=name) for name, _ in missing},
         retry_if_failed=_RETRIES,
     )
-    with progress_bar("downloading", len(missing), progress) as advance:
+    with counting_bar(len(missing), "downloading", shown=progress) as advance:
         for name, pin in missing:
             _fetch(store, f"{name}{suffix}", pin)
             advance()

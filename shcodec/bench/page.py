@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from shcodec.bench import plots
+from shcodec.bench.cells import STORED
 from shcodec.bench.crops import Crop, Viewer
 from shcodec.bench.report import Report
-from shcodec.bench.results import STORED
 from shcodec.bench.tables import Table, all_tables, count_of_pictures, missing
 from shcodec.pictures.picture import Pixels
 
@@ -36,7 +36,7 @@ def render(report: Report, figures: Mapping[str, Figure], viewers: Iterable[View
     Returns:
         The text of an HTML file that needs no other.
     """
-    template = Template((resources.files("shcodec.bench") / "page_template.html").read_text(encoding="utf-8"))
+    template = Template((resources.files("shcodec.bench") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=html.escape(f"{report.title}: image codecs compared"),
         summary=_summary(report),

@@ -9,13 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from shcodec.bench import summary
+from shcodec.bench.cells import STORED
 from shcodec.bench.codecs import SHC_PREFIX
+from shcodec.bench.curves import CodecCurve, Point, median_speed
 from shcodec.bench.literature import PublishedCurve, PublishedPoint
 from shcodec.bench.metrics import to_db
 from shcodec.bench.report import Report
-from shcodec.bench.results import STORED
-from shcodec.bench.summary import CodecCurve, Point
 from shcodec.bench.tables import count_of_pictures, label
 from shcodec.support.plots import load_matplotlib, save_png
 from shcodec.support.quiet import Quiet
@@ -165,7 +164,7 @@ def _speed(report: Report, anchor: str) -> Figure | None:
     for comparison in report.comparisons:
         if (comparison.anchor, comparison.measure) == (anchor, "psnr") and comparison.mean_curve is not None:
             rates[comparison.codec] = comparison.mean_curve.percent
-    timed = [c for c in report.curves if c.codec in rates and summary.median_speed(c, "dec_mp_s") is not None]
+    timed = [c for c in report.curves if c.codec in rates and median_speed(c, "dec_mp_s") is not None]
     if not timed:
         return None
     figure = _figure(10, 4.8)
@@ -188,7 +187,7 @@ def _speed_panel(
     kind: Literal["enc_mp_s", "dec_mp_s"],
 ) -> None:
     colours = _colours(report)
-    places = {c.codec: (speed, rates[c.codec]) for c in curves if (speed := summary.median_speed(c, kind)) is not None}
+    places = {c.codec: (speed, rates[c.codec]) for c in curves if (speed := median_speed(c, kind)) is not None}
     for codec, place in places.items():
         axes.plot(*place, "o", color=colours[codec])
         # The lower one of two dots side by side has its name below, clear of the other's.
@@ -228,7 +227,7 @@ def _plain_numbers(axes: Axes) -> None:
 def _coordinates(
     points: Sequence[Point] | Sequence[PublishedPoint], quality: Quality
 ) -> tuple[list[float], list[float]]:
-    """Rates and qualities of the points that have the measure; a lossless one has no finite PSNR."""
+    """Return rates and qualities of the points that have the measure; a lossless one has no finite PSNR."""
     found = [(point.bpp, value) for point in points if (value := quality(point)) is not None and math.isfinite(value)]
     return [bpp for bpp, _ in found], [value for _, value in found]
 

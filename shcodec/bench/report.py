@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from shcodec.bench import summary
+from shcodec.bench.cells import Failure
+from shcodec.bench.curves import PSNR_TARGETS, CodecCurve, Comparison, Point, bpp_at_psnr
 from shcodec.bench.literature import PublishedCurve
-from shcodec.bench.results import Failure
-from shcodec.bench.summary import CodecCurve, Comparison, Point
+from shcodec.support.finite import finite
 
 _PACKAGES = (
     "shcodec",
@@ -138,13 +137,12 @@ def to_json(report: Report) -> dict[str, Any]:
         },
         "bd_rate": [asdict(comparison) for comparison in report.comparisons],
         "bpp_at_psnr": {
-            curve.codec: {f"{psnr:g}": summary.bpp_at_psnr(curve, psnr) for psnr in summary.PSNR_TARGETS}
-            for curve in report.curves
+            curve.codec: {f"{psnr:g}": bpp_at_psnr(curve, psnr) for psnr in PSNR_TARGETS} for curve in report.curves
         },
         "published": [asdict(curve) for curve in report.published],
         "environment": dict(report.environment),
     }
-    plain: dict[str, Any] = _finite(document)
+    plain: dict[str, Any] = finite(document)
     return plain
 
 
@@ -173,13 +171,3 @@ def _processor() -> str:
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shcodec.bench import bd_rate, summary
+from shcodec.bench import bd_rate
+from shcodec.bench.cells import STORED
 from shcodec.bench.codecs import SHC_PREFIX
+from shcodec.bench.curves import PSNR_TARGETS, CodecCurve, Comparison, bpp_at_psnr, mean_curve, median_speed
 from shcodec.bench.report import Report
-from shcodec.bench.results import STORED
-from shcodec.bench.summary import CodecCurve, Comparison
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,8 +87,8 @@ def codecs_table(report: Report) -> Table:
                 f"{len(curve.points)}",
                 f"{first.bpp:.3f}..{last.bpp:.3f}",
                 f"{first.psnr:.2f}..{last.psnr:.2f}",
-                _number(summary.median_speed(curve, "enc_mp_s"), ".2f"),
-                _number(summary.median_speed(curve, "dec_mp_s"), ".2f"),
+                _number(median_speed(curve, "enc_mp_s"), ".2f"),
+                _number(median_speed(curve, "dec_mp_s"), ".2f"),
             )
         )
     columns = ("codec", "pictures", "settings", "bpp", "PSNR dB", "encode MP/s", "decode MP/s")
@@ -96,7 +96,7 @@ def codecs_table(report: Report) -> Table:
 
 
 def anchor_table(report: Report, anchor: str) -> Table:
-    """BD-rates against one anchor, in percent; negative means fewer bytes than the anchor.
+    """Return BD-rates against one anchor, in percent; negative means fewer bytes than the anchor.
 
     For each measure: that of the mean curve with the range it covers, and the mean of the pictures' own.
     """
@@ -113,12 +113,12 @@ def anchor_table(report: Report, anchor: str) -> Table:
 
 
 def published_table(report: Report, anchor: str) -> Table:
-    """BD-rates by PSNR of published mean curves against an anchor of this run."""
+    """Return BD-rates by PSNR of published mean curves against an anchor of this run."""
     reference = next(curve for curve in report.curves if curve.codec == anchor)
-    ours = summary.mean_curve(reference.points)
+    ours = mean_curve(reference.points)
     rows = []
     for curve in report.published if len(reference.images) == report.total else ():
-        found = bd_rate.bd_rate(ours, summary.mean_curve(curve.points))
+        found = bd_rate.bd_rate(ours, mean_curve(curve.points))
         fields = (
             ("no overlap", "") if found is None else (f"{found.percent:+.1f} %", f"{found.low:.1f}..{found.high:.1f}")
         )
@@ -128,19 +128,17 @@ def published_table(report: Report, anchor: str) -> Table:
 
 
 def rates_table(report: Report) -> Table:
-    """Bits per pixel that each codec needs for the same PSNR, read from the mean curves."""
-    targets = [
-        psnr for psnr in summary.PSNR_TARGETS if any(summary.bpp_at_psnr(c, psnr) is not None for c in report.curves)
-    ]
+    """Return the bits per pixel that each codec needs for the same PSNR, read from the mean curves."""
+    targets = [psnr for psnr in PSNR_TARGETS if any(bpp_at_psnr(c, psnr) is not None for c in report.curves)]
     rows = [
-        (label(curve), *(_number(summary.bpp_at_psnr(curve, psnr), ".3f") for psnr in targets))
+        (label(curve), *(_number(bpp_at_psnr(curve, psnr), ".3f") for psnr in targets))
         for curve in (report.curves if targets else ())
     ]
     return Table("Bits per pixel at equal PSNR", ("codec", *(f"{psnr:g} dB" for psnr in targets)), (tuple(rows),))
 
 
 def points_table(report: Report) -> Table:
-    """Means over the pictures at every setting, of this project's models; of all codecs where none of those was run."""
+    """Return means over the pictures at every setting: of this project's models, or of all codecs if none was run."""
     own = [curve for curve in report.curves if curve.codec.startswith(SHC_PREFIX)]
     shown = own or report.curves
     columns: Row = (

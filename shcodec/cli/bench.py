@@ -10,9 +10,10 @@ from typing import Any
 import click
 from click.exceptions import Exit
 
-from shcodec.cli.console import is_terminal, note, print_json, shown
-from shcodec.cli.threads import with_threads
+from shcodec.cli.console import note, print_json, shown
+from shcodec.cli.options import with_threads
 from shcodec.support.errors import UsageError
+from shcodec.support.progress import is_terminal
 
 
 @click.command(

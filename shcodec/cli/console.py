@@ -1,27 +1,19 @@
-"""What the commands print: results, notes, errors and a progress bar, each on its stream."""
+"""What the commands print: results, notes and errors, each on its stream."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import io
-import json
-import math
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from shcodec.support.errors import MissingExtraError, ShcError, UsageError
-from shcodec.support.progress import Report, unheard
 from shcodec.support.text import one_line as one_line
 from shcodec.support.text import shown as shown
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 
 class StandardOutputError(OSError):
@@ -29,7 +21,7 @@ class StandardOutputError(OSError):
 
 
 def prepare_streams() -> None:
-    """Make the standard streams fit for any text: what their encoding lacks is escaped and not an error.
+    """Make the standard streams fit for any text: what their encoding lacks is escaped, and no error.
 
     A stream that is closed gets the null device in its place, since the next file to be opened would take its number,
     and messages of libraries would end up in that file.
@@ -44,18 +36,13 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a standard stream is open, and a terminal."""
-    return stream is not None and stream.isatty()
-
-
 def say(text: str, *, err: bool = False) -> None:
     """Write a line to stdout, or to stderr, if that is open.
 
-    Not `click.echo`: that goes around the streams which a progress bar puts in place to keep lines out of its way.
+    `click.echo` would not do: it goes around the streams that a progress bar puts in place to keep lines above it.
 
     Raises:
-        StandardOutputError: stdout cannot be written. Of stderr there is nobody to tell.
+        StandardOutputError: stdout cannot be written. If stderr cannot, there is no way to say so.
     """
     stream = sys.stderr if err else sys.stdout
     if stream is None:
@@ -68,7 +55,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def give_up_stdout() -> None:
-    """Send what is left of stdout nowhere: it cannot be written, and Python would try again at its end."""
+    """Discard what is left for stdout, which cannot be written: Python would try again at its end."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, sys.stdout.fileno())
@@ -76,7 +63,7 @@ def give_up_stdout() -> None:
 
 
 def report_error(message: str) -> None:
-    """Write one line of error to stderr, whatever the message says."""
+    """Write an error to stderr as one line."""
     say(f"shc: error: {shown(message)}", err=True)
 
 
@@ -89,12 +76,12 @@ def run_script(main: Callable[[], object]) -> None:
     try:
         main()
     except (ShcError, OSError) as error:
-        say(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", err=True)
+        say(f"{os.path.basename(sys.argv[0])}: error: {one_line(error)}", err=True)
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
 
 
 def note(text: str) -> None:
-    """Write something to stderr that is no error."""
+    """Write a note to stderr: something that is no error."""
     say(f"shc: note: {shown(text)}", err=True)
 
 
@@ -113,11 +100,15 @@ def details(sizes: Mapping[str, int], times: Mapping[str, float]) -> str:
 
 def print_json(value: Any, *, err: bool = False) -> None:
     """Write one value as one line of JSON; what JSON cannot hold becomes null (infinity) or text (paths, dates)."""
-    say(json.dumps(_finite(value), default=str, allow_nan=False), err=err)
+    import json
+
+    from shcodec.support.finite import finite
+
+    say(json.dumps(finite(value), default=str, allow_nan=False), err=err)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] | None = None) -> None:
-    """Write aligned columns, two spaces apart: as easy to read as to cut with other tools.
+    """Write aligned columns, two spaces apart: easy to read, and easy to cut with other tools.
 
     Args:
         header: names of the columns.
@@ -145,55 +136,6 @@ def require_extra(command: str, extra: str, modules: Sequence[str]) -> None:
         raise MissingExtraError(f"shc {command} needs the extra '{extra}': pip install 'shcodec[{extra}]'")
 
 
-@contextmanager
-def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Yield a progress bar on stderr with the time left, for several files; yields the function that says one is done.
-
-    Nothing is drawn for a single file, with `quiet`, or where stderr is no terminal.
-    """
-    if quiet or total < 2 or not is_terminal(sys.stderr):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    # Lines on a terminal must pass above the bar; a redirected stdout must reach its file untouched.
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    above = is_terminal(sys.stdout)
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=above) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
-
-
-@contextmanager
-def work_bar() -> Iterator[Report]:
-    """Yield a progress bar on stderr for several steps on a single picture; it appears with the first of them."""
-    if not is_terminal(sys.stderr):
-        yield unheard
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=is_terminal(sys.stdout))
-    tasks: dict[str, TaskID] = {}
-
-    def report(what: str, done: int, total: int) -> None:
-        if total < 2:
-            return
-        bar.start()
-        for other, task in tasks.items():
-            bar.update(task, visible=other == what)
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
-
-    try:
-        yield report
-    finally:
-        bar.stop()
-
-
 def _as_printed(text: str) -> str:
     """Return a cell of a table as `say` puts it on stdout."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -201,18 +143,7 @@ def _as_printed(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal that a text takes: two for a wide sign, none for one that sits on another."""
+    """Count the columns of a terminal that a text takes: two for a wide character, none for a combining one."""
     return sum(
         0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text
     )
-
-
-def _finite(value: Any) -> Any:
-    """Replace infinities and NaN, which JSON does not know, by None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

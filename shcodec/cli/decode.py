@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
 import click
 
-from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, pixels_option, run
-from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
-from shcodec.cli.files import Job, make_folder, plan, read_shc, write_output
-from shcodec.cli.inputs import STDIO, is_shc
-from shcodec.cli.quality import parse_quality
-from shcodec.cli.totals import Totals
+from shcodec.cli.batch.files import Job, read_shc, write_output
+from shcodec.cli.batch.inputs import STDIO, is_shc
+from shcodec.cli.batch.plan import plan
+from shcodec.cli.batch.totals import Totals
+from shcodec.cli.console import shown
+from shcodec.cli.options import Conversion, conversion_options, parse_quality, pixels_option
 from shcodec.support.errors import CorruptFileError
 from shcodec.support.progress import Report, unheard
 
@@ -56,7 +56,7 @@ Region = tuple[int, int, int, int]
 
 
 def parse_region(ctx: click.Context, option: click.Parameter, text: str | None) -> Region | None:
-    """Left, top, width and height from "X,Y,W,H"."""
+    """Return left, top, width and height from "X,Y,W,H"."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
@@ -100,11 +100,7 @@ Examples:
     help="Decode only W x H pixels from column X and row Y on.",
 )
 @click.option("--keep-going", is_flag=True, help="Paint what is damaged in a large picture grey, and save the rest.")
-@output_options
-@batch_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
-@click.option("-v", "--verbose", is_flag=True, help="Print the sizes of parts and the times of steps as well.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@conversion_options("file")
 def command(
     paths: tuple[str, ...],
     format_name: str | None,
@@ -112,13 +108,7 @@ def command(
     max_pixels: int,
     region: Region | None,
     keep_going: bool,
-    folder: str | None,
-    force: bool,
-    skip_existing: bool,
-    spread: Spread,
-    as_json: bool,
-    verbose: bool,
-    quiet: bool,
+    conversion: Conversion,
 ) -> None:
     """Decompress .shc files to pictures.
 
@@ -129,25 +119,18 @@ def command(
 
     suffix = f".{format_name.lower().lstrip('.')}" if format_name else ".png"
     kind = format_for(f"picture{suffix}")
-    planned = plan(paths, folder, suffix, lambda path: not is_shc(path), is_shc)
+    planned = plan(paths, conversion.folder, suffix, lambda path: not is_shc(path), is_shc)
     if format_name is None and planned.jobs and planned.jobs[0].target != STDIO:
         kind = format_for(planned.jobs[0].target)
     if quality is not None:
         check_quality(kind)
-    planned = pending(planned, force=force, skip_existing=skip_existing)
-    make_folder(planned)
+    planned = conversion.pending(planned)
     totals = Totals()
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, picture = done
-        write_output(job, picture, new=not force)
-        if not quiet:
-            # Where the picture itself goes to stdout, words go to stderr.
-            err = job.target == STDIO
-            report_notes(job.source, result.notes)
-            print_json(asdict(result), err=err) if as_json else say(str(result), err=err)
-            if verbose and not as_json:
-                say(details(result.sizes, result.times), err=err)
+        write_output(job, picture, new=not conversion.force)
+        conversion.show(job, result)
         if result.damaged:
             places = "; ".join(",".join(map(str, box)) for box in result.damaged)
             raise CorruptFileError(f"damaged, and grey in what was saved: {places} (left, top, width, height)")
@@ -155,14 +138,7 @@ def command(
         totals.add(read=result.bytes, written=len(picture), coded=result.bytes, pixels=pixels)
 
     work = partial(decode_one, kind=kind, quality=quality, max_pixels=max_pixels, region=region, keep_going=keep_going)
-    if len(planned.jobs) == 1 and spread.engine == "local" and not quiet:
-        with work_bar() as report:
-            well = run(planned, partial(work, report=report), finish, spread, quiet=quiet)
-    else:
-        well = run(planned, work, finish, spread, quiet=quiet)
-    if not quiet:
-        totals.report(planned, as_json=as_json)
-    exit_unless(well)
+    conversion.run(planned, work, finish, totals)
 
 
 def decode_one(

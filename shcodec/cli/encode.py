@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
 
-from shcodec.cli.batch import Spread, batch_options, exit_unless, output_options, pending, pixels_option, run
-from shcodec.cli.console import details, print_json, report_notes, say, shown, work_bar
-from shcodec.cli.files import Job, bytes_read, make_folder, open_input, plan, write_output
-from shcodec.cli.inputs import STDIO, is_picture, is_shc
-from shcodec.cli.quality import parse_quality
-from shcodec.cli.totals import Totals
+from shcodec.cli.batch.files import Job, bytes_read, open_input, write_output
+from shcodec.cli.batch.inputs import is_picture, is_shc
+from shcodec.cli.batch.plan import plan
+from shcodec.cli.batch.totals import Totals
+from shcodec.cli.console import shown
+from shcodec.cli.options import Conversion, complete_model, conversion_options, parse_quality, parse_size, pixels_option
 from shcodec.support.errors import UsageError
 from shcodec.support.limits import MAX_SIDE
 from shcodec.support.progress import Report, unheard
 
 if TYPE_CHECKING:
     from shcodec.codec.request import Request
-
-UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
 @dataclass(frozen=True)
@@ -61,23 +58,6 @@ class Result:
             f"{shown(self.input)} {self.width}x{self.height} -> {shown(self.output)} "
             f"{self.bytes:,} B {self.bpp:.3f} bpp {self.psnr:.1f} dB {self.seconds:.2f} s"
         )
-
-
-def parse_size(ctx: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    """Bytes from "40000", "40k" or "1.5M": k is a thousand, M a million."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKM]?)B?", text)
-    if match is None:
-        raise click.BadParameter(f"'{text}' is not a number of bytes, like 40000, 40k or 1.5M")
-    return int(float(match[1]) * UNITS[match[2].replace("K", "k")])
-
-
-def complete_model(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
-    """Names of models for the shell's completion."""
-    from shcodec.model import zoo
-
-    return [name for name in zoo.model_names() if name.startswith(text)]
 
 
 @click.command(
@@ -124,11 +104,7 @@ Examples:
 )
 @click.option("--strip", is_flag=True, help="Leave out metadata; turn as it says, and convert to sRGB.")
 @pixels_option
-@output_options
-@batch_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture.")
-@click.option("-v", "--verbose", is_flag=True, help="Print the sizes of parts and the times of steps as well.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
+@conversion_options("picture")
 def command(
     paths: tuple[str, ...],
     beta: float | None,
@@ -141,13 +117,7 @@ def command(
     model: str | None,
     strip: bool,
     max_pixels: int,
-    folder: str | None,
-    force: bool,
-    skip_existing: bool,
-    spread: Spread,
-    as_json: bool,
-    verbose: bool,
-    quiet: bool,
+    conversion: Conversion,
 ) -> None:
     """Compress pictures to .shc files.
 
@@ -163,36 +133,20 @@ def command(
         request = Request(chosen, beta, quality, size, bpp, psnr, effort, strict, strip, max_pixels)
     except ContradictionError:
         raise UsageError("--beta, --quality, --size, --bpp and --psnr exclude each other") from None
-    planned = plan(paths, folder, ".shc", is_shc, is_picture)
-    planned = pending(planned, force=force, skip_existing=skip_existing)
+    planned = plan(paths, conversion.folder, ".shc", is_shc, is_picture)
+    planned = conversion.pending(planned)
     zoo.load(chosen)
-    make_folder(planned)
     totals = Totals()
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, data = done
-        write_output(job, data, new=not force)
+        write_output(job, data, new=not conversion.force)
         totals.add(read=result.input_bytes, written=len(data), coded=len(data), pixels=result.width * result.height)
-        if not quiet:
-            # Where the file itself goes to stdout, words go to stderr.
-            err = job.target == STDIO
-            report_notes(job.source, result.notes)
-            if result.missed:
-                report_notes(job.source, (result.missed,))
-            print_json(asdict(result), err=err) if as_json else say(str(result), err=err)
-            if verbose and not as_json:
-                beta = "" if result.beta_wanted is None else f" for {result.beta_wanted:g}"
-                say(f"{details(result.sizes, result.times)}; beta {result.beta:.1f}{beta}", err=err)
+        asked = "" if result.beta_wanted is None else f" for {result.beta_wanted:g}"
+        conversion.show(job, result, result.missed, f"; beta {result.beta:.1f}{asked}")
 
     work = partial(encode_one, request=request)
-    if len(planned.jobs) == 1 and spread.engine == "local" and not quiet:
-        with work_bar() as report:
-            well = run(planned, partial(work, report=report), finish, spread, quiet=quiet)
-    else:
-        well = run(planned, work, finish, spread, quiet=quiet)
-    if not quiet:
-        totals.report(planned, as_json=as_json)
-    exit_unless(well)
+    conversion.run(planned, work, finish, totals)
 
 
 def encode_one(job: Job, *, request: Request, report: Report = unheard) -> tuple[Result, bytes]:
@@ -217,12 +171,7 @@ def encode_one(job: Job, *, request: Request, report: Report = unheard) -> tuple
     marks.append(time.perf_counter())
     outcome = encoding.encode_picture(picture, request, report)
     marks.append(time.perf_counter())
-    data, beta, probes, missed = (
-        outcome.coded.data,
-        container.byte_to_beta(outcome.coded.beta_byte),
-        outcome.probes,
-        outcome.missed,
-    )
+    data, beta_byte, probes, missed = outcome.coded.data, outcome.coded.beta_byte, outcome.probes, outcome.missed
     del outcome  # its latent, which is large where the picture is
     quality = psnr(picture.samples, decoding.decode_picture(data, max_pixels=MAX_SIDE**2, report=report).samples)
     marks.append(time.perf_counter())
@@ -237,7 +186,7 @@ def encode_one(job: Job, *, request: Request, report: Report = unheard) -> tuple
         bpp=8 * len(data) / (width * height),
         psnr=quality,
         seconds=marks[3] - marks[1],
-        beta=beta,
+        beta=container.byte_to_beta(beta_byte),
         beta_wanted=request.wanted_beta,
         probes=probes,
         model=str(request.model),

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from shcodec.cli.batch import Spread, exit_unless, pending, run
-from shcodec.cli.console import note, print_json, print_table, say, shown, work_bar
-from shcodec.cli.encode import parse_size
-from shcodec.cli.files import Job, Plan, descriptor_of, open_input, write_output
-from shcodec.cli.inputs import STDIO
+from shcodec.cli.batch.files import Job, descriptor_of, open_input, write_output
+from shcodec.cli.batch.inputs import STDIO
+from shcodec.cli.batch.plan import Plan, pending
+from shcodec.cli.batch.run import Placement, exit_unless, run
+from shcodec.cli.console import note, print_json, print_table, say, shown
+from shcodec.cli.options import parse_size
 from shcodec.support.errors import UsageError
+from shcodec.support.progress import step_bar
 
 if TYPE_CHECKING:
     from shcodec.netpack.api import NetInfo
-    from shcodec.netpack.report import PackReport
+    from shcodec.netpack.packing.report import PackReport
 
 Result = TypeVar("Result")
 
@@ -93,14 +95,14 @@ def pack(
     metadata are kept. "-" stands for standard input or output.
     """
     from shcodec.netpack.api import make_target, pack_report
-    from shcodec.netpack.plan import PackConfig
+    from shcodec.netpack.packing.plan import PackConfig
 
     wanted = make_target(bits, size, sqnr)
     config = PackConfig(states=states, weighting=weighting, fine_bits=fine_bits, threads=os.cpu_count() or 1)
 
     def work(job: Job) -> tuple[bytes, PackReport, float]:
         start = time.perf_counter()
-        with work_bar() as report, open_input(job) as file:
+        with step_bar() as report, open_input(job) as file:
             data, found = pack_report(file.read(), target=wanted, config=config, report=report)
         return data, found, time.perf_counter() - start
 
@@ -143,7 +145,7 @@ Examples:
 def unpack(source: str, target: str | None, max_weights: int | None, force: bool, as_json: bool, quiet: bool) -> None:
     """Decompress an .shcn file to a safetensors file. "-" stands for standard input or output."""
     from shcodec.netpack.api import unpack_safetensors
-    from shcodec.netpack.file import MAX_WEIGHTS
+    from shcodec.netpack.packing.file import MAX_WEIGHTS
 
     def work(job: Job) -> tuple[bytes, float]:
         start = time.perf_counter()
@@ -182,7 +184,7 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
         print_json({"file": job.source, **asdict(found)}) if as_json else describe(job.source, found)
 
     plan = Plan(tuple(Job(path) for path in files))
-    exit_unless(run(plan, lambda job: api.info(read_shcn(job)), finish, Spread(), quiet=as_json))
+    exit_unless(run(plan, lambda job: api.info(read_shcn(job)), finish, Placement(), quiet=as_json))
 
 
 def convert(
@@ -193,13 +195,13 @@ def convert(
     work: Callable[[Job], Result],
     finish: Callable[[Job, Result], None],
 ) -> None:
-    """Do the one job of a command; its output lies beside the input unless it is named."""
+    """Run a command for its one input; the output lies beside it unless it is named."""
     if target is None:
         target = STDIO if source == STDIO else str(Path(source).with_suffix(suffix))
     elif descriptor_of(target) == 1:
         target = STDIO
     plan = pending(Plan((Job(source, target),)), force=force, skip_existing=False)
-    exit_unless(run(plan, work, finish, Spread(), quiet=True))
+    exit_unless(run(plan, work, finish, Placement(), quiet=True))
 
 
 def read_shcn(job: Job) -> bytes:
@@ -209,7 +211,7 @@ def read_shcn(job: Job) -> bytes:
         CorruptFileError: it does not begin like one.
         OSError: the system cannot read it.
     """
-    from shcodec.netpack.file import MAGIC, check_magic
+    from shcodec.netpack.packing.file import MAGIC, check_magic
 
     with open_input(job) as file:
         head = file.read(len(MAGIC))
@@ -218,14 +220,14 @@ def read_shcn(job: Job) -> bytes:
 
 
 def worst_figure(found: PackReport) -> list[str]:
-    """Return what the result line tells of the tensor that has lost most, where there are others."""
+    """Return the part of the result line about the tensor that has lost most, where there are others."""
     quantised = [tensor for tensor in found.tensors if tensor.sqnr is not None]
     worst = [tensor for tensor in quantised if tensor.name == found.worst and len(quantised) > 1]
     return [f"worst {tensor.sqnr:.1f} dB ({shown(tensor.name)})" for tensor in worst]
 
 
 def print_tensors(found: PackReport, *, err: bool) -> None:
-    """Print what became of every tensor."""
+    """Print a table of how each tensor was coded."""
     if err:  # a table would go to stdout, where the file is
         return
     rows = [

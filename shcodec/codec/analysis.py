@@ -15,11 +15,15 @@ from shcodec.codec.steering import MISS, Prices, steered
 from shcodec.codec.synthesis import synthesise
 from shcodec.container.payload import join
 from shcodec.model.latent import Hyper, Latent
-from shcodec.model.networks import Model, interpolate
+from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels
 from shcodec.support.progress import Report, unheard
-from shcodec.symbols.tables import Floats, Grid, Indices, Order
-from shcodec.symbols.tiles import Tile, check_number, tiles_of
+from shcodec.symbols import stream
+from shcodec.symbols.bands import Floats, Indices
+from shcodec.symbols.choice import choose
+from shcodec.symbols.classes import Order
+from shcodec.symbols.grid import Grid, Tile, check_number, tiles_of
+from shcodec.symbols.knots import interpolate
 
 MUCH = 0.01  # share of the error beyond the reach of codewords that shows: 0.04 dB
 ROWS = 256  # of a picture that are compared at once
@@ -211,7 +215,7 @@ def _encode_once(analysis: Analysis, beta_byte: int, rate_weight: float, report:
             order = latent.orders(tile)[number]
             mean, step = latent.means(number, tile.area)
             residual = ((analysis.y[(slice(None), *tile.area)] - mean) / step).ravel()
-            indices = tables.search(order, residual, rate_weight)
+            indices = choose(tables, order, residual, rate_weight)
             overload = overload.added(tile, residual[order.elements], tables.codewords(order, indices), reach)
             latent.put(tile, order, indices)
             if len(tiles) > 1:  # of a large picture no more is kept than must be: its symbols, in few bytes
@@ -220,7 +224,7 @@ def _encode_once(analysis: Analysis, beta_byte: int, rate_weight: float, report:
             done.append((order, indices))
             report("coding", number * len(tiles) + place, len(numbers) * len(tiles))
     streams = [
-        tables.write(None if analysis.z is None else analysis.z[(slice(None), *tile.hyper)], done)
+        stream.write(tables, None if analysis.z is None else analysis.z[(slice(None), *tile.hyper)], done)
         for tile, done in zip(tiles, passes, strict=True)
     ]
     height, width = analysis.samples.shape[:2]

@@ -14,8 +14,7 @@ from shcodec.pictures.arguments import File, read_bytes
 from shcodec.pictures.picture import Pixels, as_rgb
 from shcodec.support.errors import CorruptFileError, UsageError
 from shcodec.support.progress import Report, unheard
-from shcodec.symbols.tables import Grid
-from shcodec.symbols.tiles import Area, tiles_of
+from shcodec.symbols.grid import Area, Grid, tiles_of
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -25,9 +25,11 @@ from shcodec.model.networks import Model
 from shcodec.nets.codec import CodecNet, Latents
 from shcodec.nets.config import ModelConfig
 from shcodec.pictures.picture import as_rgb
+from shcodec.quantize.lattice import levels_around
 from shcodec.support.progress import Report
-from shcodec.symbols.bands import Band
-from shcodec.symbols.tables import Floats, Order, first_half, nearest_coded
+from shcodec.symbols.bands import Band, Floats
+from shcodec.symbols.classes import Order
+from shcodec.symbols.grid import first_half, nearest_coded
 
 CANDIDATES = 8  # codewords that a vector draws from
 LEVELS_AROUND = 3  # the same for scalars: levels to either side of the nearest
@@ -109,7 +111,7 @@ class _Decoder:
         model, grid = analysis.model, analysis.grid
         tables = model.tables
         self.net, self.grid, self.beta_byte = _network(model), grid, torch.tensor([beta_byte])
-        self.shape = (tables.latent, 4 * grid.hyper_height, 4 * grid.hyper_width)
+        self.shape = (tables.latent, *grid.padded)
         mean, spacing, *features = (
             torch.from_numpy(np.array(part)[None]) for part in model.describe(analysis.z, beta_byte, self.shape)
         )
@@ -121,7 +123,7 @@ class _Decoder:
             for sides in ((self.shape[1], grid.height), (self.shape[2], grid.width))
         ]
         self.latents = Latents(y, mean, spacing, mean, features[0] if features else None, None)
-        orders = tables.orders(tables.class_map(analysis.z, beta_byte, grid))
+        orders = tables.orders(tables.classes_of(analysis.z, beta_byte, grid))
         self.places = [self._places(order) for order in orders]
         generator = torch.Generator().manual_seed(SEED)
         self.passes = [_Vectors(order, tables.bands, tables.band_of, rate_weight, generator) for order in orders]
@@ -237,10 +239,7 @@ class _Vectors:
         """Find the codewords that a vector may draw: those of the least cost."""
         words = group.codebook
         if words.shape[1] == 1 and len(words) > 2 * LEVELS_AROUND:
-            middles = ((words[1:, 0] + words[:-1, 0]) / 2).contiguous()
-            near = torch.bucketize(vectors[:, 0].contiguous(), middles)
-            near = near.clamp(LEVELS_AROUND, len(words) - 1 - LEVELS_AROUND)
-            index = near[:, None] + torch.arange(-LEVELS_AROUND, LEVELS_AROUND + 1)
+            index = levels_around(vectors[:, 0], words[:, 0], LEVELS_AROUND)
         else:
             parts = []
             for start in range(0, len(vectors), SEARCH_ROWS):

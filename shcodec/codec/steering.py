@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shcodec.model.latent import Hyper, Latent
-from shcodec.symbols.bands import Band
-from shcodec.symbols.tables import Floats, SymbolTables, first_half
-from shcodec.symbols.tiles import Tile
+from shcodec.symbols.bands import Band, Floats
+from shcodec.symbols.choice import nearest_levels
+from shcodec.symbols.grid import HYPER, Tile, first_half
+from shcodec.symbols.tables import SymbolTables
 
 MISS = 2.5  # steps: what the choice of indices may move an element to save bits; beyond, its codebook does not reach
 FARTHEST = 600  # steps: residuals beyond cost what those here do
@@ -73,7 +74,7 @@ def _prices(band: Band, bits: Floats, residuals: Floats) -> Floats:
     """Least |r - c|^2 + bits of each residual; of vectors with nothing in the other elements, which share the bits."""
     words = band.codebook[:, 0]
     if band.dim == 1:
-        nearest = np.searchsorted((words[1:] + words[:-1]) / 2, residuals)
+        nearest = nearest_levels(residuals, words)
         prices: Floats = np.square(residuals - words[nearest]) + bits[nearest]
         return prices
     rest = np.square(band.codebook[:, 1:]).sum(1) + bits / band.dim
@@ -115,7 +116,7 @@ def _steered_tile(latent: Latent, y: Floats, units: Floats, tile: Tile, prices: 
     if second:
         residual = np.where(first, residual, (y - latent.means(1, tile.area)[0]) / step)
     z = latent.z[here]
-    classes = tables.class_map(z, beta_byte, tile.grid)
+    classes = tables.classes_of(z, beta_byte, tile.grid)
     miss = np.abs(residual - latent.residuals[(slice(None), *tile.area)])
     missed = (miss > MISS) & (classes >= tables.skip) & counted
     best = _costs(prices, classes, residual, counted * np.maximum(np.square(step / units), 1))
@@ -126,7 +127,7 @@ def _steered_tile(latent: Latent, y: Floats, units: Floats, tile: Tile, prices: 
         mean, step = Latent(latent.model, whole, beta_byte, latent.grid).means(0, tile.area)
         there = np.where(first, (y - mean) / step, residual)
         weights = counted * np.maximum(np.square(step / units), 1)
-        costs = _costs(prices, tables.class_map(moved, beta_byte, tile.grid), there, weights)
+        costs = _costs(prices, tables.classes_of(moved, beta_byte, tile.grid), there, weights)
         better = (costs < best) & (moved != z).any(0)
         found, best = np.where(better, moved, found), np.where(better, costs, best)
     return found
@@ -135,10 +136,10 @@ def _steered_tile(latent: Latent, y: Floats, units: Floats, tile: Tile, prices: 
 def _costs(prices: Prices, classes: npt.NDArray[np.uint8], residual: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
     """Return what the counted elements (M, h, w) of each position of z cost together, (hz, wz)."""
     costs = (prices.exact[classes, _index(residual)] * counted).sum(0)
-    height, width = (-(-side // 4) for side in costs.shape)
-    padded = np.zeros((4 * height, 4 * width), np.float32)
+    height, width = (-(-side // HYPER) for side in costs.shape)
+    padded = np.zeros((HYPER * height, HYPER * width), np.float32)
     padded[: costs.shape[0], : costs.shape[1]] = costs
-    total: Floats = padded.reshape(height, 4, width, 4).sum((1, 3))
+    total: Floats = padded.reshape(height, HYPER, width, HYPER).sum((1, 3))
     return total
 
 
@@ -158,13 +159,15 @@ def _ways(
 ) -> Iterator[HyperIndices]:
     """For every window of classes z (C_z, hz, wz) moved towards it, at the positions of missed elements (M, h, w)."""
     channel, row, column = np.nonzero(missed)
-    block = row // 4 * z.shape[2] + column // 4
+    block = row // HYPER * z.shape[2] + column // HYPER
     order = np.argsort(block, kind="stable")
     channel, row, column, block = channel[order], row[order], column[order], block[order]
-    weights = tables.class_slopes()
-    slopes = weights[channel, 4 * (row % 4) + column % 4]  # (n, C_z) classes per unit of z
+    assert tables.hyper is not None
+    class_map, limit = tables.hyper.class_map, tables.hyper.limit
+    weights = class_map.slopes()
+    slopes = weights[channel, HYPER * (row % HYPER) + column % HYPER]  # (n, C_z) classes per unit of z
     flat = z.reshape(len(z), -1)
-    now = (slopes * flat[:, block].T).sum(1) + tables.class_bias(beta_byte)[channel] / 2.0 ** tables.map_shift[channel]
+    now = (slopes * flat[:, block].T).sum(1) + class_map.bias_at(beta_byte)[channel] / 2.0 ** class_map.shift[channel]
     index = _index(residual[channel, row, column])
     pull = np.minimum(np.square(miss[channel, row, column]), WEIGHT_LIMIT).astype(np.float64)
     starts = range(tables.skip, tables.classes, WINDOW)
@@ -181,7 +184,7 @@ def _ways(
     for move in moves:
         moved = flat.astype(np.int64)
         moved[:, places] += move.astype(np.int64)
-        yield np.clip(moved, -tables.limit, tables.limit).astype(np.int8).reshape(z.shape)
+        yield np.clip(moved, -limit, limit).astype(np.int8).reshape(z.shape)
 
 
 def _least_squares(

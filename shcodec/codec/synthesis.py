@@ -11,8 +11,8 @@ from shcodec.model.networks import Model, windows
 from shcodec.pictures.picture import Pixels, luma
 from shcodec.support.errors import CorruptFileError
 from shcodec.support.progress import Report, unheard
-from shcodec.symbols.tables import Grid
-from shcodec.symbols.tiles import Area, Tile, check_number, tiles_of
+from shcodec.symbols import stream
+from shcodec.symbols.grid import PATCH, Area, Grid, Tile, check_number, tiles_of
 
 GREY = 128
 """The sample value that stands for what cannot be decoded."""
@@ -36,31 +36,31 @@ def decode_latent(
         CorruptFileError: a stream is damaged.
         LimitError: the picture is larger than the model codes.
     """
-    grid, tables = Grid.of(file.height, file.width), model.tables
+    grid, tables, hyper = Grid.of(file.height, file.width), model.tables, model.tables.hyper
     tiles, needed = tiles_of(grid), _needed_latents(region, model, grid)
     check_number(tiles, has_hyper=tables.has_hyper)
     streams = split(container.head(file), file.payload, len(tiles), salvage=salvage)
     if not salvage:  # a few bytes that claim a huge picture: found out before any of it is decoded
-        for tile, stream in zip(tiles, streams, strict=True):
-            if stream is not None and tile.meets(needed):
-                tables.check_length(stream, tile.grid)
-    z = np.zeros((tables.bank.shape[1], grid.hyper_height, grid.hyper_width), np.int8) if tables.has_hyper else None
+        for tile, data in zip(tiles, streams, strict=True):
+            if data is not None and tile.meets(needed):
+                stream.check_length(tables, data, tile.grid)
+    z = np.zeros((hyper.channels, grid.hyper_height, grid.hyper_width), np.int8) if hyper else None
     latent = Latent(model, z, file.beta_byte, grid)
     damaged = []
-    for tile, stream in zip(tiles, streams, strict=True):
+    for tile, data in zip(tiles, streams, strict=True):
         if not tile.meets(needed):
             continue
         try:
-            if stream is None:
+            if data is None:
                 raise CorruptFileError("the tile is damaged")
-            hyper, orders, indices = tables.read(stream, file.beta_byte, tile.grid)
+            part, orders, indices = stream.read(tables, data, file.beta_byte, tile.grid)
         except CorruptFileError:
             if not salvage or len(tiles) == 1:
                 raise
             damaged.append(tile)
             continue
-        if z is not None and hyper is not None:
-            z[(slice(None), *tile.hyper)] = hyper
+        if z is not None and part is not None:
+            z[(slice(None), *tile.hyper)] = part
         for order, symbols in zip(orders, indices, strict=True):
             latent.put(tile, order, symbols)
     return latent, damaged
@@ -100,11 +100,11 @@ def synthesise(
     for done, part in enumerate(parts, 1):
         outer = grown(part, halo, limits)
         decoded = latent.model.synthesise(latent.values(outer), latent.beta_byte)
-        top, bottom = max(16 * part[0].start, rows.start), min(16 * part[0].stop, rows.stop)
-        left, right = max(16 * part[1].start, columns.start), min(16 * part[1].stop, columns.stop)
+        top, bottom = max(PATCH * part[0].start, rows.start), min(PATCH * part[0].stop, rows.stop)
+        left, right = max(PATCH * part[1].start, columns.start), min(PATCH * part[1].stop, columns.stop)
         inner = decoded[
-            top - 16 * outer[0].start : bottom - 16 * outer[0].start,
-            left - 16 * outer[1].start : right - 16 * outer[1].start,
+            top - PATCH * outer[0].start : bottom - PATCH * outer[0].start,
+            left - PATCH * outer[1].start : right - PATCH * outer[1].start,
         ]
         into = out[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start]
         into[:] = luma(inner) if grey else inner
@@ -116,7 +116,7 @@ def fill_damaged(samples: Pixels, damaged: list[Tile], region: Area | None = Non
     """Fill damaged tiles with grey, in place; `samples` are those of the region."""
     top, left = (region[0].start, region[1].start) if region else (0, 0)
     for tile in damaged:
-        rows, columns = (slice(16 * side.start, 16 * side.stop) for side in tile.area)
+        rows, columns = (slice(PATCH * side.start, PATCH * side.stop) for side in tile.area)
         samples[
             max(rows.start - top, 0) : max(rows.stop - top, 0),
             max(columns.start - left, 0) : max(columns.stop - left, 0),
@@ -125,12 +125,12 @@ def fill_damaged(samples: Pixels, damaged: list[Tile], region: Area | None = Non
 
 def _latents_of(rows: slice, columns: slice) -> Area:
     """Return the latents that make an area of pixels."""
-    return slice(rows.start // 16, -(-rows.stop // 16)), slice(columns.start // 16, -(-columns.stop // 16))
+    return slice(rows.start // PATCH, -(-rows.stop // PATCH)), slice(columns.start // PATCH, -(-columns.stop // PATCH))
 
 
 def _needed_latents(region: Area | None, model: Model, grid: Grid) -> Area:
     """Return the latents that a region of pixels depends on."""
-    whole = (slice(0, 4 * grid.hyper_height), slice(0, 4 * grid.hyper_width))
+    whole = (slice(0, grid.padded[0]), slice(0, grid.padded[1]))
     if region is None:
         return whole
     area = _latents_of(*region)

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shcodec.model.networks import GUARDED, Model
-from shcodec.symbols.tables import Floats, Grid, Indices, Order, first_half, nearest_coded
-from shcodec.symbols.tiles import Area, Tile, tiles_of
+from shcodec.symbols.bands import Floats, Indices
+from shcodec.symbols.classes import Order
+from shcodec.symbols.grid import HYPER, Area, Grid, Tile, first_half, nearest_coded, tiles_of
 
 Hyper = npt.NDArray[np.int8] | None
 """Hyper indices (C_z, hz, wz), or None for a model without hyper path."""
@@ -31,7 +32,7 @@ class Latent:
         self.model, self.z, self.beta_byte, self.grid = model, z, beta_byte, grid
         kind = np.float32 if len(tiles_of(grid)) == 1 else np.float16  # quicker, or smaller
         self.residuals = np.zeros((model.tables.latent, grid.height, grid.width), kind)
-        self._whole = (slice(0, 4 * grid.hyper_height), slice(0, 4 * grid.hyper_width))
+        self._whole = (slice(0, grid.padded[0]), slice(0, grid.padded[1]))
         self._described: tuple[Floats, ...] | None = None  # of a picture that is seen in one piece
         self._centre: Floats | None = None
         self._orders: tuple[Tile, list[Order]] | None = None  # of the last tile
@@ -46,7 +47,7 @@ class Latent:
         if self._orders is None or self._orders[0] != tile:
             tables = self.model.tables
             z = None if self.z is None else self.z[(slice(None), *tile.hyper)]
-            self._orders = tile, tables.orders(tables.class_map(z, self.beta_byte, tile.grid))
+            self._orders = tile, tables.orders(tables.classes_of(z, self.beta_byte, tile.grid))
         return self._orders[1]
 
     def put(self, tile: Tile, order: Order, indices: Sequence[Indices]) -> None:
@@ -95,7 +96,7 @@ class Latent:
         described = self._described if outer == self._whole else None
         if described is None:
             rows, columns = outer
-            hyper = (slice(rows.start // 4, rows.stop // 4), slice(columns.start // 4, columns.stop // 4))
+            hyper = (slice(side.start // HYPER, side.stop // HYPER) for side in outer)
             z = None if self.z is None else self.z[(slice(None), *hyper)]
             shape = (self.model.tables.latent, rows.stop - rows.start, columns.stop - columns.start)
             described = self.model.describe(z, self.beta_byte, shape)
@@ -139,11 +140,11 @@ class Latent:
 
 
 def grown(area: Area, halo: int, limits: Area) -> Area:
-    """Return an area with a halo around it, its bounds multiples of 4 or those of the limits, within which it stays."""
+    """Return an area with a halo, within limits; its bounds are multiples of `HYPER` or those of the limits."""
     rows, columns = (
         slice(
-            max((side.start - halo) // 4 * 4, limit.start),
-            min(-(-(side.stop + halo) // 4) * 4, limit.stop),
+            max((side.start - halo) // HYPER * HYPER, limit.start),
+            min(-(-(side.stop + halo) // HYPER) * HYPER, limit.stop),
         )
         for side, limit in zip(area, limits, strict=True)
     )

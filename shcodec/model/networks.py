@@ -15,7 +15,10 @@ import numpy.typing as npt
 from shcodec.model.card import DECODER, ENCODER, Tensors, model_id, read_card, read_pinned, read_tensors
 from shcodec.support.errors import ModelError, UsageError
 from shcodec.support.progress import Report, unheard
-from shcodec.symbols.tables import Floats, Grid, SymbolTables
+from shcodec.symbols.bands import Floats
+from shcodec.symbols.grid import HYPER, PATCH, Grid
+from shcodec.symbols.knots import interpolate
+from shcodec.symbols.tables import SymbolTables
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -148,28 +151,29 @@ class Model:
         Returns:
             y of the coded positions (M, h, w) float32, and z (C_z, hz, wz) int8 or None without hyper path.
         """
+        tables = self.tables.hyper
         gains = {"gain": self._gain(self._encoder, "g_a", beta_byte)}
-        if self.tables.has_hyper:
+        if tables:
             gains["hyper_gain"] = self._gain(self._encoder, "h_a", beta_byte)
-        halo, bank = self.halos["analysis"], self.tables.bank if self.tables.has_hyper else np.empty((0, 0, 1))
+        channels, limit = (tables.channels, tables.limit) if tables else (0, 0)
         y = np.empty((self.tables.latent, grid.height, grid.width), np.float32)
-        z = np.empty((bank.shape[1], grid.hyper_height, grid.hyper_width), np.int8)
+        z = np.empty((channels, grid.hyper_height, grid.hyper_width), np.int8)
         # without hyper path nothing needs whole positions of z: the picture ends where its latents do
-        sides = (4 * grid.hyper_height, 4 * grid.hyper_width) if self.tables.has_hyper else y.shape[1:]
-        parts = list(itertools.product(*(windows(side, halo) for side in sides)))
+        sides = grid.padded if tables else y.shape[1:]
+        parts = list(itertools.product(*(windows(side, self.halos["analysis"]) for side in sides)))
         for done, (rows, columns) in enumerate(parts, 1):
             (top, bottom, first_row, last_row), (left, right, first_column, last_column) = rows, columns
-            x = _padded(rgb, slice(16 * top, 16 * bottom), slice(16 * left, 16 * right))
+            x = _padded(rgb, slice(PATCH * top, PATCH * bottom), slice(PATCH * left, PATCH * right))
             part, *hyper = self._run("analysis", x=x.transpose(2, 0, 1)[None].astype(np.float32), **gains)
             into = y[:, first_row:last_row, first_column:last_column]
             into[:] = part[0, :, first_row - top :, first_column - left :][:, : into.shape[1], : into.shape[2]]
             if hyper:
-                indices = z[:, first_row // 4 : last_row // 4, first_column // 4 : last_column // 4]
-                part = np.rint(hyper[0][0, :, (first_row - top) // 4 :, (first_column - left) // 4 :])
+                indices = z[:, first_row // HYPER : last_row // HYPER, first_column // HYPER : last_column // HYPER]
+                part = np.rint(hyper[0][0, :, (first_row - top) // HYPER :, (first_column - left) // HYPER :])
                 part = part[:, : indices.shape[1], : indices.shape[2]]
-                indices[:] = np.clip(part, -self.tables.limit, self.tables.limit)
+                indices[:] = np.clip(part, -limit, limit)
             report("analysing", done, len(parts))
-        return y, z if self.tables.has_hyper else None
+        return y, z if tables else None
 
     @property
     def encoder_rate_weight(self) -> Floats:
@@ -213,16 +217,9 @@ def _halos(card: Mapping[str, Any], folder: Path) -> dict[str, int]:
     told = card.get("halos", {})
     halos = HALOS | told if isinstance(told, dict) else {}
     valid = all(type(halo) is int and 0 <= halo <= MAX_HALO for halo in halos.values())
-    if halos.keys() != HALOS.keys() or not valid or halos["analysis"] % 4 or halos["hyper"] % 4:
+    if halos.keys() != HALOS.keys() or not valid or halos["analysis"] % HYPER or halos["hyper"] % HYPER:
         raise ModelError(f"{folder}: the card's table [halos] is not valid")
     return halos
-
-
-def interpolate(knots: Floats, beta_byte: int) -> Floats:
-    """Linear interpolation between 17 knots: (17, ...) -> (...)."""
-    knot, fraction = beta_byte >> 4, (beta_byte & 15) / 16
-    value: Floats = knots[knot] * np.float32(1 - fraction) + knots[knot + 1] * np.float32(fraction)
-    return value
 
 
 def windows(length: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
@@ -248,7 +245,7 @@ def padding(side: int, length: int) -> npt.NDArray[np.int64]:
         side: rows in all.
         length: rows of the picture.
     """
-    coded = -(-length // 16) * 16
+    coded = -(-length // PATCH) * PATCH
     index = np.arange(side) % (2 * coded)
     return np.minimum(np.minimum(index, 2 * coded - 1 - index), length - 1)
 

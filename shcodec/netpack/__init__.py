@@ -13,11 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shcodec.netpack.annealing import Annealing
     from shcodec.netpack.api import info, pack, pack_report, unpack, unpack_safetensors
-    from shcodec.netpack.plan import PackConfig
-    from shcodec.netpack.soft import WordConfig
-    from shcodec.netpack.training import CompressConfig, Compressed, compress
+    from shcodec.netpack.packing.plan import PackConfig
+    from shcodec.netpack.training.annealing import Annealing
+    from shcodec.netpack.training.compress import CompressConfig, Compressed, compress
+    from shcodec.netpack.training.soft_codebook import WordConfig
 
 __all__ = [
     "Annealing",
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Annealing": "annealing",
-    "CompressConfig": "training",
-    "Compressed": "training",
-    "PackConfig": "plan",
-    "WordConfig": "soft",
-    "compress": "training",
+    "Annealing": "training.annealing",
+    "CompressConfig": "training.compress",
+    "Compressed": "training.compress",
+    "PackConfig": "packing.plan",
+    "WordConfig": "training.soft_codebook",
+    "compress": "training.compress",
 }
 
 

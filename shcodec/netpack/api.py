@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from shcodec.netpack.file import MAX_WEIGHTS, split
-from shcodec.netpack.layout import Trellis
-from shcodec.netpack.packer import DEFAULT, pack_tensors
-from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.report import PackReport, worst_of
-from shcodec.netpack.targets import Target
-from shcodec.netpack.tensors import from_value, read_safetensors, to_array, write_safetensors
-from shcodec.netpack.unpacker import unpack_tensors
+from shcodec.netpack.packing.file import MAX_WEIGHTS, split
+from shcodec.netpack.packing.layout import Trellis
+from shcodec.netpack.packing.packer import DEFAULT, pack_tensors
+from shcodec.netpack.packing.plan import PackConfig
+from shcodec.netpack.packing.report import PackReport, worst_of
+from shcodec.netpack.packing.targets import Target
+from shcodec.netpack.packing.tensors import from_value, read_safetensors, to_array, write_safetensors
+from shcodec.netpack.packing.unpacker import unpack_tensors
 from shcodec.pictures.arguments import File, read_bytes
 from shcodec.support.progress import Report, unheard
 

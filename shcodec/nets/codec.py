@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from shcodec.model.networks import GUARDED
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, HyperAnalysis, HyperSynthesis, Refine, start_steps
-from shcodec.nets.layers import knot_weights
+from shcodec.nets.layers import Compilable, knot_weights
 from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, Analysis, Synthesis, nested_order
-from shcodec.symbols import tables
-from shcodec.symbols.tables import class_coordinate
+from shcodec.symbols import grid
+from shcodec.symbols.classes import class_coordinate
+from shcodec.symbols.grid import HYPER
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,13 @@ class Latents:
     z: Tensor | None  # (B, C_z, h/4, w/4) before rounding
 
 
-class CodecNet(nn.Module):
+class CodecNet(Compilable):
     """Analysis, synthesis and, in the flagship family, the hyper path."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.mixed = False  # bfloat16 in the bodies of the large transforms (training only)
-        self.compiled: dict[str, Callable[..., Any]] = {}  # networks that are compiled, for training steps alone
         self.g_a = Analysis(config)
         self.g_s = Synthesis(config)
         start = start_steps()
@@ -64,7 +64,7 @@ class CodecNet(nn.Module):
         """
         if self.g_a.shortcut is None or self.g_s.shortcut is None:
             return
-        flat = (F.pixel_unshuffle(blocks.float(), 16)[:, :, 0, 0] - PIXEL_MEAN) / PIXEL_SCALE
+        flat = (F.pixel_unshuffle(blocks.float(), grid.PATCH)[:, :, 0, 0] - PIXEL_MEAN) / PIXEL_SCALE
         variances, components = torch.linalg.eigh(flat.T @ flat / len(flat))
         basis = components.flip(1)[:, : self.config.latent].T  # (M, 768), the largest variances first
         spread = variances.flip(0)[: self.config.latent].clamp(min=1e-6).sqrt()
@@ -75,16 +75,8 @@ class CodecNet(nn.Module):
         target.copy_(torch.from_numpy(class_coordinate((0.7 * spread.cpu() / steps).clamp(min=0.1).numpy())))
 
     def compile_networks(self, backend: str = "inductor") -> None:
-        """Compiles the networks at their first use in a training step, for every shape of a batch anew."""
-        hyper = ("h_a", "h_s", "refine") if self.config.has_hyper else ()
-        for name in ("g_a", "g_s", *hyper):
-            self.compiled[name] = torch.compile(getattr(self, name), dynamic=False, backend=backend)
-
-    def _network(self, name: str) -> Callable[..., Any]:
-        """Compile a network where it is being trained: elsewhere pictures have too many shapes to compile for."""
-        network: nn.Module = getattr(self, name)
-        trained = self.training and torch.is_grad_enabled() and next(network.parameters()).requires_grad
-        return self.compiled.get(name, network) if trained else network
+        """Compile the networks for training steps."""
+        self.compile_parts(("g_a", "g_s", *(("h_a", "h_s", "refine") if self.config.has_hyper else ())), backend)
 
     def latents(self, x: Tensor, beta_byte: Tensor) -> Latents:
         """Run everything up to the residual.
@@ -95,22 +87,22 @@ class CodecNet(nn.Module):
         """
         weights = knot_weights(beta_byte)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            y = self._network("g_a")(x, self.g_a.gain(weights))
+            y = self.part("g_a")(x, self.g_a.gain(weights))
         if not self.config.has_hyper:
             step = (weights @ self.step_knots).exp()[:, :, None, None]
             coordinate = (weights @ self.prior_knots)[:, :, None, None].expand_as(y)
             return Latents(y, torch.zeros_like(y), step, coordinate, None, None)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            z = self._network("h_a")(y, self.h_a.gain(weights)).float()
+            z = self.part("h_a")(y, self.h_a.gain(weights)).float()
         limit = self.config.hyper.limit
         z_hat = z + (z.round().clamp(-limit, limit) - z).detach()
-        features, mean, step = self._network("h_s")(z_hat, self.h_s.gain(weights))
+        features, mean, step = self.part("h_s")(z_hat, self.h_s.gain(weights))
         return Latents(y, mean, step, self.class_map(z_hat, weights), features, z)
 
     def second_means(self, first: Tensor, latents: Latents, beta_byte: Tensor) -> Tensor:
         """Means of the second half: (B, M, h, w), given decoded latents on the first half and mu0 elsewhere."""
         gain = self.refine.gain(knot_weights(beta_byte))
-        means = latents.mean + self._network("refine")(first, latents.features, gain)
+        means = latents.mean + self.part("refine")(first, latents.features, gain)
         # the lowest frequencies stay between their four neighbours, which belong to the first half
         mode = "reflect" if min(first.shape[2:]) > 1 else "replicate"
         around = F.pad(first[:, :GUARDED], (1, 1, 1, 1), mode=mode)
@@ -131,7 +123,7 @@ class CodecNet(nn.Module):
         """
         if coded is not None:  # sizes differ too much to compile for
             return self._synthesise(self.g_s, y_hat[:, :, : coded[0], : coded[1]], beta_byte)
-        return self._synthesise(self._network("g_s"), y_hat, beta_byte)
+        return self._synthesise(self.part("g_s"), y_hat, beta_byte)
 
     def _synthesise(self, transform: Callable[..., Any], y_hat: Tensor, beta_byte: Tensor) -> Tensor:
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)  # in every phase: it is compiled for one layout
@@ -141,8 +133,8 @@ class CodecNet(nn.Module):
 
 
 def first_half(channels: int, height: int, width: int) -> Tensor:
-    """`tables.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
-    return torch.from_numpy(tables.first_half(channels, height, width))
+    """`grid.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
+    return torch.from_numpy(grid.first_half(channels, height, width))
 
 
 def halos(config: ModelConfig) -> dict[str, int]:
@@ -156,11 +148,11 @@ def halos(config: ModelConfig) -> dict[str, int]:
     analysis = 1 + 2 * a.blocks16 + a.blocks8  # at 1/8 two convolutions reach one latent
     synthesis = math.ceil(1 + s.blocks16 + s.blocks8 / 2 + 1 / 4)
     if not config.has_hyper:
-        return {"analysis": 4 * math.ceil(analysis / 4), "synthesis": synthesis}
+        return {"analysis": HYPER * math.ceil(analysis / HYPER), "synthesis": synthesis}
     hyper = 1 + 2  # both ways a 3x3 convolution at 1/16 and one at 1/32
     return {
-        "analysis": 4 * math.ceil((analysis + hyper) / 4),
-        "hyper": 4 * math.ceil(hyper / 4),
+        "analysis": HYPER * math.ceil((analysis + hyper) / HYPER),
+        "hyper": HYPER * math.ceil(hyper / HYPER),
         "refine": 1 if config.hyper.refine_dense else 2,
         "synthesis": synthesis,
     }

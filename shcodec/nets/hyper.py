@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from shcodec.container import beta_at
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import Conditioned, Residual, conv1, conv3, modulate
-from shcodec.symbols.tables import KNOTS, class_coordinate
+from shcodec.symbols.classes import PLACES, class_coordinate
+from shcodec.symbols.grid import HYPER
+from shcodec.symbols.knots import KNOTS, SPACING
 
 
 class HyperAnalysis(Conditioned):
@@ -109,19 +111,19 @@ class ClassMap(nn.Module):
     def __init__(self, config: ModelConfig, start_step: Tensor) -> None:
         """Args: start_step: (17,) initial step at every beta knot."""
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(16 * config.latent, config.hyper.channels) * 0.02)
+        self.weight = nn.Parameter(torch.randn(PLACES * config.latent, config.hyper.channels) * 0.02)
         start = class_coordinate(0.7 / start_step.numpy())
         self.bias_knots = nn.Parameter(torch.from_numpy(start).float()[:, None].repeat(1, config.latent))
         self.fake_integer = False
 
     def shifts(self) -> Tensor:
         """(M,) power of two per channel with which the weights fill int8."""
-        peak = self.weight.detach().abs().view(-1, 16 * self.weight.shape[1]).amax(1).clamp(min=2.0**-14)
+        peak = self.weight.detach().abs().view(-1, PLACES * self.weight.shape[1]).amax(1).clamp(min=2.0**-14)
         return torch.floor(torch.log2(127 / peak)).clamp(0, 20)
 
     def integer_weight(self) -> Tensor:
         """Weights as the integer map holds them, still float: (16 M, C_z) in -127..127."""
-        scale = (2.0 ** self.shifts()).repeat_interleave(16)[:, None]
+        scale = (2.0 ** self.shifts()).repeat_interleave(PLACES)[:, None]
         return torch.round(self.weight.detach() * scale).clamp(-127, 127)
 
     def forward(self, z: Tensor, weights: Tensor) -> Tensor:
@@ -136,9 +138,9 @@ class ClassMap(nn.Module):
         """
         weight: Tensor = self.weight
         if self.fake_integer:
-            exact = self.integer_weight() / (2.0 ** self.shifts()).repeat_interleave(16)[:, None]
+            exact = self.integer_weight() / (2.0 ** self.shifts()).repeat_interleave(PLACES)[:, None]
             weight = weight + (exact - weight).detach()
-        coordinate = F.pixel_shuffle(F.conv2d(z, weight[:, :, None, None]), 4)
+        coordinate = F.pixel_shuffle(F.conv2d(z, weight[:, :, None, None]), HYPER)
         return coordinate + (weights @ self.bias_knots)[:, :, None, None]
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,4 +156,4 @@ def start_steps() -> Tensor:
     At high rate D = q^2 / 12 on 0..255 values and dD/dR = -beta give q = 5.1 sqrt(beta); the networks
     see pixels divided by 64.
     """
-    return torch.tensor([0.08 * math.sqrt(beta_at(16 * j)) for j in range(KNOTS)])
+    return torch.tensor([0.08 * math.sqrt(beta_at(SPACING * j)) for j in range(KNOTS)])

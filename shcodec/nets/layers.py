@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from shcodec.symbols.tables import KNOTS
+from shcodec.symbols import knots
+from shcodec.symbols.grid import PATCH
+from shcodec.symbols.knots import KNOTS
 
 
 def knot_weights(beta_byte: Tensor) -> Tensor:
@@ -25,12 +28,31 @@ def knot_weights(beta_byte: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _knot_table(device: torch.device) -> Tensor:
-    """Weights of all beta bytes, (256, 17)."""
-    rows = torch.arange(256)
-    weights = torch.zeros(256, KNOTS)
-    weights[rows, rows // 16] = 1 - (rows % 16) / 16
-    weights[rows, rows // 16 + 1] = (rows % 16) / 16
-    return weights.to(device)
+    """Return the weights of all beta bytes, (256, 17)."""
+    return torch.from_numpy(knots.weights()).to(device)
+
+
+class Compilable(nn.Module):
+    """A module whose parts can be compiled, for training steps alone: elsewhere pictures have too many shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compiled: dict[str, Callable[..., Any]] = {}
+
+    def compile_parts(self, names: Iterable[str], backend: str) -> None:
+        """Compile parts at their first use in a training step, for every shape of a batch anew."""
+        for name in names:
+            self._compiled[name] = torch.compile(getattr(self, name), dynamic=False, backend=backend)
+
+    def interpret(self) -> None:
+        """Take `compile_parts` back."""
+        self._compiled.clear()
+
+    def part(self, name: str) -> Callable[..., Any]:
+        """Return a part, compiled if it is and is being trained."""
+        part: nn.Module = getattr(self, name)
+        trained = self.training and torch.is_grad_enabled() and next(part.parameters()).requires_grad
+        return self._compiled.get(name, part) if trained else part
 
 
 class Conditioned(nn.Module):
@@ -133,9 +155,6 @@ def scaled(layer: nn.Conv2d, factor: float) -> tuple[Tensor, Tensor]:
     return factor * layer.weight, factor * bias
 
 
-BLOCK = 16  # samples of a side of a block, which one latent stands for
-
-
 def across_borders(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiplies the 16 samples around every border between blocks by a matrix, along rows and along columns.
 
@@ -146,11 +165,11 @@ def across_borders(x: Tensor, matrix: Tensor) -> Tensor:
         x: (B, C, H, W), H and W multiples of 16.
         matrix: (16, 16).
     """
-    half, (height, width) = BLOCK // 2, x.shape[2:]
+    half, (height, width) = PATCH // 2, x.shape[2:]
     # begun half a block later, the last block holds both ends: it is left out, so that no side is empty where it is one
-    turned = torch.cat([x[..., half:], x[..., :half]], -1).unflatten(-1, (width // BLOCK, BLOCK))  # type: ignore[no-untyped-call]
-    mixed = (turned @ matrix.T).flatten(-2)[..., : width - BLOCK]
+    turned = torch.cat([x[..., half:], x[..., :half]], -1).unflatten(-1, (width // PATCH, PATCH))  # type: ignore[no-untyped-call]
+    mixed = (turned @ matrix.T).flatten(-2)[..., : width - PATCH]
     x = torch.cat([x[..., :half], mixed, x[..., width - half :]], -1)
-    turned = torch.cat([x[..., half:, :], x[..., :half, :]], -2).unflatten(-2, (height // BLOCK, BLOCK))  # type: ignore[no-untyped-call]
-    mixed = (matrix @ turned).flatten(-3, -2)[..., : height - BLOCK, :]
+    turned = torch.cat([x[..., half:, :], x[..., :half, :]], -2).unflatten(-2, (height // PATCH, PATCH))  # type: ignore[no-untyped-call]
+    mixed = (matrix @ turned).flatten(-3, -2)[..., : height - PATCH, :]
     return torch.cat([x[..., :half, :], mixed, x[..., height - half :, :]], -2)

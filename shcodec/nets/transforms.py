@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import (
-    BLOCK,
     Conditioned,
     Residual,
     across_borders,
@@ -20,6 +19,7 @@ from shcodec.nets.layers import (
     run_body,
     scaled,
 )
+from shcodec.symbols.grid import PATCH
 
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 64.0  # the networks see (pixel - 127.5) / 64
@@ -31,9 +31,9 @@ def nested_order() -> Tensor:
     Two nested shuffles by 4 order the samples of a block otherwise than one by 16: for each of theirs the place in the
     order of ``pixel_unshuffle(block, 16)``, (768,) int64.
     """
-    block = torch.arange(768.0).view(1, 3, 16, 16)
+    block = torch.arange(768.0).view(1, 3, PATCH, PATCH)
     nested = F.pixel_unshuffle(F.pixel_unshuffle(block, 4), 4).flatten().long()
-    return torch.argsort(F.pixel_unshuffle(block, 16).flatten().long())[nested]
+    return torch.argsort(F.pixel_unshuffle(block, PATCH).flatten().long())[nested]
 
 
 def by_rows(outputs: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Analysis(Conditioned):
         self.body16 = nn.Sequential(*(Residual(sizes.width16, 2) for _ in range(sizes.blocks16)))
         self.head = conv3(sizes.width16, config.latent, 0.02 if config.shortcut else 0.5)
         self.shortcut = conv1(3 * 256, config.latent) if config.shortcut else None
-        self.lap = nn.Parameter(torch.eye(BLOCK)) if config.lapped else None
+        self.lap = nn.Parameter(torch.eye(PATCH)) if config.lapped else None
 
     def forward(self, x: Tensor, gain: Tensor) -> Tensor:
         """H and W are multiples of 16; gain (B, G)."""
@@ -81,7 +81,7 @@ class Analysis(Conditioned):
         """Return the linear path, (B, 3, H, W) -> (B, M, H/16, W/16)."""
         if self.lap is not None:
             pixels = across_borders(pixels, self.lap)
-        y: Tensor = self.shortcut(F.pixel_unshuffle(pixels, BLOCK))  # type: ignore[misc]
+        y: Tensor = self.shortcut(F.pixel_unshuffle(pixels, PATCH))  # type: ignore[misc]
         return y
 
 
@@ -116,7 +116,7 @@ class Synthesis(Conditioned):
         self.shrink = conv1(sizes.expand4, sizes.width4, 0.2)
         self.head = conv3(sizes.width4, 48, 0.02 if config.shortcut else 0.5)
         self.shortcut = conv1(config.latent, 3 * 256) if config.shortcut else None
-        self.lap = nn.Parameter(torch.eye(BLOCK)) if config.lapped else None
+        self.lap = nn.Parameter(torch.eye(PATCH)) if config.lapped else None
 
     def forward(self, y: Tensor, gain: Tensor) -> Tensor:
         """gain (B, G)."""
@@ -147,5 +147,5 @@ class Synthesis(Conditioned):
         weight, bias = scaled(shortcut, PIXEL_SCALE)
         if self.lap is None:
             return F.pixel_shuffle(fine + F.pixel_shuffle(F.conv2d(y, weight, bias), 4), 4)
-        blocks = F.pixel_shuffle(F.conv2d(y, by_rows(weight), by_rows(bias)), BLOCK)
+        blocks = F.pixel_shuffle(F.conv2d(y, by_rows(weight), by_rows(bias)), PATCH)
         return F.pixel_shuffle(fine, 4) + across_borders(blocks, self.lap)

@@ -1,1 +1,1 @@
-"""Quantisers in training: codebooks, convex combinations, baselines, and the smooth density before them."""
+"""Quantisers in training: codebooks, convex combinations, annealing, and the smooth density before them."""

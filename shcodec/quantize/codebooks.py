@@ -18,7 +18,7 @@ from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.convex import nearby_hull
 from shcodec.quantize.lattice import NEIGHBOURS, assign, distances, lattice, levels_around, refine
 from shcodec.quantize.lookup import lookup
-from shcodec.symbols.tables import class_spread, vector_counts
+from shcodec.symbols.classes import class_spread, vector_counts
 
 Groups = list[tuple[int, Tensor, Tensor]]
 """Vectors by band: its number, element indices (m, d), the class of each vector within the band (m,)."""

@@ -8,7 +8,7 @@ with p~ the one-hot assignment of VQ. `exact` solves that programme; `relaxed` i
 unconstrained solution projected on the simplex. Both are differentiable in vectors and codebook. Here vectors and
 codewords are rows: P is (n, K), the codebook (K, d), and what is quantised P @ codebook.
 
-P is no index but K real numbers, so that this alone is not a quantiser: `shcodec.quantize.sparse` makes it one.
+P is no index but K real numbers, so that this alone is not a quantiser: `benchmarks/quantisers` makes it one.
 """
 
 from __future__ import annotations

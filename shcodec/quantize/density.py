@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shcodec.quantize.lookup import lookup
-from shcodec.symbols.tables import SPREAD_RATIO, SPREAD_START
+from shcodec.symbols.classes import SPREAD_RATIO, SPREAD_START
 
 LOG_RATIO = math.log(SPREAD_RATIO)
 FLOOR = 1e-7  # smallest probability of a unit interval: the rate stays finite far outside

@@ -75,19 +75,25 @@ def _nearest_levels(vectors: Tensor, codebook: Tensor, bits: Tensor, rows: Tenso
     return order[candidates.gather(1, cost.argmin(1, keepdim=True))[:, 0]]
 
 
-def levels_around(values: Tensor, levels: Tensor) -> Tensor:
-    """Return the level nearest to each value and `NEIGHBOURS` on either side of it.
+def first_around(values: Tensor, levels: Tensor, reach: int) -> Tensor:
+    """Return the first of the levels around each value: `reach` below the nearest, or less at the ends.
 
     Args:
         values: (n,).
-        levels: (L,) in ascending order, more than 2 `NEIGHBOURS`.
+        levels: (L,) in ascending order, more than 2 reach.
+        reach: levels on either side of the nearest.
 
     Returns:
-        (n, 2 `NEIGHBOURS` + 1) int64; at the ends the outermost levels.
+        (n,) int64, at most L - 1 - 2 reach.
     """
-    centre = torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)
-    centre = centre.clamp(NEIGHBOURS, len(levels) - 1 - NEIGHBOURS)
-    return centre[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1, device=centre.device)
+    nearest = torch.bucketize(values.contiguous(), ((levels[1:] + levels[:-1]) / 2).contiguous())
+    return nearest.clamp_(reach, len(levels) - 1 - reach) - reach
+
+
+def levels_around(values: Tensor, levels: Tensor, reach: int = NEIGHBOURS) -> Tensor:
+    """Return the 2 reach + 1 levels around each value, (n, 2 reach + 1) int64; see `first_around`."""
+    first = first_around(values, levels, reach)
+    return first[:, None] + torch.arange(2 * reach + 1, device=first.device)
 
 
 def refine(

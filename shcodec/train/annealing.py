@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shcodec.quantize.annealing import after_gap, exponential
 from shcodec.train.config import Annealing
-
-GAP_EVERY = 10  # steps between two measurements of the gap
 
 
 @dataclass
@@ -19,15 +18,11 @@ class Sigma:
     last_gap: float = 0.0
 
     def by_budget(self, fraction: float) -> None:
-        """Exponential from `start` to `end` in the fraction (0..1) of the phase."""
-        s = self.settings
-        self.value = s.start * (s.end / s.start) ** min(max(fraction, 0.0), 1.0)
+        """Set sigma for a fraction (0..1) of the phase."""
+        self.value = exponential(self.settings.start, self.settings.end, min(max(fraction, 0.0), 1.0))
 
     def by_gap(self, soft_loss: float, hard_loss: float, steps: int) -> None:
-        """Move sigma by the error between the gap and its target decay: the paper's rule.
-
-        gap(t) = hard loss - soft loss, here relative to the hard loss; target gap(0) * T / (T + t);
-        sigma += K_G * (gap - target), never downwards below its start.
+        """Move sigma by the gap relative to the hard loss, as a running mean; see `after_gap`.
 
         Args:
             soft_loss: loss as trained.
@@ -38,5 +33,7 @@ class Sigma:
         self.last_gap = gap if self.first_gap is None else 0.9 * self.last_gap + 0.1 * gap
         if self.first_gap is None:
             self.first_gap = gap
-        target = self.first_gap * self.settings.horizon / (self.settings.horizon + steps)
-        self.value = max(self.value + self.settings.gain * (self.last_gap - target), self.settings.start)
+        s = self.settings
+        self.value = after_gap(
+            self.value, self.last_gap, self.first_gap, steps, gain=s.gain, horizon=s.horizon, least=s.start
+        )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from shcodec.quantize.density import HyperHistograms
+from shcodec.symbols.grid import HYPER_PATCH
 from shcodec.train.data import Crops
 from shcodec.train.device_crops import DeviceCrops
 from shcodec.train.objective import Learner, Phase, State, evaluate
@@ -52,7 +53,7 @@ def calibrate(learner: Learner, crops: AnyCrops) -> None:
     def samples() -> Iterator[tuple[Tensor, Tensor]]:
         for index, beta in zip(picked, betas, strict=True):
             picture = crops.pictures[index]
-            height, width = (min(side, LARGEST) // 64 * 64 for side in picture.shape[:2])
+            height, width = (min(side, LARGEST) // HYPER_PATCH * HYPER_PATCH for side in picture.shape[:2])
             yield to_tensors(picture[None, :height, :width].copy(), np.array([beta]), device)
 
     torch.backends.cudnn.benchmark = False  # a search for every size of picture would take longer than it saves

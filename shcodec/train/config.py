@@ -9,6 +9,7 @@ from typing import Any
 
 from shcodec.nets.config import ModelConfig, check_values
 from shcodec.support.errors import UsageError
+from shcodec.symbols.grid import HYPER_PATCH
 
 CONFIGS = Path(__file__).parent / "configs"
 MOST_DRAWINGS = 0.5
@@ -123,8 +124,8 @@ class TrainConfig:
             )
         if not isinstance(self.compile, bool) and self.compile != "auto":
             raise UsageError(f'compile = {self.compile!r} is not one of true, false, "auto"')
-        if not self.crop or not self.late_crop or self.crop % 64 or self.late_crop % 64:
-            raise UsageError("crops must be multiples of 64")
+        if not self.crop or not self.late_crop or self.crop % HYPER_PATCH or self.late_crop % HYPER_PATCH:
+            raise UsageError(f"crops must be multiples of {HYPER_PATCH}")
         s = self.schedule
         if max(s.skip, s.integer, s.decay, s.hard) > 1 or s.codebooks > s.hard:
             raise UsageError("the phases of the schedule must be fractions of the budget, in order")

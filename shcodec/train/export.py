@@ -24,7 +24,7 @@ from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import knot_weights
 from shcodec.support.errors import UsageError
 from shcodec.symbols.ans import integer_table
-from shcodec.symbols.tables import KNOTS
+from shcodec.symbols.knots import KNOTS
 from shcodec.train import checkpoint
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner

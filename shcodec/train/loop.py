@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from shcodec.quantize.annealing import GAP_EVERY
 from shcodec.support.errors import ShcError, UsageError
+from shcodec.symbols.grid import HYPER_PATCH
 from shcodec.train import checkpoint, log, result, schedule
 from shcodec.train.ahead import Ahead
-from shcodec.train.annealing import GAP_EVERY
 from shcodec.train.calibrate import calibrate, fit_codebooks
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import load_pictures
@@ -28,7 +29,7 @@ from shcodec.train.drawings import drawings_beside
 from shcodec.train.idle import lowest_priority
 from shcodec.train.objective import Outcome, Phase, State, evaluate
 from shcodec.train.plots import plot_log
-from shcodec.train.progress import Progress
+from shcodec.train.progress import progress
 from shcodec.train.recorded import RecordedSteps
 from shcodec.train.start import Start
 from shcodec.train.state import RunState
@@ -124,7 +125,7 @@ class Trainer:
         rng = np.random.default_rng((self.config.seed, self.run.step, 1))
         if self.run.phase is not Phase.HARD or rng.random() < 0.5:
             return 0, 0
-        rows, columns = rng.integers(0, 64, 2)
+        rows, columns = rng.integers(0, HYPER_PATCH, 2)
         return int(rows), int(columns)
 
     def train_step(self, crops: Any, beta_bytes: Any, fraction: float) -> Outcome:
@@ -208,7 +209,7 @@ class Trainer:
         begun = last_saved = time.monotonic()
         started = begun - run.elapsed
         self.compile()
-        with Progress() as bar, ThreadPoolExecutor(1) as pool, _asked_to_stop() as asked:
+        with progress() as show, ThreadPoolExecutor(1) as pool, _asked_to_stop() as asked:
             ahead = Ahead(self.crops, pool)
             while (fraction := self.fraction()) < 1:
                 self._advance(fraction)
@@ -218,7 +219,7 @@ class Trainer:
                     self._look()
                     log.add(path, run, outcome, self.stepper.rate)
                     size, number = self.batch_size()
-                    bar.update(fraction, run, outcome, self.watch.figures(number * size * size))
+                    show(fraction, run, outcome, self.watch.figures(number * size * size))
                 if self.validation is not None and run.step % VALIDATE_EVERY == 0:
                     print(self.validation.look(run, self.out), file=sys.stderr)
                 if time.monotonic() - last_saved > CHECKPOINT_SECONDS:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shcodec.container import byte_to_beta
 from shcodec.model.networks import padding
 from shcodec.nets.codec import CodecNet, Latents, first_half
+from shcodec.nets.config import MAX_CLASSES
+from shcodec.nets.layers import Compilable
 from shcodec.quantize.codebooks import ClassCodebooks, Groups, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity
-from shcodec.symbols.tables import nearest_coded
+from shcodec.symbols.grid import PATCH, nearest_coded
 from shcodec.train.config import TrainConfig
 
 SLOPE = 0.4  # the loss is (D + beta R) * beta^-0.4: all rates weigh alike (from the slopes of BPG on photographs)
@@ -30,7 +32,7 @@ class Phase(StrEnum):
     HARD = "hard"  # hard indices; encoder and class map are frozen
 
 
-class Learner(nn.Module):
+class Learner(Compilable):
     """All that is trained: the networks, the codebooks and the smooth densities of the first phase."""
 
     def __init__(self, config: TrainConfig) -> None:
@@ -39,8 +41,7 @@ class Learner(nn.Module):
         model = config.model
         self.net = CodecNet(model)
         self.books = ClassCodebooks(model.quantiser)
-        self.density = SmoothDensity(64)
-        self.compiled: dict[str, Callable[..., Tensor]] = {}  # the density, compiled, for training steps alone
+        self.density = SmoothDensity(MAX_CLASSES)
         if model.has_hyper:
             sizes = model.hyper
             self.histograms = HyperHistograms(sizes.rows, sizes.channels, sizes.limit)
@@ -48,20 +49,19 @@ class Learner(nn.Module):
         self._leave_out(config.without)
 
     def compile_for_training(self, backend: str = "inductor") -> None:
-        """Compiles the networks and the smooth density, for training steps alone."""
+        """Compile the networks and the smooth density for training steps."""
         self.net.compile_networks(backend)
-        self.compiled["density"] = torch.compile(self.density, dynamic=False, backend=backend)
+        self.compile_parts(["density"], backend)
 
     def interpret(self) -> None:
         """Take `compile_for_training` back."""
-        self.net.compiled.clear()
-        self.compiled.clear()
+        self.net.interpret()
+        super().interpret()
 
     def smooth_bits(self, residual: Tensor, coordinate: Tensor) -> Tensor:
         """Bits of noisy residuals under the smooth density; see `SmoothDensity`."""
-        trained = self.training and torch.is_grad_enabled()
-        density: Callable[..., Tensor] = self.density
-        return (self.compiled.get("density", density) if trained else density)(residual, coordinate)
+        bits: Tensor = self.part("density")(residual, coordinate)
+        return bits
 
     @torch.no_grad()
     def _leave_out(self, parts: Sequence[str]) -> None:
@@ -198,8 +198,8 @@ def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) 
     height, width = pixels.shape[2] - state.border[0], pixels.shape[3] - state.border[1]
     coded = None
     if state.border != (0, 0):
-        coded = -(-height // 16), -(-width // 16)
-        sides = pixels.shape[2:] if learner.config.model.has_hyper else (16 * coded[0], 16 * coded[1])
+        coded = -(-height // PATCH), -(-width // PATCH)
+        sides = pixels.shape[2:] if learner.config.model.has_hyper else (PATCH * coded[0], PATCH * coded[1])
         down, across = _padding(sides[0], height, pixels.device), _padding(sides[1], width, pixels.device)
         pixels = pixels[:, :, down[:, None], across]
     batch, area = len(pixels), height * width

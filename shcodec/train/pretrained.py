@@ -12,6 +12,7 @@ import torch
 from shcodec.model.card import DECODER, ENCODER, TRAINING, Tensors, read_card, read_tensors
 from shcodec.nets.config import ModelConfig
 from shcodec.support.errors import ModelError, UsageError
+from shcodec.symbols.classes import PLACES
 from shcodec.train.objective import Learner
 
 
@@ -46,7 +47,7 @@ def load_model(learner: Learner, model_dir: Path) -> None:
 
 def _class_weight(decoder: Tensors) -> Any:
     """Return the class map's weights as its integers hold them, (16 M, C_z) float32: rounding changes nothing."""
-    unit = np.exp2(-decoder["class_map.shift"].astype(np.float32)).repeat(16)
+    unit = np.exp2(-decoder["class_map.shift"].astype(np.float32)).repeat(PLACES)
     return decoder["class_map.weight"] * unit[:, None]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shcodec.model.card import read_card
 from shcodec.support.errors import UsageError
+from shcodec.symbols.grid import HYPER, HYPER_PATCH, PATCH
 from shcodec.train import checkpoint, stable
 from shcodec.train.config import TrainConfig
 from shcodec.train.data import Crops
@@ -85,8 +86,13 @@ def start_from_data(run: RunState, crops: Crops | DeviceCrops) -> None:
     """Initialise the linear shortcuts, where the model has them, from crops of the training pictures."""
     if not run.config.model.shortcut:
         return
-    pixels, _ = crops.batch(BLOCKS_STEP, 64, BLOCKS)
-    blocks = torch.as_tensor(pixels).view(-1, 4, 16, 4, 16, 3).permute(0, 1, 3, 5, 2, 4).reshape(-1, 3, 16, 16)
+    pixels, _ = crops.batch(BLOCKS_STEP, HYPER_PATCH, BLOCKS)
+    blocks = (
+        torch.as_tensor(pixels)
+        .view(-1, HYPER, PATCH, HYPER, PATCH, 3)
+        .permute(0, 1, 3, 5, 2, 4)
+        .reshape(-1, 3, PATCH, PATCH)
+    )
     run.learner.net.start_from(blocks.to(run.device))
     run.average = snapshot(run.learner)
 
@@ -100,7 +106,7 @@ def start_from_model(run: RunState, folder: Path, crops: Crops | DeviceCrops) ->
     """
     theirs, ours = architecture(folder), run.config.model
     if is_narrower(theirs, ours):
-        pixels, _ = crops.batch(BLOCKS_STEP, 64, WIDENING_BLOCKS)
+        pixels, _ = crops.batch(BLOCKS_STEP, HYPER_PATCH, WIDENING_BLOCKS)
         blocks: Tensor = torch.as_tensor(pixels).permute(0, 3, 1, 2).to(run.device)
         load_narrower(run.learner, folder, theirs, blocks)
     elif is_smaller(theirs, ours):

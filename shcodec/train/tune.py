@@ -14,7 +14,7 @@ from shcodec.container import byte_to_beta
 from shcodec.model.card import CARD, ENCODER, read_card, read_tensors, write_tensors
 from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels
-from shcodec.symbols.tables import KNOTS
+from shcodec.symbols.knots import KNOTS, SPACING
 from shcodec.train.data import load_pictures
 
 BETA_BYTES = (32, 80, 128, 176, 224)  # rates at which the weight is tuned; linear between them
@@ -46,7 +46,7 @@ def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
         costs = {weight: error + price * rate for weight, (rate, error) in found.items()}
         best.append(min(costs, key=costs.__getitem__))
     tensors = read_tensors(model_dir / ENCODER)
-    knots = np.minimum(16 * np.arange(KNOTS), 255)
+    knots = np.minimum(SPACING * np.arange(KNOTS), 255)
     tensors["rate_weight"] = np.interp(knots, BETA_BYTES, best).astype(np.float32)
     write_tensors(model_dir / ENCODER, tensors)
     card = read_card(model_dir)

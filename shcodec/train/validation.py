@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from shcodec.pictures.picture import Pixels
+from shcodec.symbols.grid import HYPER_PATCH
 from shcodec.train.data import load_pictures
 from shcodec.train.objective import evaluate
 from shcodec.train.state import RunState
@@ -30,7 +31,7 @@ class Validation:
 
     def __init__(self, folder: Path) -> None:
         """Raise PictureError if there is no picture of at least 64x64 pixels."""
-        pictures, _ = load_pictures(folder, least=64)
+        pictures, _ = load_pictures(folder, least=HYPER_PATCH)
         self.crops = [_middle(picture) for picture in pictures]
         self.best = float("inf")
 
@@ -72,6 +73,6 @@ class Validation:
 
 def _middle(picture: Pixels) -> Pixels:
     """Return the middle of a picture, sides multiples of 64 of at most `CROP`."""
-    height, width = (min(side // 64 * 64, CROP) for side in picture.shape[:2])
+    height, width = (min(side // HYPER_PATCH * HYPER_PATCH, CROP) for side in picture.shape[:2])
     top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
     return np.ascontiguousarray(picture[top : top + height, left : left + width])

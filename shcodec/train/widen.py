@@ -15,7 +15,8 @@ from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import Conditioned
 from shcodec.nets.transforms import PIXEL_MEAN, PIXEL_SCALE, nested_order
 from shcodec.support.errors import UsageError
-from shcodec.symbols.tables import class_coordinate
+from shcodec.symbols.classes import PLACES, class_coordinate
+from shcodec.symbols.grid import PATCH
 from shcodec.train.objective import Learner
 from shcodec.train.pretrained import load_model
 
@@ -49,7 +50,7 @@ def _index(name: str, net: CodecNet, old: int) -> tuple[int, Tensor] | None:
     if name == "refine.stem.weight":
         return 1, torch.cat([at, n + torch.arange(new.hyper.features)])
     if name == "class_map.weight":
-        return 0, (16 * at[:, None] + torch.arange(16)).flatten()
+        return 0, (PLACES * at[:, None] + torch.arange(PLACES)).flatten()
     if name.endswith(".knots") and name != "h_s.knots":
         network: Conditioned = getattr(net, name.removesuffix(".knots"))
         index, start = [], 0
@@ -125,7 +126,7 @@ def widen(learner: Learner, parameters: Mapping[str, Tensor], old: ModelConfig, 
     steps = net.h_s.step_knots[:, fresh].exp().cpu()
     coordinate = class_coordinate((0.4 * spread / steps).clamp(min=0.1).numpy())
     net.class_map.bias_knots[:, fresh] = torch.from_numpy(coordinate).to(net.class_map.bias_knots)
-    net.class_map.weight.view(new.latent, 16, -1)[fresh] = 0
+    net.class_map.weight.view(new.latent, PLACES, -1)[fresh] = 0
 
 
 def _lost_components(learner: Learner, blocks: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,7 +143,7 @@ def _lost_components(learner: Learner, blocks: Tensor, count: int) -> tuple[Tens
         beta = torch.full((len(part),), BETA_BYTE, device=part.device)
         decoded = net.synthesise(net.latents(part, beta).y, beta).float()
         for store, picture in ((pixels, part - PIXEL_MEAN), (lost, part - decoded)):
-            store.append(F.pixel_unshuffle(picture / PIXEL_SCALE, 16).permute(0, 2, 3, 1).flatten(0, 2))
+            store.append(F.pixel_unshuffle(picture / PIXEL_SCALE, PATCH).permute(0, 2, 3, 1).flatten(0, 2))
     x, error = torch.cat(pixels).double(), torch.cat(lost).double()
     basis = torch.linalg.eigh(error.T @ error).eigenvectors.flip(1)[:, :count]
     covariance = x.T @ x / len(x)

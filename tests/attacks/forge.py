@@ -12,14 +12,14 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from made_up_bytes import deflated, sealed
 
 from shcodec import container
 from shcodec.codec import decoding, encoding
 from shcodec.container.payload import join
 from shcodec.support.bytestream import varint
 from shcodec.support.errors import ShcError
-from shcodec.symbols import tiles
-from shcodec.symbols.tables import Grid
+from shcodec.symbols.grid import Grid, tiles_of
 
 GOLDEN_FILES = Path(__file__).resolve().parent.parent / "golden" / "files"
 FEW_PIXELS = 1 << 16
@@ -57,11 +57,6 @@ def body(parts: Parts) -> bytes:
     return head + bytes([parts.beta]) + parts.chunks + length + parts.payload
 
 
-def sealed(data: bytes) -> bytes:
-    """Bytes with the checksum that matches them."""
-    return data + zlib.crc32(data).to_bytes(4, "little")
-
-
 def put_together(parts: Parts) -> bytes:
     """Return a file with the checksum that matches it."""
     return sealed(body(parts))
@@ -74,7 +69,7 @@ def claiming(parts: Parts, width: int, height: int, streams: Callable[[int], byt
     """
     parts = replace(parts, width=varint(width), height=varint(height))
     head = body(replace(parts, payload=b"", length=b""))
-    count = len(tiles.tiles_of(Grid.of(height, width)))
+    count = len(tiles_of(Grid.of(height, width)))
     return put_together(replace(parts, payload=join(head, [streams(number) for number in range(count)])))
 
 
@@ -174,12 +169,6 @@ MUTATIONS: tuple[Callable[[Parts, Random], Parts], ...] = (
     lambda parts, random: replace(parts, payload=random.randbytes(random.randrange(80)).rstrip(b"\0")),
     lambda parts, random: replace(parts, payload=b""),
 )
-
-
-def deflated(data: bytes) -> bytes:
-    """Return a bare DEFLATE stream, as small as it can be."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(data) + packer.flush()
 
 
 # -- files that claim much -------------------------------------------------------------------------

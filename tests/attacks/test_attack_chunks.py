@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import forge
 import pytest
-from forge import chunk, deflated, put_together, taken_apart, with_chunks
+from forge import chunk, put_together, taken_apart, with_chunks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_bytes import deflated
 
 from shcodec import container
-from shcodec.codec import decoding, inspection, synthesis
+from shcodec.codec import decoding, inspection
 from shcodec.container import Chunk, alpha
 from shcodec.container.extras import unpack_metadata
 from shcodec.support.errors import CorruptFileError, LimitError, ShcError

@@ -13,14 +13,15 @@ import forge
 import numpy as np
 import pytest
 from forge import chunk, claiming, put_together, read_or_reject, taken_apart, with_chunks
+from made_up_bytes import sealed
 
 from shcodec.codec import decoding, inspection
 from shcodec.container.payload import join, split
 from shcodec.model import zoo
 from shcodec.support.bytestream import varint
 from shcodec.support.errors import CorruptFileError, LimitError, ModelError, UnknownModelError
-from shcodec.symbols import ans, tiles
-from shcodec.symbols.tables import Grid
+from shcodec.symbols import ans, stream
+from shcodec.symbols.grid import TILE_SIDE, Grid
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -63,7 +64,7 @@ def test_single_bit_flips_under_a_matching_checksum() -> None:
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
-        rejected += bool(read_or_reject(forge.sealed(bytes(flipped))))
+        rejected += bool(read_or_reject(sealed(bytes(flipped))))
     assert rejected > 8 * 14  # the magic number, the version and the model id at the least
 
 
@@ -76,7 +77,7 @@ def test_bit_flips_of_a_tiled_file() -> None:
         with pytest.raises(CorruptFileError):
             inspection.verify(bytes(flipped))
         if bit < 8 * (len(data) - 4):
-            verified(forge.sealed(bytes(flipped[:-4])))
+            verified(sealed(bytes(flipped[:-4])))
 
 
 def test_truncated_streams_under_a_matching_checksum() -> None:
@@ -114,7 +115,7 @@ def test_lengths_in_the_table_of_tiles() -> None:
     start = len(join(head, streams)) - sum(map(len, streams)) - 4
     for lie in (0, 1, len(streams[0]) + 1, 1 << 28, (1 << 35) - 1):
         table = varint(lie) + parts.payload[len(varint(len(streams[0]))) : start]
-        for checksum in (parts.payload[start : start + 4], forge.sealed(head + table)[-4:]):
+        for checksum in (parts.payload[start : start + 4], sealed(head + table)[-4:]):
             lying = replace(parts, payload=table + checksum + b"".join(streams))
             assert verified(put_together(lying))
     for cut in range(0, len(parts.payload), 7):
@@ -158,7 +159,7 @@ def test_streams_that_do_not_end_empty() -> None:
 
 def test_no_file_asks_for_more_symbols_than_the_coder_can_take() -> None:
     """constriction ends the process if it cannot allocate, so nothing may ever ask it for that."""
-    side = tiles.SIDE * 64
+    side = TILE_SIDE * 64
     for name in zoo.model_names():
         tables = zoo.load(name).tables
         grid = Grid.of(side, side)
@@ -178,22 +179,25 @@ def test_an_empty_stream_is_no_large_picture() -> None:
 
 def test_no_honest_file_is_too_short() -> None:
     """Even if an encoder could choose the likeliest symbols of all, and nothing but these."""
-    side = tiles.SIDE
+    side = TILE_SIDE
     for name in zoo.model_names():
         tables = zoo.load(name).tables
-        for row in range(len(tables.bank) if tables.has_hyper else 0):
-            likeliest = tables.bank[row].argmax(1) - tables.limit
+        for row in range(len(tables.hyper.bank) if tables.hyper else 0):
+            likeliest = tables.hyper.bank[row].argmax(1) - tables.hyper.limit
             for height, width in ((1, 1), (1, side), (5, 7), (side, side)):
                 z = np.broadcast_to(likeliest.astype(np.int8)[:, None, None], (len(likeliest), height, width))
-                stream = tables.write(z, [])
-                tables.check_length(stream, Grid(4 * height, 4 * width, height, width))
+                written = stream.write(tables, z, [])
+                stream.check_length(tables, written, Grid(4 * height, 4 * width, height, width))
 
 
 def test_a_picture_that_could_not_be_told_from_a_forged_one_is_not_written() -> None:
     tables = zoo.load("model").tables
-    lowest = np.full((tables.bank.shape[1], 32, 32), -tables.limit, np.int8)  # costs nothing while the state is 0
+    assert tables.hyper is not None
+    lowest = np.full(
+        (tables.hyper.channels, 32, 32), -tables.hyper.limit, np.int8
+    )  # costs nothing while the state is 0
     with pytest.raises(ModelError, match="forged"):
-        tables.write(lowest, [])
+        stream.write(tables, lowest, [])
 
 
 # -- cost -------------------------------------------------------------------------------------------

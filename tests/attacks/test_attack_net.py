@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +11,31 @@ from random import Random
 import numpy as np
 import pytest
 from conftest import GOLDEN, Shc
+from made_up_bytes import deflated, sealed
 
 from shcodec import netpack
-from shcodec.netpack.directory import write_directory
-from shcodec.netpack.exact import Exact
-from shcodec.netpack.file import FREE, MAGIC, PER_BYTE, split
-from shcodec.netpack.histograms import first_guess
-from shcodec.netpack.layout import ONE_RUN, Codebook, Directory, Entry, Foreign, Indexed, Machine, Runs, Told, Trellis
-from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.spread import Spread
+from shcodec.netpack.packing.directory import write_directory
+from shcodec.netpack.packing.exact_elements import Exact
+from shcodec.netpack.packing.file import FREE, MAGIC, PER_BYTE, split
+from shcodec.netpack.packing.histograms import first_guess
+from shcodec.netpack.packing.layout import (
+    ONE_RUN,
+    Codebook,
+    Directory,
+    Entry,
+    Foreign,
+    Indexed,
+    Machine,
+    Runs,
+    Told,
+    Trellis,
+)
+from shcodec.netpack.packing.plan import PackConfig
+from shcodec.netpack.packing.spread import Spread
 from shcodec.support.bytestream import varint
-from shcodec.support.deflate import deflated
 from shcodec.support.errors import CorruptFileError, LimitError, ShcError
 
 DATA = (GOLDEN / "net" / "weights.shcn").read_bytes()
-
-
-def sealed(data: bytes) -> bytes:
-    return data + zlib.crc32(data).to_bytes(4, "little")
 
 
 def forged(

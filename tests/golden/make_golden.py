@@ -33,8 +33,8 @@ from shcodec.container.payload import split
 from shcodec.model.zoo import load, load_by_id
 from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
-from shcodec.symbols.tables import Grid
-from shcodec.symbols.tiles import tiles_of
+from shcodec.symbols import stream
+from shcodec.symbols.grid import Grid, tiles_of
 
 FOLDER = Path(__file__).resolve().parent
 FILES = FOLDER / "files"
@@ -132,10 +132,10 @@ def describe(data: bytes) -> dict[str, Any]:
     tables = load_by_id(file.model_id).tables
     hyper, classes, flat, passes = [], [], [], 0
     parts = tiles_of(Grid.of(file.height, file.width))
-    for tile, stream in zip(parts, split(container.head(file), file.payload, len(parts)), strict=True):
-        z, orders, indices = tables.read(stream or b"", file.beta_byte, tile.grid)
+    for tile, data in zip(parts, split(container.head(file), file.payload, len(parts)), strict=True):
+        z, orders, indices = stream.read(tables, data or b"", file.beta_byte, tile.grid)
         hyper += [] if z is None else [z]
-        classes.append(tables.class_map(z, file.beta_byte, tile.grid))
+        classes.append(tables.classes_of(z, file.beta_byte, tile.grid))
         flat += [group for groups in indices for group in groups]
         passes += len(orders)
     return {

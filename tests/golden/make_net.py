@@ -3,7 +3,7 @@
 A file that exists is never written again: files of every version must decode for ever, whatever later packers make.
 Today's packer would write both of them in version 2.
 
-PYTHONPATH=tests python tests/golden/make_net.py
+PYTHONPATH=tests/helpers python tests/golden/make_net.py
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from made_up_weights import make_tensors
 
 from shcodec.netpack.api import unpack_safetensors
-from shcodec.netpack.codebooks import Assigned
-from shcodec.netpack.packer import pack_tensors
-from shcodec.netpack.plan import PackConfig
-from shcodec.netpack.targets import Target
-from shcodec.netpack.tensors import Tensor, from_array
+from shcodec.netpack.packing.codebooks import Assigned
+from shcodec.netpack.packing.packer import pack_tensors
+from shcodec.netpack.packing.plan import PackConfig
+from shcodec.netpack.packing.targets import Target
+from shcodec.netpack.packing.tensors import Tensor, from_array
 
 FOLDER = Path(__file__).resolve().parent / "net"
 

@@ -1,0 +1,1 @@
+"""Tensors to `.shcn` files and back: numpy alone."""

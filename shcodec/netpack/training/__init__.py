@@ -1,0 +1,1 @@
+"""Training a torch module for its compression."""
