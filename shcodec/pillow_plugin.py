@@ -58,7 +58,7 @@ class ShcImageFile(ImageFile.ImageFile):
         self._encoded = True
 
     def _header(self) -> container.Container:
-        """Fields and chunks. Pillow itself limits the number of pixels."""
+        """Read fields and chunks. Pillow itself limits the number of pixels."""
         file = self._file()
         head = file.read(_HEAD)
         try:

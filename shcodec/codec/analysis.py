@@ -26,11 +26,10 @@ from shcodec.symbols.grid import Grid, Tile, check_number, tiles_of
 from shcodec.symbols.knots import interpolate
 
 MUCH = 0.01  # share of the error beyond the reach of codewords that shows: 0.04 dB
-ROWS = 256  # of a picture that are compared at once
-USUAL = 0.99  # share of the coded elements whose steps are believed
-STEPS_PER_OCTAVE = (
-    2 * 255 / container.BETA_OCTAVES
-)  # rate steps in which the quantiser's step doubles: it grows with sqrt(beta)
+ROWS = 256  # of a picture that are compared at once, which bounds memory
+USUAL = 0.99  # quantile of the coded elements' steps above which steps are capped
+# rate steps in which the quantiser's step doubles: it grows with sqrt(beta)
+STEPS_PER_OCTAVE = 2 * 255 / container.BETA_OCTAVES
 STEERINGS = (False, True, True)  # rounds of moving z: whether each looks at the second pass, too
 
 
@@ -105,7 +104,7 @@ class Overload:
 
     @property
     def steps_to_reach(self) -> int:
-        """By how many rate steps the next try must be coarser."""
+        """Return by how many rate steps the next try must be coarser."""
         return math.ceil(math.log2(self.farthest) * STEPS_PER_OCTAVE) + 2  # the mean moves a little, too
 
     @property
@@ -180,7 +179,7 @@ def encode_latent(analysis: Analysis, beta_byte: int, rate_weight: float, report
     least = _loss(analysis, coded, units, rate_weight)
     for second in STEERINGS:
         z = steered(coded.latent, analysis.y, units, coded.overload.tiles, prices, second=second)
-        del coded  # of a large picture not more is kept than must be
+        del coded  # to keep no more of a large picture than must be
         coded = _encode_once(replace(analysis, z=z), beta_byte, rate_weight, report)
         loss = _loss(analysis, coded, units, rate_weight)
         if loss < least:
@@ -195,7 +194,7 @@ def encode_latent(analysis: Analysis, beta_byte: int, rate_weight: float, report
 
 
 def _cost(analysis: Analysis, coded: Coded) -> float:
-    """D + beta * R of a file."""
+    """Return D + beta * R of a file."""
     return distortion(analysis, coded) + container.byte_to_beta(coded.beta_byte) * bits_per_pixel(analysis, coded)
 
 
@@ -206,10 +205,8 @@ def _encode_once(analysis: Analysis, beta_byte: int, rate_weight: float, report:
     tiles = tiles_of(analysis.grid)
     passes: list[list[tuple[Order, list[Indices]]]] = [[] for _ in tiles]
     numbers = range(2 if tables.has_hyper else 1)
-    overload, reach = (
-        Overload(),
-        tables.reach if tables.has_hyper else math.inf,
-    )  # without classes to choose, as it comes
+    overload = Overload()
+    reach = tables.reach if tables.has_hyper else math.inf  # without classes no other choice would reach farther
     for number in numbers:
         for place, (tile, done) in enumerate(zip(tiles, passes, strict=True), 1):
             order = latent.orders(tile)[number]
@@ -218,7 +215,7 @@ def _encode_once(analysis: Analysis, beta_byte: int, rate_weight: float, report:
             indices = choose(tables, order, residual, rate_weight)
             overload = overload.added(tile, residual[order.elements], tables.codewords(order, indices), reach)
             latent.put(tile, order, indices)
-            if len(tiles) > 1:  # of a large picture no more is kept than must be: its symbols, in few bytes
+            if len(tiles) > 1:  # of a large picture keep the symbols alone, in few bytes
                 order = Order(order.elements[:0].copy(), order.numbers)
                 indices = [part.astype(np.min_scalar_type(part.max(initial=0))) for part in indices]
             done.append((order, indices))
@@ -234,7 +231,7 @@ def _encode_once(analysis: Analysis, beta_byte: int, rate_weight: float, report:
 
 
 def _units(coded: Coded) -> Floats:
-    """Lengths in which errors of each channel count, (M, 1, 1): its step, on the average over the first tile.
+    """Return the unit in which errors of each channel count, (M, 1, 1): its mean step over the first tile.
 
     The networks' steps of elements that are never coded are without meaning, and may be thousands: none counts for more
     than almost all of those that are coded.
@@ -267,12 +264,12 @@ def decoded_pixels(analysis: Analysis, coded: Coded) -> Pixels:
 
 
 def distortion(analysis: Analysis, coded: Coded) -> float:
-    """Mean squared error of the decoded 8-bit picture."""
+    """Return the mean squared error of the decoded 8-bit picture."""
     return distortion_of(analysis, decoded_pixels(analysis, coded))
 
 
 def distortion_of(analysis: Analysis, pixels: Pixels) -> float:
-    """Mean squared error of `decoded_pixels`, where the caller has them."""
+    """Return the mean squared error of `decoded_pixels`, where the caller has them."""
     total = 0.0
     for top in range(0, len(pixels), ROWS):
         difference = pixels[top : top + ROWS].astype(np.float32) - analysis.samples[top : top + ROWS]
@@ -281,6 +278,6 @@ def distortion_of(analysis: Analysis, pixels: Pixels) -> float:
 
 
 def bits_per_pixel(analysis: Analysis, coded: Coded) -> float:
-    """Rate of the whole file."""
+    """Return the rate of the whole file."""
     height, width = analysis.samples.shape[:2]
     return 8.0 * len(coded.data) / float(height * width)

@@ -130,7 +130,7 @@ class _Decoder:
         self.moves = [torch.zeros(len(order.elements), requires_grad=True) for order in orders]
 
     def _places(self, order: Order) -> Tensor:
-        """Where the elements of a pass lie in the padded latent, flat."""
+        """Return where the elements of a pass lie in the padded latent, flat."""
         grid, (_, rows, columns) = self.grid, self.shape
         channel, place = np.divmod(order.elements, grid.height * grid.width)
         row, column = np.divmod(place, grid.width)
@@ -212,7 +212,7 @@ class _Vectors:
         self.needed = start
 
     def draw(self, residual: Tensor, temperature: float, *, refresh: bool) -> tuple[Tensor, Tensor]:
-        """Draws a codeword for every vector.
+        """Draw a codeword for every vector.
 
         Args:
             residual: (n,) in steps.

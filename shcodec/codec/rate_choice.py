@@ -40,15 +40,15 @@ class FilesByRate:
         self._errors: dict[int, float] = {}
 
     def analysis(self, beta_byte: int) -> Analysis:
-        """At a rate step."""
+        """Return the analysis at a rate step."""
         return self._at(beta_byte)[0]
 
     def coded(self, beta_byte: int) -> Coded:
-        """Return the file at exactly a rate step."""
+        """Return the file at exactly that rate step."""
         return self._at(beta_byte)[1]
 
     def error(self, beta_byte: int) -> float:
-        """Mean squared error of that file's picture."""
+        """Return the mean squared error of that file's picture."""
         if beta_byte not in self._errors:
             self._errors[beta_byte] = distortion(*self._at(beta_byte))
         return self._errors[beta_byte]

@@ -1,6 +1,6 @@
-"""Rate control: the file that comes nearest to a wanted size or quality.
+"""Rate control: the file that comes nearest to a wanted size or PSNR.
 
-The analysis of a picture is run once, at a rate step guessed from a sample of it. What is tried after that is only the
+The analysis of a picture is run once, at a rate step guessed from a sample of it. Trials after that repeat only the
 cheap part, the choice of symbols, and for a wanted PSNR the synthesis: a file of a neighbouring rate step made from the
 same analysis is nearly as good as one from its own. Only a guess that was far off takes a second analysis.
 """
@@ -29,7 +29,7 @@ FIRST_PROBES = 3  # of these before the latent is improved, where the effort ask
 WEIGHT_PROBES = 3  # of these after it, by the rate weight alone
 REACH = 24  # rate steps from an analysis within which its files are good enough
 RATE_STEPS = (0.0, 249.0)  # rate steps that are tried: beta from 2 to 3500
-TRIM = 0.02  # squared steps per bit: what a whole step adds to the rate weight in its course
+TRIM = 0.02  # squared quantiser steps per bit: what the rate weight grows by on the way to the next rate step
 MOST_WEIGHT = 0.6
 SQUARES = (128, 64)  # sides of the squares that the sample is made of, the larger ones if the picture holds enough
 SHARE, MOST_SQUARES = 8, 16  # the sample: an eighth of the picture, at most 16 squares
@@ -156,7 +156,7 @@ class _Trials:
             follow(by_rate_step, self.goal, dial, self.goal.slope, RATE_STEPS, last - self.probes)
 
     def _at_dial(self, dial: float, weight: float, analysis: Analysis | None = None) -> float:
-        """Level at a rate step that is not whole, or at the finest that the picture can have."""
+        """Try a rate step that is not whole, or the finest that is within reach; return the level of the file."""
         while dial > self.finest or self.at_finest is None:
             rate_step = int(max(dial, self.finest))
             used = analysis or self._near(rate_step)

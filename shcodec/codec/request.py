@@ -75,7 +75,7 @@ class Request:
 
     @property
     def wanted_beta(self) -> float | None:
-        """The beta that is asked for, as such or as a quality; None where a size or a PSNR is the target."""
+        """Return the beta that is asked for, as such or as a quality; None where a size or a PSNR is the target."""
         if self.quality is not None:
             return beta_of(self.quality)
         return DEFAULT_BETA if (self.beta, self.size, self.bpp, self.psnr) == (None,) * 4 else self.beta

@@ -78,13 +78,13 @@ def unpack_metadata(chunks: Iterable[Chunk]) -> Metadata:
 
 
 def metadata_names(chunks: Iterable[Chunk]) -> tuple[str, ...]:
-    """Which of "ICC", "EXIF" and "XMP" a file holds, without decoding them."""
+    """Tell which of "ICC", "EXIF" and "XMP" a file holds, without decoding them."""
     tags = {chunk.tag for chunk in chunks}
     return tuple(name for tag, name in _NAMES.items() if tag in tags)
 
 
 def pillow_mode(file: Container) -> str:
-    """Pillow's mode of the decoded picture: "RGB", "L", "RGBA" or "LA"."""
+    """Return Pillow's mode of the decoded picture: "RGB", "L", "RGBA" or "LA"."""
     return ("L" if file.grey else "RGB") + ("A" if any(chunk.tag == ALPHA for chunk in file.chunks) else "")
 
 

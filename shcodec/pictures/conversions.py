@@ -109,7 +109,7 @@ def _orientation_in_xmp(image: Image.Image) -> int:
 
 
 def described(block: bytes) -> Image.Exif:
-    """EXIF without the tags that are about a file's layout, which another file must not take over."""
+    """Return EXIF without the tags about a file's layout, which another file must not take over."""
     exif = Image.Exif()
     exif.load(block)
     for tag in [tag for tag in exif if tag not in _DESCRIPTIVE]:
@@ -142,7 +142,7 @@ def upright(image: Image.Image) -> tuple[Image.Image, str]:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height that `upright` gives the picture."""
+    """Return the width and height that `upright` gives the picture."""
     tall = Image.new("1", (1, 2))
     tall.info = dict(image.info)
     return image.size if upright(tall)[0].size == tall.size else (image.height, image.width)

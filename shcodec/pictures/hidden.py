@@ -14,7 +14,7 @@ STRIP: Final = 256  # rows that are filled at once, which bounds memory
 
 
 def fill_hidden(samples: Pixels, alpha: Pixels) -> None:
-    """Paint over what nobody can see, in place: smoothly, so that it costs few bytes and no edge of its own.
+    """Paint over fully transparent pixels, in place: smoothly, so that they cost few bytes and make no edge.
 
     Where alpha is 0 the colours are those of the visible pixels around, from a pyramid of means of visible pixels.
 
@@ -45,7 +45,7 @@ def _fill(samples: Pixels, visible: npt.NDArray[np.bool_]) -> None:
 
 
 def _halved(samples: Pixels, visible: npt.NDArray[np.bool_]) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """Means of the visible pixels of every 2 x 2 square, and whether there are any."""
+    """Return the means of the visible pixels of every 2 x 2 square, and whether there are any."""
     height, width = visible.shape
     counts = np.zeros((-(-height // 2), -(-width // 2)), np.uint16)
     sums = np.zeros((*counts.shape, *samples.shape[2:]), np.uint16)

@@ -29,7 +29,7 @@ class Metadata:
 
     @property
     def pillow_info(self) -> dict[str, Any]:
-        """The same as entries of a Pillow image's `info`, as Pillow's own readers set them; `dpi` if EXIF tells it."""
+        """Return entries of a Pillow image's `info` as Pillow's own readers set them; with `dpi` if EXIF has it."""
         exif = EXIF_PREFIX + self.exif if self.exif else b""
         entries = {"icc_profile": self.icc, "exif": exif, "xmp": self.xmp, "dpi": resolution_of(self.exif)}
         return {key: data for key, data in entries.items() if data}

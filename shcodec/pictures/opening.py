@@ -22,7 +22,7 @@ from shcodec.support.limits import BY_OTHER_PROGRAMS, MAGIC, MAX_PIXELS
 from shcodec.support.text import one_line
 
 _METADATA: Final = ("icc_profile", "exif", "xmp")
-# Their alpha is often left at 0 by programs that know of none; a picture nobody can see is not meant.
+# Programs that do not use alpha often leave it at 0 in these: an invisible picture is not meant.
 _FORGETFUL: Final = frozenset({"BMP", "DIB", "TGA"})
 
 
@@ -44,7 +44,7 @@ class OpenedPicture:
 
     @property
     def frames(self) -> str:
-        """A note about frames that are left behind."""
+        """Return a note about frames that are left out."""
         if self.tiff is not None and self.tiff.page:
             return f"page {self.tiff.page + 1} of {self.tiff.pages}; those before it are small versions"
         frames = self.png.frames if self.png else getattr(self.image, "n_frames", "several")
@@ -53,7 +53,7 @@ class OpenedPicture:
 
     @property
     def lost(self) -> str:
-        """A note about metadata for which .shc has no place; after decoding."""
+        """Return a note about metadata for which .shc has no place; after decoding."""
         return file_facts.lost(self.image, self.png.texts if self.png else 0)
 
     def decoded(self) -> Image.Image:
@@ -223,7 +223,7 @@ def foreign_errors(what: str) -> Iterator[None]:
 
 
 def from_16_bits(image: Image.Image, largest: int) -> Image.Image:
-    """Grey samples of 0..`largest` (modes I;16 and I) scaled to 8 bits, rounded; Pillow itself would clip them.
+    """Scale grey samples of 0..`largest` (modes I;16 and I) to 8 bits, rounded; Pillow itself would clip them.
 
     A sample value that stands for transparency gives mode LA.
 

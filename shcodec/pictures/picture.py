@@ -38,7 +38,7 @@ class Picture:
 
     @property
     def rgb(self) -> Pixels:
-        """The samples as (H, W, 3), those of a grey picture with equal channels."""
+        """Return the samples as (H, W, 3), those of a grey picture with equal channels."""
         return as_rgb(self.samples)
 
 
@@ -48,7 +48,7 @@ def as_rgb(samples: Pixels) -> Pixels:
 
 
 def psnr(a: Pixels, b: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB over all samples of two uint8 arrays; infinite if they are equal."""
+    """Return the peak signal-to-noise ratio in dB over all samples of two uint8 arrays; infinite if they are equal."""
     # Row by row and exact: no temporary array of the picture's size.
     squares = sum(int(np.square(x.astype(np.int32) - y).sum(dtype=np.int64)) for x, y in zip(a, b, strict=True))
     return float("inf") if squares == 0 else 10.0 * float(np.log10(255.0**2 * a.size / squares))

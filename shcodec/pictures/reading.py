@@ -90,7 +90,7 @@ def _guarded(source: OpenedPicture, strip: bool, max_pixels: int) -> Picture:
 
 
 def _convert(source: OpenedPicture, strip: bool) -> Picture:
-    """Frame, bit depth, orientation, alpha, colour: one after the other, each with its note."""
+    """Convert frame, bit depth, orientation, alpha and colour, one after the other, each with its note."""
     frames = source.frames
     image = source.decoded()
     metadata, more = metadata_of(source.image)

@@ -26,7 +26,7 @@ Resolution = tuple[float, float]
 
 
 def resolution_of(exif: bytes) -> Resolution | None:
-    """Pixels per inch across and down, as an EXIF block tells; None where it does not."""
+    """Return the pixels per inch across and down that an EXIF block tells; None where it does not."""
     directory = _first(exif)
     if directory is None:
         return None
@@ -134,7 +134,7 @@ def _first(exif: bytes) -> Directory | None:
 
 
 def _sensible(dpi: object) -> Resolution | None:
-    """Two numbers above 0, or None."""
+    """Return a resolution of two positive numbers; None for anything else."""
     try:
         across, down = (float(value) for value in dpi)  # type: ignore[attr-defined]
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
@@ -143,5 +143,5 @@ def _sensible(dpi: object) -> Resolution | None:
 
 
 def _fraction(value: float) -> Fraction:
-    """Round to a whole number where that is meant: PNG counts pixels per metre, in steps of 0.0127 per inch."""
+    """Round to a whole number where one is meant: PNG counts pixels per metre, in steps of 0.0127 per inch."""
     return Fraction(round(value)) if abs(value - round(value)) < 0.013 else Fraction(value).limit_denominator(10_000)
