@@ -176,7 +176,7 @@ def check_values(table: Any) -> None:
 
 
 def _widths(table: Any) -> list[int]:
-    """All sizes of a table that cannot be 0: a stage may have no blocks, but not no channels."""
+    """Return all sizes of a table that cannot be 0: a stage may have no blocks, but not no channels."""
     return [
         getattr(table, entry.name)
         for entry in fields(table)

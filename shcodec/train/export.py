@@ -79,7 +79,7 @@ def _half(tensor: Tensor) -> Any:
 
 
 def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
-    """Tensors of the decoder (which make the id), of the encoder, and those that only training needs."""
+    """Return the tensors of the decoder (which make the id), of the encoder, and those that only training needs."""
     config = learner.config
     decoder: Tensors = {}
     encoder: Tensors = {"rate_weight": np.full(KNOTS, config.rate_weight, np.float32)}

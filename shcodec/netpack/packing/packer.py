@@ -267,7 +267,7 @@ class Packer:
         )
 
     def limit(self, target: Target) -> float:
-        """Bytes that the file may take."""
+        """Return the bytes that the file may take."""
         if target.size is not None:
             return float(target.size)
         return (target.bits or 0.0) * self.coded / 8 + self.plain_size
@@ -278,7 +278,7 @@ class Packer:
         return sum(entry.size for entry in self.entries if entry.coding is not None)
 
     def missed(self, trial: Trial[Coded], target: Target) -> str:
-        """How a trial misses its target; "" if it does not."""
+        """Return how a trial misses its target; "" if it does not."""
         if target.sqnr is not None:
             off = trial.cost - target.sqnr
             return f"{trial.cost:.2f} dB instead of {target.sqnr:.2f}" if abs(off) > 2 * CLOSE_DB else ""
