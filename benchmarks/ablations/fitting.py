@@ -122,7 +122,7 @@ class TrainingSample:
             self.values[k] = runs.ravel()
 
     def of(self, unit: Unit) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return residuals of a unit's classes, and the classes; a part of them where the unit has very many classes."""
+        """Return residuals of a unit's classes, and the classes; of a unit with very many classes a part."""
         ks = range(unit.first, unit.last + 1)
         every = max(1, len(ks) // MANY_CLASSES)
         parts = [self.values[k].reshape(-1, GROUP)[::every].ravel() for k in ks]

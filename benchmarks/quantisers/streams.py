@@ -168,7 +168,7 @@ class StreamTables:
         return symbols
 
     def _groups(self, symbols: Symbols) -> Iterator[tuple[int, npt.NDArray[np.int64], Table]]:
-        """Return rows of `symbols` that share a table, in the order of the stream; only columns before are looked at."""
+        """Return rows of `symbols` that share a table, in the stream's order; only earlier columns are looked at."""
         for column in range(self.layout.columns if len(symbols) else 0):
             context = self.layout.context(column, symbols[:, :column])
             order = np.argsort(context, kind="stable")

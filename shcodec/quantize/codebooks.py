@@ -297,7 +297,7 @@ class _Soft:
         return (self.phi[:, :, None] * self.words).sum(1) if self.words.dim() == 3 else self.phi @ self.words
 
     def hull(self, vectors: Tensor) -> Tensor:
-        """Return convex combinations (m, d) of the cheapest codewords; lambda = sigma^2 draws to the cheapest of all."""
+        """Return convex combinations (m, d) of the cheapest codewords; lambda = sigma^2 draws to the cheapest."""
         near = self.cost.detach().topk(min(CORNERS, self.cost.shape[1]), 1, largest=False).indices
         if self.words.dim() == 2:
             words = lookup(self.words, near)
