@@ -18,6 +18,7 @@ from shcodec.model.networks import Model
 from shcodec.pictures.picture import psnr
 from shcodec.support.errors import CorruptFileError, LimitError, UsageError
 from shcodec.symbols import grid as grids
+from shcodec.symbols import stream
 from shcodec.symbols.grid import Grid
 
 HEAD = b"what stands before"
@@ -124,8 +125,8 @@ def test_a_region_reads_only_the_tiles_it_needs(model: Model, monkeypatch: pytes
     picture = np.tile(PICTURE, (2, 4, 1))  # 5 x 16 tiles
     data = encoding.encode_array(picture, 500, model=model)
     read: list[Any] = []
-    original = model.tables.read
-    monkeypatch.setattr(model.tables, "read", lambda *given: read.append(given) or original(*given))
+    original = stream.read
+    monkeypatch.setattr(stream, "read", lambda *given: read.append(given) or original(*given))
     decoding.decode_parts(data, model=model, region=(0, 0, 64, 64))
     assert 0 < len(read) < 40
 
