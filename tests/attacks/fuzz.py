@@ -36,7 +36,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What only encoders, training and the command line call; fuzzing the reader cannot reach it.
 WRITERS = {
     "pack", "beta_to_byte", "byte_to_beta", "chunks_size", "_check_fields", "_check_limits", "join",
-    "chunks_of", "names", "mode", "pillow_info", "deflated", "write", "row_bits", "choose", "search", "search_among", "_search_levels", "nearest_levels", "class_spread",
+    "chunks_of", "names", "mode", "pillow_info", "deflated", "write", "row_bits", "choose", "search", "search_among",
+    "_search_levels", "nearest_levels", "class_spread",
     "class_coordinate", "encode", "bits", "integer_table", "_filtered", "_packed", "fill_hidden", "_fill",
     "_halved", "paint", "box", "_check", "check_tables",
 }  # fmt: skip
