@@ -188,7 +188,7 @@ def fit(unit: Unit, sample: TrainingSample, shipped: SymbolTables) -> Tables:
 
 
 def _start_from(vectors: Floats, codewords: int) -> Floats:
-    """Return vectors spread evenly over all lengths, one of them 0: the start of the seed method."""
+    """Return vectors spread evenly over all lengths, one of them 0: as Agustsson et al. start."""
     picks = np.linspace(0, len(vectors) - 1, codewords).astype(np.int64)
     codebook = vectors[np.argsort(np.square(vectors).sum(1), kind="stable")][picks]
     codebook[0] = 0

@@ -230,7 +230,7 @@ def _cell(value: Any) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Dump, fit, measure, report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default=zoo.DEFAULT_MODEL, help="a model of the flagship family")
+    parser.add_argument("--model", default=zoo.DEFAULT_MODEL, help="a model with hyper path")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("SHC_DATA"), help="folder with train-*.tar and val/"
     )

@@ -34,7 +34,7 @@ def quantised(analysis: Analysis, coded: Coded) -> tuple[Floats, Floats, Floats]
     """Return the residuals in steps, the steps, and the errors of the chosen codewords, (M, h, w) each.
 
     Args:
-        analysis: of a picture of one tile, by a model of the flagship family.
+        analysis: of a picture of one tile, by a model with hyper path.
         coded: its file.
     """
     latent = coded.latent

@@ -6,18 +6,14 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shcodec.support.errors import ModelError
 
-if TYPE_CHECKING:
-    pass
-
 CARD, DECODER, ENCODER, TRAINING = "model.toml", "decoder.safetensors", "encoder.safetensors", "training.safetensors"
-
 
 Tensors = dict[str, npt.NDArray[Any]]
 

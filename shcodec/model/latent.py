@@ -1,4 +1,4 @@
-"""The decoded latent, pass by pass and window by window: what encoder and decoder must do alike."""
+"""The decoded latent, pass by pass and window by window, as encoder and decoder compute it alike."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Hyper = npt.NDArray[np.int8] | None
 class Latent:
     """The latent of a picture: symbols of the whole, and from them means, steps and values of any area.
 
-    Of a large picture residuals take two bytes an element; whatever is made of them by networks exists for one area at
-    a time, and is the same for an element whatever the area, since the networks always see enough around it.
+    Of a large picture residuals take two bytes an element. What the networks make of them exists for one area at a
+    time; an element comes out the same whatever the area, since the networks always see enough around it.
 
     Attributes:
         z: hyper indices.

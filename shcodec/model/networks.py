@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 WINDOW = 96  # latent rows and columns that the networks see at once (1536 pixels); smaller pictures in one piece
-# latents around a window, at least each network's receptive field, of models whose card does not tell theirs
+# latents around a window, at least each network's receptive field, for models whose card has none
 HALOS = {"analysis": 16, "hyper": 4, "refine": 2, "synthesis": 8}
 MAX_HALO = 256
 PREFIXES = {"analysis": ("g_a.", "h_a."), "hyper": ("h_s.",), "refine": ("refine.",), "synthesis": ("g_s.",)}

@@ -28,13 +28,13 @@ class Latents:
     y: Tensor
     mean: Tensor  # mu0
     step: Tensor  # q, broadcastable
-    coordinate: Tensor  # class coordinates (seed method: factorised prior's, used in the first phase only)
+    coordinate: Tensor  # class coordinates (without hyper path those of the prior, for the first phase only)
     features: Tensor | None  # (B, F, h, w)
     z: Tensor | None  # (B, C_z, h/4, w/4) before rounding
 
 
 class CodecNet(Compilable):
-    """Analysis, synthesis and, in the flagship family, the hyper path."""
+    """Analysis, synthesis and, if the model has one, the hyper path."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 Elements are sorted by class and cut into vectors of elements of equal spread; neighbouring classes (a
 band) share a codebook, every class has its own histogram. With one class per picture this is the
-paper's own quantiser.
+quantiser of the paper.
 """
 
 from __future__ import annotations

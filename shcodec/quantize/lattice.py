@@ -1,4 +1,4 @@
-"""Start and refinement of codebooks: lattice points, then entropy-constrained Lloyd rounds."""
+"""Codebooks: lattice points to start from, the choice of codewords, and entropy-constrained Lloyd rounds."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def lloyd(
         histogram = counts / counts.sum(1, keepdim=True)
         if step < rounds:
             used = flat.sum(0)
-            # one virtual member at the old place: rarely used codewords move little, unused ones stay
+            # as if one more vector lay at the old place: rarely used codewords move little, unused ones stay
             total = torch.zeros_like(codebook).index_add_(0, index, vectors) + codebook
             codebook = total / (used + 1)[:, None]
     return codebook, counts

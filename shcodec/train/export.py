@@ -1,4 +1,4 @@
-"""Freezes a training run into a model folder: graphs without weights, float16 tensors, integer tables, a card.
+"""Writes a training run as a model folder: graphs without weights, float16 tensors, integer tables, a card.
 
 `onnx` and `tomli_w` are imported where a model is written, so that a training, which starts from models, needs neither.
 """

@@ -1,4 +1,4 @@
-"""Clipping of gradients that leaves their mean alone, and steps that are left out."""
+"""Clipping of gradients by their usual norm, and steps that are left out because they are not finite."""
 
 from __future__ import annotations
 

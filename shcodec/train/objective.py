@@ -238,7 +238,7 @@ def _hyper_rate(learner: Learner, latents: Latents, beta_byte: Tensor, weight: T
     noise = torch.rand_like(latents.z) - 0.5
     limit = learner.config.model.hyper.limit
     noisy = latents.z + noise
-    # beyond the limits a value is clipped: a quadratic pull keeps it from living there
+    # beyond the limits a value is clipped: a quadratic penalty draws it back
     outside = (noisy.abs() - limit).clamp(min=0).square()
     bits = learner.histograms(noisy, beta_byte)
     return bits.detach().sum(), ((bits + outside).sum((1, 2, 3)) * weight).sum()

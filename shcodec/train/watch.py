@@ -1,4 +1,4 @@
-"""Looks after a run: one that goes wrong ends with a clear word, if possible within its first minute."""
+"""A watch over a run: one that goes wrong ends with a clear message, if possible within its first minute."""
 
 from __future__ import annotations
 

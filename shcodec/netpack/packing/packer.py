@@ -1,4 +1,4 @@
-"""Tensors to ``.shcn`` bytes."""
+"""Packing: tensors to the bytes of an ``.shcn`` file that meets a target."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shcodec.symbols import ans
 _DB_PER_BIT: Final = 6.02
 _LOSSLESS: Final = 8.0  # bits an element: with more of them the tensors may fit as they are
 _FINEST_DB: Final = 150.0  # the precision of float32
-_WORSE_DB: Final = 3.0  # that tensors with a step of their own may be worse than all together
+_WORSE_DB: Final = 3.0  # by which tensors with a step of their own may be worse than all tensors together
 _FINEST: Final = -24.0  # octaves of the deviation: the precision of float32
 DEFAULT: Final = Target(bits=4.0)
 

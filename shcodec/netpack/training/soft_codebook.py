@@ -52,7 +52,7 @@ class WordConfig:
 
 
 class SoftCodebook:
-    """Codewords that several tensors share, each tensor in a unit of its own, with a histogram for each tensor.
+    """Codewords that several tensors share, each tensor with its own unit and its own histogram.
 
     Args:
         tensors: The weights at the start.
