@@ -100,7 +100,7 @@ def seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
 def summarise(
     rounds: Sequence[Mapping[str, Mapping[str, float]]], megapixels: float, baseline: str
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Medians of the seconds, the megapixels a second, and how much quicker than `baseline` that is.
+    """Return medians of the seconds, the megapixels a second, and how much quicker than `baseline` that is.
 
     Args:
         rounds: seconds by way and command.

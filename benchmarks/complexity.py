@@ -109,7 +109,7 @@ def node_macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """Sizes of a value; 0 for a dimension that is not known."""
+    """Return the sizes of a value; 0 for a dimension that is not known."""
     dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
     # Inference loses the batch where a graph reshapes by sizes that it computes; it is always a single picture.
     return (dims[0] or 1, *dims[1:]) if dims else ()

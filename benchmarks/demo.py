@@ -47,7 +47,7 @@ class Trial:
     jpeg_decoded: Pixels
 
     def bpp(self, size: int) -> float:
-        """Bits per pixel of a file of `size` bytes for this picture."""
+        """Return the bits per pixel of a file of `size` bytes for this picture."""
         return float(8 * size / (self.decoded.shape[0] * self.decoded.shape[1]))
 
 
@@ -109,7 +109,7 @@ def result_table(trials: Sequence[Trial], model: str) -> Table:
 
 
 def side_by_side(originals: dict[str, Pixels], trials: Sequence[Trial]) -> Image.Image:
-    """One sheet: for each picture a row of original and shc at each beta, and a row of JPEGs under it."""
+    """Draw one sheet: for each picture a row of original and shc at each beta, and a row of JPEGs under it."""
     rows: list[list[tuple[str, Pixels] | None]] = []
     for name, original in originals.items():
         own = [trial for trial in trials if trial.picture == name]

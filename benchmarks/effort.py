@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse_levels(text: str) -> tuple[int, ...]:
-    """Levels from "0-6" or "3,7,8"."""
+    """Return the levels of "0-6" or "3,7,8"."""
     if "-" in text:
         first, last = text.split("-")
         return tuple(range(int(first), int(last) + 1))
@@ -69,7 +69,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
 
 
 def load(folder: Path, limit: int | None, crop: int | None) -> dict[str, Pixels]:
-    """Pictures of a folder by name, in whole or their middles."""
+    """Read the pictures of a folder by name, in whole or their middles."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     if limit is not None and limit < len(paths):
         paths = [paths[int((i + 0.5) * len(paths) / limit)] for i in range(limit)]
@@ -114,7 +114,7 @@ def measure(pictures: dict[str, Pixels], model: str, level: int) -> list[dict[st
 
 
 def summary(rows: list[dict[str, Any]], default: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean curve, median seconds and megapixels per second, and BD-rate against the default level."""
+    """Return the mean curve, median seconds and megapixels per second, and BD-rate against the default level."""
     points, anchor = mean_points(rows), mean_points(default)
     against = bd_rate(curve(*anchor), curve(*points))
     return {
@@ -127,7 +127,7 @@ def summary(rows: list[dict[str, Any]], default: list[dict[str, Any]]) -> dict[s
 
 
 def mean_points(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Bits per pixel and PSNR at each beta, averaged over pictures."""
+    """Return bits per pixel and PSNR at each beta, averaged over pictures."""
     by_beta = [[row for row in rows if row["beta"] == beta] for beta in BETAS]
     return tuple([statistics.fmean(row[key] for row in part) for part in by_beta] for key in ("bpp", "psnr"))  # type: ignore[return-value]
 

@@ -76,7 +76,7 @@ def mosaic(pictures: Sequence[Pixels], height: int, width: int) -> Pixels:
 
 
 def measure_commands(pictures: Sequence[Pixels], million: float, model: str) -> dict[str, Any]:
-    """Seconds and peak memory of encoding and decoding a picture of so many megapixels, by whole commands."""
+    """Measure seconds and peak memory of encoding and decoding so many megapixels, by whole commands."""
     side = round((million * 1e6) ** 0.5)
     with tempfile.TemporaryDirectory() as scratch:
         source, packed, output = (str(Path(scratch, name)) for name in ("in.png", "out.shc", "out.png"))
@@ -119,7 +119,7 @@ def measure_tiles(rgb: Pixels, betas: Sequence[float], model: str) -> dict[str, 
 def measure_curve(
     rgb: Pixels, betas: Sequence[float], model: str, band: np.ndarray, side: int
 ) -> dict[str, list[float]]:
-    """Rate and quality by beta, with tiles of a largest side."""
+    """Measure rate and quality by beta, with tiles of a largest side."""
     usual, grids.TILE_SIDE = grids.TILE_SIDE, side
     points: dict[str, list[float]] = {"bpp": [], "psnr": [], "band": []}
     try:
@@ -135,7 +135,7 @@ def measure_curve(
 
 
 def measure_overhead(rgb: Pixels, model: str) -> dict[str, dict[str, int]]:
-    """Bytes of the parts of a file by kind of picture."""
+    """Count the bytes of the parts of a file by kind of picture."""
     height, width = rgb.shape[:2]
     colour, y, x = Image.fromarray(rgb), *np.mgrid[0:height, 0:width]
     disc = 255.0 * np.clip(min(height, width) / 3 - np.hypot(y - height / 2, x - width / 2) + 0.5, 0, 1)

@@ -131,7 +131,7 @@ def code_all(model: Model, pictures: Sequence[Pixels], beta: float) -> Coded:
 
 
 def spending(tables: SymbolTables, coded: Coded) -> dict[str, Any]:
-    """Where the bits of one beta go, in percent of the files."""
+    """Return where the bits of one beta go, in percent of the files."""
     bits = [float((counts * band.bits).sum()) for counts, band in zip(coded.counts, tables.bands, strict=True)]
     total = 8 * coded.size
     vectors = sum(b for b, band in zip(bits, tables.bands, strict=True) if band.dim > 1)
@@ -148,7 +148,7 @@ def spending(tables: SymbolTables, coded: Coded) -> dict[str, Any]:
 
 
 def codebook_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, Any]]:
-    """Codewords in use and perplexity of every codebook, all betas together.
+    """Return codewords in use and perplexity of every codebook, all betas together.
 
     Levels that every histogram holds at its least frequency are a reserve for rare pictures and counted apart.
     """
@@ -172,7 +172,7 @@ def codebook_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str
 
 
 def class_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, Any]]:
-    """Share of elements and bits of every class, perplexity of its indices, all betas together."""
+    """Return the share of elements and bits of every class, perplexity of its indices, all betas together."""
     elements = np.sum([run.elements for run in runs], 0)
     total = sum(8 * run.size for run in runs)
     rows = []
@@ -189,7 +189,7 @@ def class_usage(tables: SymbolTables, runs: Sequence[Coded]) -> list[dict[str, A
 
 
 def perplexity(counts: npt.NDArray[np.int64]) -> float:
-    """Two to the power of the entropy of counts; 0 where there are none."""
+    """Return two to the power of the entropy of counts; 0 where there are none."""
     if not counts.sum():
         return 0.0
     p = counts[counts > 0] / counts.sum()
@@ -208,7 +208,7 @@ def map_loss(integer: Sequence[Coded], floating: Sequence[Coded]) -> dict[str, A
 
 
 def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str, Any]:
-    """Files that grow with beta, over 16 betas: every case with both sizes in bytes."""
+    """List files that grow with beta, over 16 betas: every case with both sizes in bytes."""
     number, found = 0, []
     for name, rgb in pictures:
         number += 1
@@ -223,7 +223,7 @@ def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str
 
 
 def read_folder(folder: Path, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
-    """Names and pixels of a folder's pictures, in order; at most `limit`."""
+    """Yield names and pixels of a folder's pictures, in order; at most `limit`."""
     paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     for path in paths[:limit]:
         yield path.name, read_picture(path).rgb

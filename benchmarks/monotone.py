@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measured(model: Model, rgb: Pixels, betas: list[float]) -> dict[str, Any]:
-    """PSNR, bytes and coded beta at every beta asked for, and by how much the quality falls with beta at most."""
+    """Measure PSNR, bytes and coded beta at every beta asked for, and the largest fall of quality where beta falls."""
     files = Files(model, rgb)
     steps = [files.choose(beta_to_byte(beta)) for beta in betas]
     qualities = {step: psnr(decoding.decode_array(files.coded(step).data, model=model), rgb) for step in set(steps)}
@@ -71,7 +71,7 @@ def measured(model: Model, rgb: Pixels, betas: list[float]) -> dict[str, Any]:
 
 
 def made_up() -> dict[str, Pixels]:
-    """Pictures of which nothing but the codec can spoil the curve."""
+    """Make synthetic pictures, without noise of a camera that could hide what the codec does."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     y, x = y / (HEIGHT - 1), x / (WIDTH - 1)
     zero, rng = np.zeros_like(x), np.random.default_rng(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,13 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the name of the small frozen model that never changes, made known to this process and its children."""
     monkeypatch.setenv("SHC_MODELS", str(GOLDEN))
     return "model"
+
+
+@pytest.fixture
+def own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a copy of the frozen model, the only one beside the shipped ones, to be changed."""
+    monkeypatch.setenv("SHC_MODELS", str(tmp_path / "models"))
+    return shutil.copytree(GOLDEN / "model", tmp_path / "models" / "model")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands and snippets run, its targets and links exist."""
+"""README and guide tell the truth: their commands and snippets run, their targets and links exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from made_up_weights import make_weights
 from PIL import Image
 from safetensors.numpy import save_file
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", ROOT / "shcodec" / "GUIDE.md")
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 # A block is left out only where the line before it says why: <!-- not run: reason -->
 BLOCK = re.compile(r"(?P<mark><!-- not run: .+? -->\n)?^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -24,7 +25,7 @@ BLOCK = re.compile(r"(?P<mark><!-- not run: .+? -->\n)?^```(?P<kind>\w+)\n(?P<bo
 
 def blocks(kind: str) -> list[str]:
     """Return the code blocks of one kind that are to be run."""
-    return [match["body"] for match in BLOCK.finditer(README) if match["kind"] == kind and not match["mark"]]
+    return [match["body"] for match in BLOCK.finditer(TEXT) if match["kind"] == kind and not match["mark"]]
 
 
 def is_make(line: str) -> bool:
@@ -33,7 +34,7 @@ def is_make(line: str) -> bool:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """Return a folder with the pictures and weights that the README speaks of, and `shc` on its path."""
+    """Return a folder with the pictures and weights that the pages speak of, and `shc` on its path."""
     Image.fromarray(make_photo(61, 83)).save(tmp_path / "photo.png")
     Image.fromarray(make_photo(83, 61)).save(tmp_path / "portrait.jpg")
     save_file(make_weights(), tmp_path / "weights.safetensors")
@@ -66,13 +67,14 @@ def test_the_python_snippets_run(desk: Path) -> None:
 
 
 def test_the_make_targets_exist() -> None:
-    named = set(re.findall(r"\bmake (\w+)", README))
+    named = set(re.findall(r"\bmake (\w+)", TEXT))
     assert {"demo", "test"} <= named
     for target in named:
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
 
 
 def test_the_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)", README):
-        if "://" not in target:
-            assert (ROOT / target).exists(), target
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), target

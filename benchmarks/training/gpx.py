@@ -40,18 +40,18 @@ class Fit:
     error: float
 
     def loss(self, gpx: float | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Loss after so many Gpx in all."""
+        """Return the loss after so many Gpx in all."""
         return np.asarray(2.0 ** (self.start - self.slope * np.log2(gpx)))
 
     def change(self, now: float, later: float) -> tuple[float, float]:
-        """Change of the loss in per cent between two Gpx, and its standard error."""
+        """Return the change of the loss in per cent between two Gpx, and its standard error."""
         doublings = float(np.log2(later / now))
         change = 2.0 ** (-self.slope * doublings)
         return 100 * (change - 1), 100 * change * self.error * doublings * float(np.log(2))
 
 
 def read(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Gpx and loss of a `validation.csv`; raises UsageError if it is none."""
+    """Read Gpx and loss of a `validation.csv`; raises UsageError if it is none."""
     try:
         with path.open(newline="") as stream:
             rows = [(float(row["gpx"]), float(row["loss"])) for row in csv.DictReader(stream)]
@@ -62,7 +62,7 @@ def read(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
 
 
 def fit(gpx: npt.NDArray[np.float64], loss: npt.NDArray[np.float64]) -> Fit:
-    """Least squares in logarithms; raises UsageError for too few points."""
+    """Fit by least squares in logarithms; raises UsageError for too few points."""
     if len(gpx) < LEAST or np.ptp(gpx) <= 0 or gpx.min() <= 0:
         raise UsageError(f"{len(gpx)} points are not enough for a fit, which needs {LEAST} at different Gpx above 0")
     x, y = np.log2(gpx), np.log2(loss)
@@ -73,7 +73,7 @@ def fit(gpx: npt.NDArray[np.float64], loss: npt.NDArray[np.float64]) -> Fit:
 
 
 def draw(path: Path, gpx: npt.NDArray[np.float64], loss: npt.NDArray[np.float64], line: Fit, later: float) -> None:
-    """Draws points and fit, as far as `later` Gpx."""
+    """Draw points and fit, as far as `later` Gpx."""
     import matplotlib
 
     matplotlib.use("Agg")

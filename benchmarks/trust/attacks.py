@@ -37,7 +37,9 @@ for name, data in forge.giants(sys.argv[1]).items():
 
 def run(*arguments: object) -> tuple[int, str]:
     """Run Python in the folder of the attacks; returns exit code and output."""
-    path = os.pathsep.join([str(ATTACKS), str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    path = os.pathsep.join(
+        [str(ATTACKS), str(ATTACKS.parent / "helpers"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    ).strip(os.pathsep)
     environment = {**os.environ, "PYTHONPATH": path, "SHC_MODELS": str(ROOT / "tests" / "golden")}
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, cwd=ATTACKS, env=environment, stdout=subprocess.PIPE, text=True, check=False)

@@ -59,7 +59,7 @@ def _check(report: Report, curves: Sequence[CodecCurve]) -> None:
 
 
 def _figures(report: Report, curve: CodecCurve) -> dict[str, Any]:
-    """Collect the figures of one model, rounded to what means anything."""
+    """Collect the figures of one model, rounded to the digits that matter."""
     against = {
         f"{comparison.measure}_against_{comparison.anchor}": round(comparison.mean_curve.percent, 2)
         for comparison in report.comparisons

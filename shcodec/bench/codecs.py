@@ -52,7 +52,7 @@ class Codec(Protocol):
         """Decode a whole file to (H, W, 3) uint8 RGB."""
 
     def __hash__(self) -> int:
-        """Codecs are keys of caches."""
+        """Make codecs fit as keys of caches."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ShcCodec:
         return f"shc, model {self.model}{told}, setting = {'quality' if self.by_quality else 'beta'}"
 
     def version(self) -> str:
-        """Version of the package and of the model, without loading a network."""
+        """Return the versions of package and model, without loading a network."""
         from shcodec import __version__
         from shcodec.model import zoo
 
@@ -132,7 +132,7 @@ class PillowCodec:
         return self.description
 
     def version(self) -> str:
-        """Versions of Pillow and of the library behind the format."""
+        """Return the versions of Pillow and of the library behind the format."""
         if not features.check(self.feature):
             raise ShcError(f"this Pillow was built without {self.feature}")
         library = "libjpeg_turbo" if self.feature == "jpg" and features.check("libjpeg_turbo") else self.feature

@@ -33,7 +33,7 @@ class HeicCodec:
         return "HEIC, x265 veryslow, 4:4:4, tune ssim, no psychovisual options, setting = QP"
 
     def version(self) -> str:
-        """Versions of pillow-heif, libheif and x265."""
+        """Return the versions of pillow-heif, libheif and x265."""
         heif = _heif()
         details = heif.libheif_info()
         if not details["HEIF"]:
@@ -76,7 +76,7 @@ class JpegXlCodec:
         return f"JPEG XL, effort {self.effort}, setting = distance"
 
     def version(self) -> str:
-        """Versions of imagecodecs and libjxl."""
+        """Return the versions of imagecodecs and libjxl."""
         imagecodecs = _imagecodecs()
         return f"imagecodecs {imagecodecs.__version__}, {imagecodecs.jpegxl_version()}"
 
@@ -101,7 +101,7 @@ class BpgCodec:
         return "BPG, x265, 4:4:4 YCbCr, 8 bit, setting = QP"
 
     def version(self) -> str:
-        """Version that `bpgenc` reports."""
+        """Return the version that `bpgenc` reports."""
         for program in ("bpgenc", "bpgdec"):
             if shutil.which(program) is None:
                 raise ShcError(f"{program} is not on the PATH")

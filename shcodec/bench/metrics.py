@@ -1,5 +1,8 @@
 """Quality of a decoded picture: PSNR, MS-SSIM and SSIM on 8-bit RGB.
 
+Sources: Wang, Simoncelli and Bovik, "Multiscale structural similarity for image quality assessment" (2003); Wang,
+Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity" (2004).
+
 torch and scikit-image are imported only where a measure needs them.
 """
 
@@ -58,7 +61,7 @@ def measure(original: Pixels, decoded: Pixels) -> Quality:
 
 
 def psnr(original: Pixels, decoded: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB, from the squared error over all three channels together.
+    """Return the peak signal-to-noise ratio in dB, from the squared error over all three channels together.
 
     Args:
         original: (H, W, 3) uint8 RGB.
@@ -72,7 +75,7 @@ def psnr(original: Pixels, decoded: Pixels) -> float:
 
 
 def ms_ssim(original: Pixels, decoded: Pixels) -> float | None:
-    """Multi-scale structural similarity on RGB (Wang et al. 2003), five scales; None below 161 pixels a side.
+    """Return the multi-scale structural similarity on RGB, five scales; None below 161 pixels a side.
 
     Args:
         original: (H, W, 3) uint8 RGB.
@@ -101,7 +104,7 @@ def ms_ssim(original: Pixels, decoded: Pixels) -> float | None:
 
 
 def ssim(original: Pixels, decoded: Pixels) -> float | None:
-    """Structural similarity on RGB (Wang et al. 2004), 7x7 windows; None below 7 pixels a side.
+    """Return the structural similarity on RGB, 7x7 windows; None below 7 pixels a side.
 
     Args:
         original: (H, W, 3) uint8 RGB.

@@ -227,7 +227,7 @@ def _plain_numbers(axes: Axes) -> None:
 def _coordinates(
     points: Sequence[Point] | Sequence[PublishedPoint], quality: Quality
 ) -> tuple[list[float], list[float]]:
-    """Rates and qualities of the points that have the measure; a lossless one has no finite PSNR."""
+    """Return rates and qualities of the points that have the measure; a lossless one has no finite PSNR."""
     found = [(point.bpp, value) for point in points if (value := quality(point)) is not None and math.isfinite(value)]
     return [bpp for bpp, _ in found], [value for _, value in found]
 

@@ -96,7 +96,7 @@ def codecs_table(report: Report) -> Table:
 
 
 def anchor_table(report: Report, anchor: str) -> Table:
-    """BD-rates against one anchor, in percent; negative means fewer bytes than the anchor.
+    """Return BD-rates against one anchor, in percent; negative means fewer bytes than the anchor.
 
     For each measure: that of the mean curve with the range it covers, and the mean of the pictures' own.
     """
@@ -113,7 +113,7 @@ def anchor_table(report: Report, anchor: str) -> Table:
 
 
 def published_table(report: Report, anchor: str) -> Table:
-    """BD-rates by PSNR of published mean curves against an anchor of this run."""
+    """Return BD-rates by PSNR of published mean curves against an anchor of this run."""
     reference = next(curve for curve in report.curves if curve.codec == anchor)
     ours = mean_curve(reference.points)
     rows = []
@@ -128,7 +128,7 @@ def published_table(report: Report, anchor: str) -> Table:
 
 
 def rates_table(report: Report) -> Table:
-    """Bits per pixel that each codec needs for the same PSNR, read from the mean curves."""
+    """Return the bits per pixel that each codec needs for the same PSNR, read from the mean curves."""
     targets = [psnr for psnr in PSNR_TARGETS if any(bpp_at_psnr(c, psnr) is not None for c in report.curves)]
     rows = [
         (label(curve), *(_number(bpp_at_psnr(curve, psnr), ".3f") for psnr in targets))
@@ -138,7 +138,7 @@ def rates_table(report: Report) -> Table:
 
 
 def points_table(report: Report) -> Table:
-    """Means over the pictures at every setting, of this project's models; of all codecs where none of those was run."""
+    """Return means over the pictures at every setting: of this project's models, or of all codecs if none was run."""
     own = [curve for curve in report.curves if curve.codec.startswith(SHC_PREFIX)]
     shown = own or report.curves
     columns: Row = (

@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
     """A group whose commands live in `shcodec.cli.<name>` as `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of `COMMANDS`."""
+        """Return the names in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; who has begun with a file is told which it may be."""
+        """Find the command; where there is a file in its place, say which command was probably meant."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _clean_up_when_terminated() -> None:
-    """Lets SIGTERM end the program as an error would, and SIGHUP: else a temporary file could stay behind."""
+    """Let SIGTERM and SIGHUP end the program as an error would: else a temporary file could stay behind."""
 
     def terminate(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -170,7 +170,7 @@ def _clean_up_when_terminated() -> None:
 
 
 def _message(error: Exception) -> str:
-    """One line for the user; an error that nobody foresaw is named as such."""
+    """Return one line for the user; an unexpected error is named as such."""
     if isinstance(error, click.UsageError):
         hint = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
         return shown(" ".join(error.format_message().split())).rstrip(".") + hint

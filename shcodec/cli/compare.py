@@ -13,7 +13,7 @@ import click
 from shcodec.cli.batch.files import Job, open_input, read_shc, write_output
 from shcodec.cli.batch.inputs import STDIO, check_names
 from shcodec.cli.batch.plan import Plan
-from shcodec.cli.batch.run import Spread, exit_unless, run
+from shcodec.cli.batch.run import Placement, exit_unless, run
 from shcodec.cli.console import print_json, print_table, shown
 from shcodec.cli.options import pixels_option, with_threads
 from shcodec.support.errors import ShcError, UsageError
@@ -94,7 +94,7 @@ def command(
             kept.append(sheet.Version(shown(job.source), caption, rgb))
 
     work = partial(compare_one, reference=reference, max_pixels=max_pixels)
-    well = run(Plan(tuple(map(Job, files))), work, finish, Spread(), quiet=as_json)
+    well = run(Plan(tuple(map(Job, files))), work, finish, Placement(), quiet=as_json)
     if found and not as_json:
         rows = [told.row for told in found]
         print_table(("file", "bytes", "bpp", "PSNR dB", "MS-SSIM dB"), rows, left=(0,))
@@ -105,7 +105,7 @@ def command(
 
 
 def check_output(out: str, inputs: Iterable[str], *, force: bool) -> None:
-    """Raise what is wrong with the name of the output, before any work."""
+    """Raise an error if the name of the output is wrong, before any work."""
     if not out.lower().endswith(SUFFIXES):
         raise UsageError(f"--out {shown(out)}: neither {' nor '.join(SUFFIXES)}")
     if os.path.isdir(out):

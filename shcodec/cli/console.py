@@ -20,7 +20,7 @@ class StandardOutputError(OSError):
 
 
 def prepare_streams() -> None:
-    """Make the standard streams fit for any text: what their encoding lacks is escaped and not an error.
+    """Make the standard streams fit for any text: what their encoding lacks is escaped, and no error.
 
     A stream that is closed gets the null device in its place, since the next file to be opened would take its number,
     and messages of libraries would end up in that file.
@@ -38,10 +38,10 @@ def prepare_streams() -> None:
 def say(text: str, *, err: bool = False) -> None:
     """Write a line to stdout, or to stderr, if that is open.
 
-    Not `click.echo`: that goes around the streams which a progress bar puts in place to keep lines out of its way.
+    `click.echo` would not do: it goes around the streams that a progress bar puts in place to keep lines above it.
 
     Raises:
-        StandardOutputError: stdout cannot be written. Of stderr there is nobody to tell.
+        StandardOutputError: stdout cannot be written. If stderr cannot, there is no way to say so.
     """
     stream = sys.stderr if err else sys.stdout
     if stream is None:
@@ -54,7 +54,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def give_up_stdout() -> None:
-    """Send what is left of stdout nowhere: it cannot be written, and Python would try again at its end."""
+    """Discard what is left for stdout, which cannot be written: Python would try again at its end."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, sys.stdout.fileno())
@@ -70,7 +70,7 @@ def one_line(error: BaseException) -> str:
 
 
 def report_error(message: str) -> None:
-    """Write one line of error to stderr, whatever the message says."""
+    """Write an error to stderr as one line."""
     say(f"shc: error: {shown(message)}", err=True)
 
 
@@ -88,7 +88,7 @@ def run_script(main: Callable[[], object]) -> None:
 
 
 def note(text: str) -> None:
-    """Write something to stderr that is no error."""
+    """Write a note to stderr: something that is no error."""
     say(f"shc: note: {shown(text)}", err=True)
 
 
@@ -115,7 +115,7 @@ def print_json(value: Any, *, err: bool = False) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] | None = None) -> None:
-    """Write aligned columns, two spaces apart: as easy to read as to cut with other tools.
+    """Write aligned columns, two spaces apart: easy to read, and easy to cut with other tools.
 
     Args:
         header: names of the columns.
@@ -150,7 +150,7 @@ def _as_printed(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal that a text takes: two for a wide sign, none for one that sits on another."""
+    """Count the columns of a terminal that a text takes: two for a wide character, none for a combining one."""
     return sum(
         0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text
     )

@@ -56,7 +56,7 @@ Region = tuple[int, int, int, int]
 
 
 def parse_region(ctx: click.Context, option: click.Parameter, text: str | None) -> Region | None:
-    """Left, top, width and height from "X,Y,W,H"."""
+    """Return left, top, width and height from "X,Y,W,H"."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
@@ -130,7 +130,7 @@ def command(
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
         result, picture = done
         write_output(job, picture, new=not conversion.force)
-        conversion.tell(job, result)
+        conversion.show(job, result)
         if result.damaged:
             places = "; ".join(",".join(map(str, box)) for box in result.damaged)
             raise CorruptFileError(f"damaged, and grey in what was saved: {places} (left, top, width, height)")

@@ -82,7 +82,7 @@ class Wanted:
         return DEFAULT_BETA if (self.beta, self.size, self.bpp, self.psnr) == (None,) * 4 else self.beta
 
     def check(self) -> None:
-        """Raise what is wrong with the options, before any picture is read."""
+        """Raise an error if the options are wrong, before any picture is read."""
         from shcodec.codec.effort import effort_of
         from shcodec.codec.goals import goal_of
         from shcodec.codec.quality import beta_of
@@ -178,7 +178,7 @@ def command(
         write_output(job, data, new=not conversion.force)
         totals.add(read=result.input_bytes, written=len(data), coded=len(data), pixels=result.width * result.height)
         asked = "" if result.beta_wanted is None else f" for {result.beta_wanted:g}"
-        conversion.tell(job, result, result.missed, f"; beta {result.beta:.1f}{asked}")
+        conversion.show(job, result, result.missed, f"; beta {result.beta:.1f}{asked}")
 
     work = partial(encode_one, wanted=wanted)
     conversion.run(planned, work, finish, totals)

@@ -10,7 +10,7 @@ import click
 from shcodec.cli.batch.files import Job, read_shc
 from shcodec.cli.batch.inputs import gather_shc
 from shcodec.cli.batch.plan import Plan
-from shcodec.cli.batch.run import Spread, exit_unless, run
+from shcodec.cli.batch.run import Placement, exit_unless, run
 from shcodec.cli.console import print_json, print_table, say, shown
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def command(files: tuple[str, ...], as_json: bool) -> None:
         else:
             rows.append(summarise(job.source, found))
 
-    well = run(plan, info_of, finish, Spread(), quiet=as_json)
+    well = run(plan, info_of, finish, Placement(), quiet=as_json)
     if rows:
         print_table(("file", "bytes", "size", "mode", "bpp", "beta", "model", "extras"), rows, left=(0, 6, 7))
     exit_unless(well)

@@ -104,7 +104,7 @@ def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
 
 
 def describe(name: str) -> Summary:
-    """Return what the list tells of a model, from its card and its folder."""
+    """Return a model's line of the list, from its card and its folder."""
     from shcodec.model import zoo
 
     card = zoo.card(name)

@@ -14,7 +14,7 @@ import click
 from shcodec.cli.batch.files import Job, descriptor_of, open_input, write_output
 from shcodec.cli.batch.inputs import STDIO
 from shcodec.cli.batch.plan import Plan, pending
-from shcodec.cli.batch.run import Spread, exit_unless, run
+from shcodec.cli.batch.run import Placement, exit_unless, run
 from shcodec.cli.console import note, print_json, print_table, say, shown
 from shcodec.cli.options import parse_size
 from shcodec.support.errors import UsageError
@@ -184,7 +184,7 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
         print_json({"file": job.source, **asdict(found)}) if as_json else describe(job.source, found)
 
     plan = Plan(tuple(Job(path) for path in files))
-    exit_unless(run(plan, lambda job: api.info(read_shcn(job)), finish, Spread(), quiet=as_json))
+    exit_unless(run(plan, lambda job: api.info(read_shcn(job)), finish, Placement(), quiet=as_json))
 
 
 def convert(
@@ -195,13 +195,13 @@ def convert(
     work: Callable[[Job], Result],
     finish: Callable[[Job, Result], None],
 ) -> None:
-    """Do the one job of a command; its output lies beside the input unless it is named."""
+    """Run a command for its one input; the output lies beside it unless it is named."""
     if target is None:
         target = STDIO if source == STDIO else str(Path(source).with_suffix(suffix))
     elif descriptor_of(target) == 1:
         target = STDIO
     plan = pending(Plan((Job(source, target),)), force=force, skip_existing=False)
-    exit_unless(run(plan, work, finish, Spread(), quiet=True))
+    exit_unless(run(plan, work, finish, Placement(), quiet=True))
 
 
 def read_shcn(job: Job) -> bytes:
@@ -220,14 +220,14 @@ def read_shcn(job: Job) -> bytes:
 
 
 def worst_figure(found: PackReport) -> list[str]:
-    """Return what the result line tells of the tensor that has lost most, where there are others."""
+    """Return the part of the result line about the tensor that has lost most, where there are others."""
     quantised = [tensor for tensor in found.tensors if tensor.sqnr is not None]
     worst = [tensor for tensor in quantised if tensor.name == found.worst and len(quantised) > 1]
     return [f"worst {tensor.sqnr:.1f} dB ({shown(tensor.name)})" for tensor in worst]
 
 
 def print_tensors(found: PackReport, *, err: bool) -> None:
-    """Print what became of every tensor."""
+    """Print a table of how each tensor was coded."""
     if err:  # a table would go to stdout, where the file is
         return
     rows = [

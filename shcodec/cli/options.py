@@ -16,7 +16,7 @@ import click
 from shcodec.cli.batch.files import Job
 from shcodec.cli.batch.inputs import STDIO
 from shcodec.cli.batch.plan import Plan, make_folder, pending
-from shcodec.cli.batch.run import ENGINES, Spread, exit_unless, run
+from shcodec.cli.batch.run import ENGINES, Placement, exit_unless, run
 from shcodec.cli.batch.totals import Totals
 from shcodec.cli.console import details, print_json, report_notes, say
 from shcodec.support.limits import MAX_PIXELS
@@ -29,7 +29,7 @@ _UNITS: Final = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
 def parse_size(ctx: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    """Bytes from "40000", "40k" or "1.5M": k is a thousand, M a million."""
+    """Return the bytes of "40000", "40k" or "1.5M": k is a thousand, M a million."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKM]?)B?", text)
@@ -39,7 +39,7 @@ def parse_size(ctx: click.Context, option: click.Parameter, text: str | None) ->
 
 
 def parse_quality(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """Return the number from 0 to 100; whoever took -q for --quiet, as in other commands, is told the difference."""
+    """Return a number from 0 to 100; the error names --quiet, which -q stands for in other commands."""
     if text is None:
         return None
     try:
@@ -52,7 +52,7 @@ def parse_quality(ctx: click.Context, option: click.Parameter, text: str | None)
 
 
 def complete_model(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
-    """Names of models for the shell's completion."""
+    """Return names of models for the shell's completion."""
     from shcodec.model import zoo
 
     return [name for name in zoo.model_names() if name.startswith(text)]
@@ -71,12 +71,12 @@ def pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def threads_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option, as an argument `threads`; `text` is its help."""
+    """Return the option --threads, which a command gets as `threads`; `text` is its help."""
     return click.option("--threads", type=click.IntRange(0, _MOST_THREADS), metavar="N", help=text)
 
 
 def with_threads(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option to a command, which works on so many threads and need not know."""
+    """Add --threads to a command, and set that number while the command runs."""
 
     @threads_option("Threads of the networks; 0: one per core.  [default: SHC_THREADS, else 0]")
     @functools.wraps(command)
@@ -89,7 +89,7 @@ def with_threads(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def threads_set(number: int | None) -> Iterator[None]:
-    """Lets the networks that are loaded meanwhile run on so many threads; None leaves it to the environment."""
+    """Set on how many threads networks run that are loaded in the block; None leaves that to the environment."""
     before = os.environ.get(THREADS_VARIABLE)
     if number is not None:
         os.environ[THREADS_VARIABLE] = str(number)
@@ -104,7 +104,7 @@ def threads_set(number: int | None) -> Iterator[None]:
 
 
 def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add -j, --threads, --engine and --scheduler to a command, which gets them as one argument `spread`."""
+    """Add -j, --threads, --engine and --scheduler to a command, which gets them as one argument `placement`."""
 
     @click.option(
         "-j",
@@ -127,36 +127,18 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--scheduler", metavar="ADDRESS", help="The cluster: tcp://HOST:PORT, or its scheduler file.")
     @functools.wraps(command)
-    def with_spread(
+    def with_placement(
         *args: Any, jobs: int, threads: int | None, engine: str, scheduler: str | None, **others: Any
     ) -> Any:
-        spread = Spread(jobs, engine, scheduler, 1 if threads is None else threads)
+        placement = Placement(jobs, engine, scheduler, 1 if threads is None else threads)
         with threads_set(threads):
-            return command(*args, spread=spread, **others)
+            return command(*args, placement=placement, **others)
 
-    return with_spread
-
-
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add -o, -f and --skip-existing to a command: `folder`, `force`, `skip_existing`."""
-    for option in (
-        click.option(
-            "--skip-existing", is_flag=True, help="Leave out what has its output already: go on with a batch."
-        ),
-        click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
-        click.option(
-            "-o",
-            "folder",
-            metavar="DIR|FILE",
-            help="Put the outputs into DIR, where the tree of a folder is kept; or the only output into FILE.",
-        ),
-    ):
-        command = option(command)
-    return command
+    return with_placement
 
 
-class Told(Protocol):
-    """What is told of one file that was encoded or decoded: a dataclass whose `str` is the result line."""
+class Result(Protocol):
+    """What is reported of one file that was encoded or decoded: a dataclass whose `str` is the result line."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -178,20 +160,20 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True)
 class Conversion:
-    """How encode and decode go about their files: the options that they share, and the way from jobs to exit code.
+    """The options that encode and decode share, and the way from their jobs to the exit code.
 
     Attributes:
         folder: where the outputs go, as given by -o.
         force: whether outputs that exist are overwritten.
         skip_existing: whether jobs with an output are left out.
-        spread: where the work is done.
-        as_json, verbose, quiet: what is printed of every file.
+        placement: where the work is done.
+        as_json, verbose, quiet: what is printed about every file.
     """
 
     folder: str | None
     force: bool
     skip_existing: bool
-    spread: Spread
+    placement: Placement
     as_json: bool
     verbose: bool
     quiet: bool
@@ -200,46 +182,46 @@ class Conversion:
         """Return the plan without what is done already; see `pending` of `shcodec.cli.batch.plan`."""
         return pending(plan, force=self.force, skip_existing=self.skip_existing)
 
-    def tell(self, job: Job, told: Told, missed: str = "", more: str = "") -> None:
-        """Print what came of one file: notes and the result.
+    def show(self, job: Job, result: Result, missed: str = "", more: str = "") -> None:
+        """Print notes and result of one file.
 
         Args:
             job: the file.
-            told: the result, which can be made a dict by `asdict`.
+            result: what is reported of it.
             missed: a target that was not met.
             more: added to the line of `--verbose`.
         """
         if self.quiet:
             return
         err = job.target == STDIO  # where the file itself goes to stdout, words go to stderr
-        report_notes(job.source, told.notes)
+        report_notes(job.source, result.notes)
         if missed:
             report_notes(job.source, (missed,))
         if self.as_json:
-            print_json(asdict(told), err=err)
+            print_json(asdict(result), err=err)
             return
-        say(str(told), err=err)
+        say(str(result), err=err)
         if self.verbose:
-            say(details(told.sizes, told.times) + more, err=err)
+            say(details(result.sizes, result.times) + more, err=err)
 
     def run(self, plan: Plan, work: Callable[..., Done], finish: Callable[[Job, Done], None], totals: Totals) -> None:
         """Do the work for every job, finish each, and report the totals; a single job shows how far it is.
 
         Args:
             plan: what is to be done.
-            work: from a job to what came of it; takes a callback `report` as well.
-            finish: writes and tells what came of a job, and adds it to the totals.
+            work: makes the result of a job; takes a callback `report` as well.
+            finish: writes and prints the result of a job, and adds it to the totals.
             totals: of the batch.
 
         Raises:
             Exit: something failed.
         """
         make_folder(plan)
-        if len(plan.jobs) == 1 and self.spread.engine == "local" and not self.quiet:
+        if len(plan.jobs) == 1 and self.placement.engine == "local" and not self.quiet:
             with step_bar() as report:
-                well = run(plan, partial(work, report=report), finish, self.spread, quiet=False)
+                well = run(plan, partial(work, report=report), finish, self.placement, quiet=False)
         else:
-            well = run(plan, work, finish, self.spread, quiet=self.quiet)
+            well = run(plan, work, finish, self.placement, quiet=self.quiet)
         if not self.quiet:
             totals.report(plan, as_json=self.as_json)
         exit_unless(well)
@@ -253,7 +235,16 @@ def conversion_options(what: str) -> Callable[[Callable[..., Any]], Callable[...
     """
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        @output_options
+        @click.option(
+            "-o",
+            "folder",
+            metavar="DIR|FILE",
+            help="Put the outputs into DIR, where the tree of a folder is kept; or the only output into FILE.",
+        )
+        @click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist.")
+        @click.option(
+            "--skip-existing", is_flag=True, help="Leave out what has its output already: go on with a batch."
+        )
         @batch_options
         @click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object per {what}.")
         @click.option("-v", "--verbose", is_flag=True, help="Print the sizes of parts and the times of steps as well.")
@@ -264,13 +255,13 @@ def conversion_options(what: str) -> Callable[[Callable[..., Any]], Callable[...
             folder: str | None,
             force: bool,
             skip_existing: bool,
-            spread: Spread,
+            placement: Placement,
             as_json: bool,
             verbose: bool,
             quiet: bool,
             **others: Any,
         ) -> Any:
-            conversion = Conversion(folder, force, skip_existing, spread, as_json, verbose, quiet)
+            conversion = Conversion(folder, force, skip_existing, placement, as_json, verbose, quiet)
             return command(*args, conversion=conversion, **others)
 
         return with_conversion

@@ -61,7 +61,7 @@ class Window:
 
 
 def render(versions: Sequence[Version], name: str) -> bytes:
-    """Show versions of a picture.
+    """Render versions of a picture as a file.
 
     Args:
         versions: the original first.
@@ -96,7 +96,7 @@ def worst_windows(original: Pixels, others: Sequence[Pixels]) -> list[Window]:
 
 
 def contact_sheet(versions: Sequence[Version], windows: Sequence[Window]) -> bytes:
-    """One PNG: a row per part of the picture, a column per version, names above."""
+    """Draw one PNG: a row per part of the picture, a column per version, names above."""
     column = max(windows[0].width, CROP_SIDE) + _GAP
     row = windows[0].height + _GAP
     head = 2 * _LINE + _GAP
@@ -115,7 +115,7 @@ def contact_sheet(versions: Sequence[Version], windows: Sequence[Window]) -> byt
 
 
 def page(versions: Sequence[Version], windows: Sequence[Window]) -> bytes:
-    """One HTML page that fetches nothing: the original, and beside it the version that is chosen."""
+    """Write one HTML page that fetches nothing: the original, and beside it the version that is chosen."""
     original, *others = versions
     template = Template((resources.files("shcodec.cli") / "sheet.html").read_text(encoding="utf-8"))
     choices = "".join(
@@ -133,7 +133,7 @@ def page(versions: Sequence[Version], windows: Sequence[Window]) -> bytes:
 
 
 def _window_errors(original: Pixels, other: Pixels, height: int, width: int) -> npt.NDArray[np.float64]:
-    """Share of the squared error that lies in each window of a size, on a grid of `_STRIDE` pixels."""
+    """Compute the share of the squared error that lies in each window of a size, on a grid of `_STRIDE` pixels."""
     error = np.square(original.astype(np.int16) - other, dtype=np.int32).sum(axis=2).astype(np.float64)
     sums = np.pad(error.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     tops = _starts(original.shape[0], height)
@@ -144,7 +144,7 @@ def _window_errors(original: Pixels, other: Pixels, height: int, width: int) -> 
 
 
 def _starts(side: int, length: int) -> npt.NDArray[np.intp]:
-    """Where windows begin along a side; the last ends where the picture does."""
+    """Return where windows begin along a side; the last ends where the picture does."""
     steps = -(-(side - length) // _STRIDE) + 1
     return np.minimum(np.arange(steps) * _STRIDE, side - length)
 

@@ -9,7 +9,7 @@ import click
 from shcodec.cli.batch.files import Job, read_shc
 from shcodec.cli.batch.inputs import gather_shc
 from shcodec.cli.batch.plan import Plan
-from shcodec.cli.batch.run import Spread, exit_unless, run
+from shcodec.cli.batch.run import Placement, exit_unless, run
 from shcodec.cli.batch.totals import Totals
 from shcodec.cli.console import details, one_line, print_json, say, shown
 from shcodec.cli.options import batch_options, pixels_option
@@ -32,7 +32,9 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file, whole or not.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the sizes of the parts of every file as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(files: tuple[str, ...], max_pixels: int, spread: Spread, as_json: bool, verbose: bool, quiet: bool) -> None:
+def command(
+    files: tuple[str, ...], max_pixels: int, placement: Placement, as_json: bool, verbose: bool, quiet: bool
+) -> None:
     """Check the checksum of .shc files and that their symbols decode to the end. Exit code 0 if all are whole.
 
     A folder stands for all .shc files below it.
@@ -55,7 +57,7 @@ def command(files: tuple[str, ...], max_pixels: int, spread: Spread, as_json: bo
             if verbose:
                 say(details(sizes, {}))
 
-    well = run(plan, partial(verify_one, max_pixels=max_pixels), finish, spread, quiet=quiet)
+    well = run(plan, partial(verify_one, max_pixels=max_pixels), finish, placement, quiet=quiet)
     if not quiet:
         totals.report(plan, as_json=as_json)
     exit_unless(well)

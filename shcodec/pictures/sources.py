@@ -18,10 +18,8 @@ from shcodec.pictures.formats.file_facts import FileFacts
 from shcodec.pictures.formats.png_facts import PngFacts
 from shcodec.pictures.formats.tiff_facts import TiffFacts
 from shcodec.support.errors import LimitError, PictureError, ShcError
-from shcodec.support.limits import MAGIC, MAX_PIXELS
+from shcodec.support.limits import BY_OTHER_PROGRAMS, MAGIC, MAX_PIXELS
 
-# An input must never be handed to an interpreter (EPS is a program, for Ghostscript), whatever its name says it is.
-_BY_OTHER_PROGRAMS: Final = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _METADATA: Final = ("icc_profile", "exif", "xmp")
 # Their alpha is often left at 0 by programs that know of none; a picture nobody can see is not meant.
 _FORGETFUL: Final = frozenset({"BMP", "DIB", "TGA"})
@@ -275,7 +273,7 @@ def _opened(file: BinaryIO, head: bytes) -> Source:
         if mended is None:
             raise
         image, notes = Image.open(mended, formats=["JPEG", "WEBP", "AVIF"]), ["damaged metadata dropped"]
-    if image.format in _BY_OTHER_PROGRAMS:  # none has run yet: that comes with the samples
+    if image.format in BY_OTHER_PROGRAMS:  # none has run yet: that comes with the samples
         raise PictureError(f"Pillow reads {image.format} with the help of another program only; convert it first")
     place = file.tell()
     facts = file_facts.read_facts(file, image.format)

@@ -85,7 +85,7 @@ def _create(folder: str) -> tuple[int, str]:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Locks a file: True; False if someone else has; None where there are no locks, so that nobody ever has one."""
+    """Lock a file: True; False if someone else has locked it; None where the system has no locks."""
     if sys.platform == "win32":
         return None
     try:

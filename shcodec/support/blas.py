@@ -1,4 +1,4 @@
-"""numpy's BLAS on one thread: products as thin as ours lose by threads, and by far when the cores are busy."""
+"""numpy's BLAS on one thread: thin matrices are multiplied slower on several, by far when cores are busy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOCK = threading.Lock()  # the limit is the process's: two threads must not res
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limits BLAS to one thread in a `with` block or a decorated function: one at a time, not nested."""
+    """Limit BLAS to one thread in a `with` block or a decorated function: one at a time, not nested."""
     with _LOCK, _controller().limit(limits=1, user_api="blas"):
         yield
 

@@ -10,13 +10,13 @@ _BARE = -15  # a window of 32 KiB, neither header nor checksum
 
 
 def deflated(data: bytes, level: int = 9) -> bytes:
-    """Compresses; data that cannot be compressed grows by 5 bytes every 64 KiB."""
+    """Compress; data that cannot be compressed grows by 5 bytes every 64 KiB."""
     packer = zlib.compressobj(level, zlib.DEFLATED, _BARE, zlib.DEF_MEM_LEVEL + 1)
     return packer.compress(data) + packer.flush()
 
 
 def inflated(data: bytes, limit: int, what: str) -> bytes:
-    """Decompresses exactly one stream that fills `data`; never makes more than `limit` + 1 bytes.
+    """Decompress exactly one stream that fills `data`; never makes more than `limit` + 1 bytes.
 
     Args:
         data: the stream.

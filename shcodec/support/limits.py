@@ -1,4 +1,4 @@
-"""What every room must know of the `.shc` format: how a file begins, and how much it may hold."""
+"""What every room must know: how an `.shc` file begins, how much it may hold, and which pictures are never opened."""
 
 from __future__ import annotations
 
@@ -10,3 +10,9 @@ MAX_SIDE: Final = 65_535
 MAX_PIXELS: Final = 178_956_970
 """Pixels that a reader accepts unless told otherwise: the number above which Pillow, too, refuses a picture."""
 MAX_CHUNK_SIZE: Final = 16 << 20
+
+BY_OTHER_PROGRAMS: Final = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+"""Kinds of picture, as Pillow names them, that it reads with the help of other programs at most.
+
+An input must never be handed to an interpreter (EPS is a program, for Ghostscript), whatever its name says it is.
+"""

@@ -1,4 +1,4 @@
-"""How long work tells how far it is, and the bars on a terminal that show it.
+"""Progress of long work: the callback that reports it, and the bars on a terminal that show it.
 
 Bars are drawn on stderr, and only where that is a terminal; rich, which draws them, is imported only then.
 """
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 Report = Callable[[str, int, int], None]
-"""Told what is being done, and how many steps of it are done and how many there are."""
+"""Called with what is being done, how many steps of it are done, and how many there are."""
 
 
 def unheard(what: str, done: int, total: int) -> None:
-    """Take the steps that nobody watches."""
+    """Ignore a report: the default where nobody watches."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -1,4 +1,4 @@
-"""Texts of others, such as names of files, made fit to be shown."""
+"""Texts from outside, such as names of files, made fit to be shown."""
 
 from __future__ import annotations
 

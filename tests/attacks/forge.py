@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from made_up_bytes import deflated, sealed
 
 from shcodec import container
 from shcodec.codec import decoding, encoding
@@ -54,11 +55,6 @@ def body(parts: Parts) -> bytes:
     length = varint(len(parts.payload)) if parts.length is None else parts.length
     head = parts.magic + bytes([parts.version]) + parts.model + parts.width + parts.height
     return head + bytes([parts.beta]) + parts.chunks + length + parts.payload
-
-
-def sealed(data: bytes) -> bytes:
-    """Bytes with the checksum that matches them."""
-    return data + zlib.crc32(data).to_bytes(4, "little")
 
 
 def put_together(parts: Parts) -> bytes:
@@ -173,12 +169,6 @@ MUTATIONS: tuple[Callable[[Parts, Random], Parts], ...] = (
     lambda parts, random: replace(parts, payload=random.randbytes(random.randrange(80)).rstrip(b"\0")),
     lambda parts, random: replace(parts, payload=b""),
 )
-
-
-def deflated(data: bytes) -> bytes:
-    """Return a bare DEFLATE stream, as small as it can be."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(data) + packer.flush()
 
 
 # -- files that claim much -------------------------------------------------------------------------

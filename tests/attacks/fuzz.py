@@ -28,7 +28,7 @@ from types import ModuleType
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE), str(ROOT)]
+sys.path[:0] = [str(HERE), str(HERE.parent / "helpers"), str(ROOT)]
 os.environ["SHC_MODELS"] = str(ROOT / "tests" / "golden")
 os.environ.setdefault("SHC_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -50,7 +50,8 @@ LONGEST = 2000
 
 def container_target() -> Callable[[bytes], None]:
     """Parse an input as it is, and with the checksum that it should have."""
-    from forge import read_or_reject, sealed
+    from forge import read_or_reject
+    from made_up_bytes import sealed
 
     from shcodec import container
     from shcodec.container import picture_chunks
@@ -77,7 +78,8 @@ def container_target() -> Callable[[bytes], None]:
 
 def decoder_target() -> Callable[[bytes], None]:
     """Decode an input under the checksum that it should have, and what can be made of it: a file of a valid form."""
-    from forge import GOLDEN_FILES, Parts, chunk, claiming, read_or_reject, sealed, taken_apart, with_chunks
+    from forge import GOLDEN_FILES, Parts, chunk, claiming, read_or_reject, taken_apart, with_chunks
+    from made_up_bytes import sealed
 
     from shcodec.codec import decoding
 
@@ -127,7 +129,8 @@ def guided(atheris: ModuleType, target: str, executions: int, corpus: Path, seed
 
 def unguided(target: str, executions: int, corpus: Path, seed: int) -> None:
     """Run mutations of the seeds; what it was at when something broke is left in the corpus."""
-    from forge import mutated, sealed
+    from forge import mutated
+    from made_up_bytes import sealed
 
     run, random = TARGETS[target](), Random(seed)
     files = [sealed(data) for data in seeds()]

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import forge
 import pytest
-from forge import chunk, deflated, put_together, taken_apart, with_chunks
+from forge import chunk, put_together, taken_apart, with_chunks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_bytes import deflated
 
 from shcodec import container
 from shcodec.codec import decoding, inspection, synthesis

@@ -13,6 +13,7 @@ import forge
 import numpy as np
 import pytest
 from forge import chunk, claiming, put_together, read_or_reject, taken_apart, with_chunks
+from made_up_bytes import sealed
 
 from shcodec.codec import decoding, inspection
 from shcodec.container.payload import join, split
@@ -63,7 +64,7 @@ def test_single_bit_flips_under_a_matching_checksum() -> None:
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
-        rejected += bool(read_or_reject(forge.sealed(bytes(flipped))))
+        rejected += bool(read_or_reject(sealed(bytes(flipped))))
     assert rejected > 8 * 14  # the magic number, the version and the model id at the least
 
 
@@ -76,7 +77,7 @@ def test_bit_flips_of_a_tiled_file() -> None:
         with pytest.raises(CorruptFileError):
             inspection.verify(bytes(flipped))
         if bit < 8 * (len(data) - 4):
-            verified(forge.sealed(bytes(flipped[:-4])))
+            verified(sealed(bytes(flipped[:-4])))
 
 
 def test_truncated_streams_under_a_matching_checksum() -> None:
@@ -114,7 +115,7 @@ def test_lengths_in_the_table_of_tiles() -> None:
     start = len(join(head, streams)) - sum(map(len, streams)) - 4
     for lie in (0, 1, len(streams[0]) + 1, 1 << 28, (1 << 35) - 1):
         table = varint(lie) + parts.payload[len(varint(len(streams[0]))) : start]
-        for checksum in (parts.payload[start : start + 4], forge.sealed(head + table)[-4:]):
+        for checksum in (parts.payload[start : start + 4], sealed(head + table)[-4:]):
             lying = replace(parts, payload=table + checksum + b"".join(streams))
             assert verified(put_together(lying))
     for cut in range(0, len(parts.payload), 7):

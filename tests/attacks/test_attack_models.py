@@ -38,14 +38,6 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of the frozen model, the only one that is installed beside the shipped ones."""
-    shutil.copytree(GOLDEN / "model", tmp_path / "models" / "model")
-    monkeypatch.setenv("SHC_MODELS", str(tmp_path / "models"))
-    return tmp_path / "models" / "model"
-
-
 def use(folder: Path) -> None:
     """Run every network of a model."""
     model = Model(folder, threads=1)
@@ -77,90 +69,90 @@ def test_the_shipped_models_are_pinned_to_the_last_file() -> None:
 
 
 @pytest.mark.parametrize("file", [name for name in FILES if name not in ("training.safetensors", "model.toml")])
-def test_a_changed_bit(folder: Path, file: str) -> None:
-    data = bytearray((folder / file).read_bytes())
+def test_a_changed_bit(own_model: Path, file: str) -> None:
+    data = bytearray((own_model / file).read_bytes())
     data[-3] ^= 4
-    (folder / file).write_bytes(data)
-    assert_refused(folder, file if file != "decoder.safetensors" else "the weights have id")
+    (own_model / file).write_bytes(data)
+    assert_refused(own_model, file if file != "decoder.safetensors" else "the weights have id")
 
 
 @pytest.mark.parametrize("file", ["decoder.safetensors", "encoder.safetensors"])
 @pytest.mark.parametrize("pinned", [False, True])
-def test_a_pickle_in_the_place_of_weights(folder: Path, tmp_path: Path, file: str, pinned: bool) -> None:
-    (folder / file).write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
+def test_a_pickle_in_the_place_of_weights(own_model: Path, tmp_path: Path, file: str, pinned: bool) -> None:
+    (own_model / file).write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
     if pinned:
-        pin(folder, file)
-    assert_refused(folder, file)
+        pin(own_model, file)
+    assert_refused(own_model, file)
     assert not (tmp_path / "trapped").exists()
 
 
 @pytest.mark.parametrize("file", ["decoder.safetensors", "encoder.safetensors"])
-def test_truncated_weights(folder: Path, file: str) -> None:
-    data = (folder / file).read_bytes()
+def test_truncated_weights(own_model: Path, file: str) -> None:
+    data = (own_model / file).read_bytes()
     for length in (0, 7, 8, 9, 100, len(data) // 2, len(data) - 1):
-        (folder / file).write_bytes(data[:length])
-        assert_refused(folder)
+        (own_model / file).write_bytes(data[:length])
+        assert_refused(own_model)
 
 
-def test_headers_of_weights_that_lie(folder: Path) -> None:
+def test_headers_of_weights_that_lie(own_model: Path) -> None:
     for size in (1 << 62, (1 << 64) - 1, 100_000_001, 3):
-        (folder / "decoder.safetensors").write_bytes(size.to_bytes(8, "little") + b"{}" + bytes(100))
-        assert_refused(folder, "not a readable model file")
+        (own_model / "decoder.safetensors").write_bytes(size.to_bytes(8, "little") + b"{}" + bytes(100))
+        assert_refused(own_model, "not a readable model file")
 
 
-def test_swapped_graphs(folder: Path) -> None:
-    shutil.copy(folder / "synthesis.onnx", folder / "refine.onnx")
-    assert_refused(folder, r"refine.onnx: does not match")
-    pin(folder, "refine.onnx")
+def test_swapped_graphs(own_model: Path) -> None:
+    shutil.copy(own_model / "synthesis.onnx", own_model / "refine.onnx")
+    assert_refused(own_model, r"refine.onnx: does not match")
+    pin(own_model, "refine.onnx")
     with pytest.raises(ShcError):
-        use(folder)
+        use(own_model)
 
 
-def test_a_graph_that_names_a_file_of_the_machine(folder: Path, tmp_path: Path) -> None:
+def test_a_graph_that_names_a_file_of_the_machine(own_model: Path, tmp_path: Path) -> None:
     """Weights are fed from the safetensors; a graph that points elsewhere is not the one that the card pins."""
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(1 << 16))
-    graph = (folder / "synthesis.onnx").read_bytes()
-    (folder / "synthesis.onnx").write_bytes(graph.replace(b"fed-at-load-time", b"../../secret\0\0\0\0"))
-    assert_refused(folder, "synthesis.onnx: does not match")
+    graph = (own_model / "synthesis.onnx").read_bytes()
+    (own_model / "synthesis.onnx").write_bytes(graph.replace(b"fed-at-load-time", b"../../secret\0\0\0\0"))
+    assert_refused(own_model, "synthesis.onnx: does not match")
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "sub/file", "..", ".", ""])
-def test_paths_in_a_card(folder: Path, name: str) -> None:
-    card = folder / "model.toml"
+def test_paths_in_a_card(own_model: Path, name: str) -> None:
+    card = own_model / "model.toml"
     card.write_text(card.read_text(encoding="utf-8") + f'"{name}" = "{"0" * 64}"\n', encoding="utf-8")
-    assert_refused(folder, "is not the name of a file")
+    assert_refused(own_model, "is not the name of a file")
 
 
 @pytest.mark.parametrize("table", ["sha256 = 5", "sha256 = []", "[sha256]\nx = 5", "[sha256.x]\ny = 'z'", ""])
-def test_cards_without_a_proper_table(folder: Path, table: str) -> None:
-    card = folder / "model.toml"
-    card.write_text(f'name = "model"\nid = "{read_card(folder)["id"]}"\n{table}\n', encoding="utf-8")
-    assert_refused(folder)
+def test_cards_without_a_proper_table(own_model: Path, table: str) -> None:
+    card = own_model / "model.toml"
+    card.write_text(f'name = "model"\nid = "{read_card(own_model)["id"]}"\n{table}\n', encoding="utf-8")
+    assert_refused(own_model)
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, "a = " + "[" * 5000, "id = 5", "\ud800", "a = 1\n" * 3, "id = 1e999999"])
-def test_cards_that_make_no_sense(folder: Path, text: str) -> None:
-    (folder / "model.toml").write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert_refused(folder)
+def test_cards_that_make_no_sense(own_model: Path, text: str) -> None:
+    (own_model / "model.toml").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert_refused(own_model)
     assert zoo.name_of(bytes(4)) is None
     zoo.model_names()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")
-def test_links_to_what_never_ends(folder: Path) -> None:
+def test_links_to_what_never_ends(own_model: Path) -> None:
     """`verify` reads regular files only; a model that lacks one is not loaded either."""
-    (folder / "training.safetensors").unlink()
-    (folder / "training.safetensors").symlink_to("/dev/zero")
-    assert zoo.verify("model") == [f"{folder / 'training.safetensors'}: missing model file"]
-    (folder / "training.safetensors").unlink()
-    os.mkfifo(folder / "training.safetensors")
-    assert zoo.verify("model") == [f"{folder / 'training.safetensors'}: missing model file"]
+    (own_model / "training.safetensors").unlink()
+    (own_model / "training.safetensors").symlink_to("/dev/zero")
+    assert zoo.verify("model") == [f"{own_model / 'training.safetensors'}: missing model file"]
+    (own_model / "training.safetensors").unlink()
+    os.mkfifo(own_model / "training.safetensors")
+    assert zoo.verify("model") == [f"{own_model / 'training.safetensors'}: missing model file"]
 
 
-def test_unlisted_files_are_reported(folder: Path) -> None:
-    (folder / "more.py").write_text("import os")
-    assert zoo.verify("model") == [f"{folder / 'more.py'}: not listed in the card"]
+def test_unlisted_files_are_reported(own_model: Path) -> None:
+    (own_model / "more.py").write_text("import os")
+    assert zoo.verify("model") == [f"{own_model / 'more.py'}: not listed in the card"]
 
 
 # -- tables -----------------------------------------------------------------------------------------
@@ -262,8 +254,8 @@ def test_any_byte_of_the_weights_may_be_wrong(tmp_path: Path, data: st.DataObjec
         assert "\n" not in str(error)
 
 
-def test_weights_that_lack_what_the_networks_need(folder: Path) -> None:
-    tensors = load_file(folder / "decoder.safetensors")
+def test_weights_that_lack_what_the_networks_need(own_model: Path) -> None:
+    tensors = load_file(own_model / "decoder.safetensors")
     for name in ("g_s.knots", "h_s.knots", "refine.knots"):
-        save_file({key: value for key, value in tensors.items() if key != name}, folder / "decoder.safetensors")
-        assert_refused(folder)
+        save_file({key: value for key, value in tensors.items() if key != name}, own_model / "decoder.safetensors")
+        assert_refused(own_model)

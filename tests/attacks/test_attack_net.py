@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 from conftest import GOLDEN, Shc
+from made_up_bytes import deflated, sealed
 
 from shcodec import netpack
 from shcodec.netpack.packing.directory import write_directory
@@ -33,14 +33,9 @@ from shcodec.netpack.packing.layout import (
 from shcodec.netpack.packing.plan import PackConfig
 from shcodec.netpack.packing.spread import Spread
 from shcodec.support.bytestream import varint
-from shcodec.support.deflate import deflated
 from shcodec.support.errors import CorruptFileError, LimitError, ShcError
 
 DATA = (GOLDEN / "net" / "weights.shcn").read_bytes()
-
-
-def sealed(data: bytes) -> bytes:
-    return data + zlib.crc32(data).to_bytes(4, "little")
 
 
 def forged(

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 from conftest import Shc, make_photo
 from forge import damaged
+from made_up_files import chunk, png_of
 from PIL import EpsImagePlugin, Image
 
 from shcodec.pictures.reading import read_picture
@@ -26,15 +27,6 @@ def picture_file(kind: str) -> bytes:
     file = io.BytesIO()
     Image.fromarray(make_photo(24, 32)).save(file, format=kind, **FORMATS[kind])
     return file.getvalue()
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a PNG file put together by hand, its checksums right."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    out = b"\x89PNG\r\n\x1a\n"
-    for tag, data in ((b"IHDR", header), *chunks, (b"IEND", b"")):
-        out += struct.pack(">I", len(data)) + tag + data + zlib.crc32(tag + data).to_bytes(4, "big")
-    return out
 
 
 def read_or_refuse(data: bytes) -> bool:
@@ -69,23 +61,19 @@ def test_damaged_pictures(kind: str) -> None:
 @pytest.mark.parametrize("sides", [(65_535, 65_535), (1 << 31, 1), (30_000, 30_000), (65_536, 1), (0, 5)])
 def test_sizes_that_are_a_lie(sides: tuple[int, int]) -> None:
     with pytest.raises((PictureError, LimitError)):
-        read_picture(io.BytesIO(png(*sides, (b"IDAT", zlib.compress(b"")))))
+        read_picture(io.BytesIO(png_of(*sides, chunk(b"IDAT", zlib.compress(b"")))))
 
 
 def test_metadata_that_inflates() -> None:
     bomb = zlib.compress(bytes(80 << 20), 9)
-    pixels = (b"IDAT", zlib.compress(bytes(4 * 13)))
-    for chunk in (
-        (b"iCCP", b"x\0\0" + bomb),
-        (b"zTXt", b"x\0\0" + bomb),
-        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + bomb),
-    ):
-        read_or_refuse(png(4, 4, chunk, pixels))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(4 * 13)))
+    for tag, start in ((b"iCCP", b"x\0\0"), (b"zTXt", b"x\0\0"), (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0")):
+        read_or_refuse(png_of(4, 4, chunk(tag, start + bomb), pixels))
 
 
 def test_pixels_that_inflate() -> None:
-    assert read_or_refuse(png(4, 4)) is True
-    read_or_refuse(png(4, 4, (b"IDAT", zlib.compress(bytes(30 << 20), 9))))
+    assert read_or_refuse(png_of(4, 4)) is True
+    read_or_refuse(png_of(4, 4, chunk(b"IDAT", zlib.compress(bytes(30 << 20), 9))))
 
 
 def test_a_directory_that_leads_into_itself() -> None:
@@ -100,7 +88,7 @@ def test_the_command_line_says_it_in_one_line(
     tmp_path: Path, shc: Shc, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("bomb.png").write_bytes(png(65_535, 65_535, (b"IDAT", b"")))
+    Path("bomb.png").write_bytes(png_of(65_535, 65_535, chunk(b"IDAT", b"")))
     Path("cut.jpg").write_bytes(picture_file("JPEG")[:300])
     outcome = shc("encode", "-m", tiny_model, "bomb.png", "cut.jpg")
     assert outcome.code == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench_runs import rows
 from conftest import Shc, make_photo
 from PIL import Image
 
@@ -49,11 +49,6 @@ def run(pictures: Path, tmp_path: Path) -> Callable[..., Report]:
         return bench.run(str(pictures), tmp_path / "out", Options(**{"codecs": CODECS, "crops": 0, **options}))
 
     return start
-
-
-def rows(tmp_path: Path) -> list[dict[str, str]]:
-    with (tmp_path / "out" / "results.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ class Absent(Brittle):
 
 def test_what_a_run_leaves(run: Callable[..., Report], tmp_path: Path) -> None:
     report = run(command="shc bench --dataset pictures")
-    table = rows(tmp_path)
+    table = rows(tmp_path / "out")
     assert tuple(table[0]) == COLUMNS
     assert len(table) == 2 * 2 * 10
     first = table[0]
@@ -134,20 +129,20 @@ def test_psnr_is_that_of_the_file(run: Callable[..., Report], pictures: Path, tm
     original = Image.open(pictures / "large.png")
     original.save(tmp_path / "q60.jpg", quality=60, subsampling="4:4:4", optimize=True)
     error = np.asarray(Image.open(tmp_path / "q60.jpg"), float) - np.asarray(original, float)
-    row = next(row for row in rows(tmp_path) if row["setting"] == "60")
+    row = next(row for row in rows(tmp_path / "out") if row["setting"] == "60")
     assert int(row["bytes"]) == (tmp_path / "q60.jpg").stat().st_size
     assert float(row["psnr"]) == pytest.approx(10 * math.log10(255**2 / np.mean(error**2)), abs=1e-4)
 
 
 def test_several_processes_measure_the_same(run: Callable[..., Report], tmp_path: Path) -> None:
     def measured() -> list[dict[str, str]]:
-        return [{key: value for key, value in row.items() if not key.endswith("_s")} for row in rows(tmp_path)]
+        return [{key: value for key, value in row.items() if not key.endswith("_s")} for row in rows(tmp_path / "out")]
 
     run()
     alone = measured()
     run(jobs=2, force=True)
     assert measured() == alone
-    assert all(row["enc_s"] == "" and row["dec_s"] == "" for row in rows(tmp_path))
+    assert all(row["enc_s"] == "" and row["dec_s"] == "" for row in rows(tmp_path / "out"))
 
 
 def test_tables_on_the_terminal(run: Callable[..., Report], tmp_path: Path) -> None:
@@ -209,7 +204,7 @@ def test_stored_measurements_stand_in(tmp_path: Path, monkeypatch: pytest.Monkey
     report = bench.run(
         "kodak", tmp_path / "out", Options(data_root=tmp_path / "data", codecs=["jpeg420", "bpg444"], crops=0)
     )
-    stored = [row for row in rows(tmp_path) if row["codec"] == "bpg444"]
+    stored = [row for row in rows(tmp_path / "out") if row["codec"] == "bpg444"]
     assert len(stored) == 13
     assert all(row["source"] == STORED and row["enc_s"] == "" for row in stored)
     assert report.curves[1].source == STORED
@@ -234,7 +229,7 @@ def test_failures_are_listed_and_the_rest_goes_on(
     assert [str(failure) for failure in report.failures][1:] == ["large.png brittle 1: ValueError: too wide"]
     assert str(report.failures[0]).startswith("broken.png: ")
     assert report.unavailable == {"absent": "needs a package"}
-    assert len(rows(tmp_path)) == 5
+    assert len(rows(tmp_path / "out")) == 5
     assert report.curves[0].images == ("small.png",)
     document = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(document["failures"]) == 2
@@ -297,7 +292,7 @@ class Stop(BaseException):
 
 def test_interrupted_and_resumed(run: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
-    whole = [{key: value for key, value in row.items() if not key.endswith("_s")} for row in rows(tmp_path)]
+    whole = [{key: value for key, value in row.items() if not key.endswith("_s")} for row in rows(tmp_path / "out")]
     measure, count = measuring.measure_cell, 0
 
     def limited(task: measuring.Task) -> Any:
@@ -310,7 +305,7 @@ def test_interrupted_and_resumed(run: Callable[..., Report], tmp_path: Path, mon
     monkeypatch.setattr(measuring, "measure_cell", limited)
     with pytest.raises(Stop):
         run(force=True)
-    assert len(rows(tmp_path)) == 7
+    assert len(rows(tmp_path / "out")) == 7
     assert json.loads((tmp_path / "out" / "results.json").read_text())["complete"] is False
     # The machine went down in the middle of a line.
     with (tmp_path / "out" / "results.csv").open("a") as file:
@@ -318,7 +313,9 @@ def test_interrupted_and_resumed(run: Callable[..., Report], tmp_path: Path, mon
     count = -1000
     run(resume=True)
     assert count == -1000 + 40 - 7
-    assert [{key: value for key, value in row.items() if not key.endswith("_s")} for row in rows(tmp_path)] == whole
+    assert [
+        {key: value for key, value in row.items() if not key.endswith("_s")} for row in rows(tmp_path / "out")
+    ] == whole
 
 
 def test_a_codec_that_changed_is_measured_again(

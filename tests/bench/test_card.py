@@ -2,62 +2,45 @@
 
 from __future__ import annotations
 
-import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import GOLDEN, Shc, make_photo
-from PIL import Image
+from bench_runs import small_kodak
+from conftest import Shc
 
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
 from shcodec import bench
-from shcodec.bench import Options, card, datasets
+from shcodec.bench import Options, card
 from shcodec.bench.report import Report
 from shcodec.support.errors import UsageError
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with a copy of the frozen model, whose card can be written."""
-    shutil.copytree(GOLDEN / "model", tmp_path / "models" / "model")
-    monkeypatch.setenv("SHC_MODELS", str(tmp_path / "models"))
-    return tmp_path / "models"
-
-
-@pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a data root whose Kodak is two small pictures, and believed to be whole."""
-    folder = tmp_path / "data" / "kodak"
-    folder.mkdir(parents=True)
-    for name in ("a", "b"):
-        Image.fromarray(make_photo(64, 96)).save(folder / f"{name}.png")
-    kodak = replace(datasets.BENCHMARKS["kodak"], count=2)
-    monkeypatch.setattr(datasets, "BENCHMARKS", {"kodak": kodak})
-    monkeypatch.setattr(datasets, "load_pins", lambda name: {})
-    return folder.parent
+    return small_kodak(tmp_path / "data", monkeypatch, a=(64, 96), b=(64, 96))
 
 
 @pytest.fixture
-def report(models: Path, root: Path, tmp_path: Path) -> Report:
+def report(own_model: Path, root: Path, tmp_path: Path) -> Report:
     options = Options(
         data_root=root, codecs=["shc-model", "jpeg420"], betas=[20, 200], crops=0, command="shc bench --dataset kodak"
     )
     return bench.run("kodak", tmp_path / "out", options)
 
 
-def measured(models: Path) -> dict[str, object]:
-    told = tomllib.loads((models / "model" / "model.toml").read_text(encoding="utf-8"))
+def measured(own_model: Path) -> dict[str, object]:
+    told = tomllib.loads((own_model / "model.toml").read_text(encoding="utf-8"))
     found: dict[str, object] = told.get("measured", {})
     return found
 
 
-def test_figures_of_a_model(report: Report, models: Path) -> None:
-    before = tomllib.loads((models / "model" / "model.toml").read_text(encoding="utf-8"))
-    assert card.update_cards(report) == [models / "model" / "model.toml"]
-    after = tomllib.loads((models / "model" / "model.toml").read_text(encoding="utf-8"))
+def test_figures_of_a_model(report: Report, own_model: Path) -> None:
+    before = tomllib.loads((own_model / "model.toml").read_text(encoding="utf-8"))
+    assert card.update_cards(report) == [own_model / "model.toml"]
+    after = tomllib.loads((own_model / "model.toml").read_text(encoding="utf-8"))
     told = after.pop("measured")["kodak"]
     before.pop("measured", None)
     assert after == before
@@ -68,33 +51,33 @@ def test_figures_of_a_model(report: Report, models: Path) -> None:
     assert (told["images"], told["command"]) == (2, "shc bench --dataset kodak")
 
 
-def test_results_of_other_sets_stay(report: Report, models: Path) -> None:
+def test_results_of_other_sets_stay(report: Report, own_model: Path) -> None:
     card.update_cards(replace(report, dataset="b100"))
     card.update_cards(report)
-    assert set(measured(models)) >= {"b100", "kodak"}
+    assert set(measured(own_model)) >= {"b100", "kodak"}
 
 
-def test_only_whole_published_sets(report: Report, models: Path) -> None:
-    before = (models / "model" / "model.toml").read_bytes()
+def test_only_whole_published_sets(report: Report, own_model: Path) -> None:
+    before = (own_model / "model.toml").read_bytes()
     with pytest.raises(UsageError, match="measured on 2 of 24 pictures"):
         card.update_cards(replace(report, total=24))
     with pytest.raises(UsageError, match="published sets, and holiday is none"):
         card.update_cards(replace(report, dataset="holiday", is_benchmark=False))
     with pytest.raises(UsageError, match="no model was measured"):
         card.update_cards(replace(report, curves=report.curves[1:]))
-    assert (models / "model" / "model.toml").read_bytes() == before
+    assert (own_model / "model.toml").read_bytes() == before
 
 
-def test_the_command_line(models: Path, root: Path, shc: Shc, tmp_path: Path) -> None:
+def test_the_command_line(own_model: Path, root: Path, shc: Shc, tmp_path: Path) -> None:
     arguments = ["--data-root", root, "--codecs", "shc-model", "--betas", "100", "--crops", 0, "--update-cards"]
     done = shc("bench", *arguments, "--dataset", "kodak", "--out", tmp_path / "out")
     assert done.code == 0
-    assert done.err == f"shc: note: {models / 'model' / 'model.toml'}: updated\n"
-    assert "kodak" in measured(models)
+    assert done.err == f"shc: note: {own_model / 'model.toml'}: updated\n"
+    assert "kodak" in measured(own_model)
 
 
 @pytest.mark.parametrize("more", [["--dataset", "kodak", "--limit", "1"], ["--dataset", "."]])
-def test_refused_before_any_work(models: Path, root: Path, shc: Shc, tmp_path: Path, more: list[str]) -> None:
+def test_refused_before_any_work(own_model: Path, root: Path, shc: Shc, tmp_path: Path, more: list[str]) -> None:
     done = shc("bench", "--data-root", root, "--update-cards", "--out", tmp_path / "out", *more)
     assert done.code == 2
     assert "--update-cards needs a whole set" in done.err

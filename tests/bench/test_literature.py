@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Shc, make_photo
-from PIL import Image
+from bench_runs import small_kodak
+from conftest import Shc
 
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
 from shcodec import bench
-from shcodec.bench import Options, datasets, literature, plots, tables
+from shcodec.bench import Options, literature, plots, tables
 from shcodec.bench.bd_rate import bd_rate
 from shcodec.bench.cells import stored_cells
 from shcodec.bench.curves import build_curves, mean_curve
@@ -22,13 +21,7 @@ from shcodec.support.errors import UsageError
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a data root whose Kodak is one picture, and believed to be whole."""
-    folder = tmp_path / "data" / "kodak"
-    folder.mkdir(parents=True)
-    Image.fromarray(make_photo(168, 176)).save(folder / "a.png")
-    monkeypatch.setattr(datasets, "BENCHMARKS", {"kodak": replace(datasets.BENCHMARKS["kodak"], count=1)})
-    monkeypatch.setattr(datasets, "load_pins", lambda name: {})
-    return folder.parent
+    return small_kodak(tmp_path / "data", monkeypatch, a=(168, 176))
 
 
 def test_every_curve_has_its_source() -> None:

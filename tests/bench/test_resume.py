@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_runs import rows
 from conftest import Shc, make_photo, obey_interrupts
 from PIL import Image
 
@@ -32,11 +32,6 @@ def pictures(tmp_path: Path) -> Path:
     for name in ("a", "b", "c"):
         Image.fromarray(make_photo(64, 96)).save(folder / f"{name}.png")
     return folder
-
-
-def rows(out: Path) -> list[dict[str, str]]:
-    with (out / "results.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def cells(out: Path) -> set[tuple[str, str, str]]:

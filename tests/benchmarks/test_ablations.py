@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
-import sys
 import tarfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT, make_photo
 from PIL import Image
+from scripts import importable
 
 torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 pytest.importorskip("scipy", reason="needs the extra 'bench'")
 
-FLAT_MODULES = ("residuals", "fitting", "trials", "quantiser_report", "quantiser", "surrogates", "model_statistics")
-
 
 @pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make the scripts importable as they import each other."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "ablations")
-    yield
-    for name in FLAT_MODULES:
-        sys.modules.pop(name, None)
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(name)
+def scripts() -> Iterator[None]:
+    with importable(ROOT / "benchmarks" / "ablations", ROOT / "benchmarks"):
+        yield
 
 
 @pytest.fixture
@@ -57,7 +46,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("dim", "codewords"), [(1, 31), (1, 7), (2, 40), (4, 60)])
 def test_choice_of_codewords_is_that_of_a_full_search(dim: int, codewords: int) -> None:
-    fitting = module("fitting")
+    fitting = import_module("fitting")
     rng = np.random.default_rng(3)
     vectors = rng.normal(0, 2, (3000, dim)).astype(np.float32)
     codebook = rng.normal(0, 2, (codewords, dim)).astype(np.float32)
@@ -74,7 +63,7 @@ def test_choice_of_codewords_is_that_of_a_full_search(dim: int, codewords: int) 
 
 @pytest.mark.parametrize(("first", "last", "dim", "codewords"), [(16, 19, 4, 64), (20, 23, 2, 40), (32, 35, 1, 63)])
 def test_fast_rounds_agree_with_those_of_the_trainer(first: int, last: int, dim: int, codewords: int) -> None:
-    fitting = module("fitting")
+    fitting = import_module("fitting")
     from shcodec.quantize.lattice import lattice, lloyd
 
     rng = np.random.default_rng(5)
@@ -94,7 +83,7 @@ def test_fast_rounds_agree_with_those_of_the_trainer(first: int, last: int, dim:
 
 
 def test_trials_tile_the_classes() -> None:
-    trials = module("trials")
+    trials = import_module("trials")
     from shcodec.train.config import TrainConfig
 
     base = trials.base_units(TrainConfig.load("fast").model.quantiser.bands)
@@ -113,7 +102,7 @@ def test_trials_tile_the_classes() -> None:
 def test_ablations_of_the_quantiser_run(
     pictures: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quantiser = module("quantiser")
+    quantiser = import_module("quantiser")
     out = tmp_path / "out"
     out.mkdir()
     (out / "README.md").write_text("head\n<!-- quantiser: begin -->\nold\n<!-- quantiser: end -->\ntail\n")
@@ -135,7 +124,7 @@ def test_ablations_of_the_quantiser_run(
 def test_statistics_of_a_model(pictures: Path, tmp_path: Path, tiny_model: str) -> None:
     out = tmp_path / "statistics.json"
     arguments = ["--model", tiny_model, "--data", pictures, "--betas", "20", "300", "--out", out]
-    module("model_statistics").main([str(argument) for argument in arguments])
+    import_module("model_statistics").main([str(argument) for argument in arguments])
     told = json.loads(out.read_text())
     for row in told["spending"]:
         # ideal bits of the histograms and those of z make up the file, but for the container and the coder's last word
@@ -146,7 +135,7 @@ def test_statistics_of_a_model(pictures: Path, tmp_path: Path, tiny_model: str) 
 
 
 def test_growing_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    statistics = module("model_statistics")
+    statistics = import_module("model_statistics")
     from shcodec.model.networks import Model
 
     sizes = iter([90, 80, 81, 70, *range(69, 57, -1)])
@@ -169,7 +158,7 @@ def test_surrogates_are_trained_measured_and_kept(
     from toy_training import shorten, toy_config
 
     shorten(monkeypatch)
-    surrogates = module("surrogates")
+    surrogates = import_module("surrogates")
     trials = tmp_path / "trials.toml"
     changes = {"noise": {"training": {"surrogate": "noise"}}}
     trials.write_text(tomli_w.dumps({"base": toy_config().to_dict(), "trials": changes}))
@@ -188,7 +177,7 @@ def test_surrogates_are_trained_measured_and_kept(
 
 
 def test_every_trial_of_the_surrogates_is_a_valid_configuration() -> None:
-    surrogates = module("surrogates")
+    surrogates = import_module("surrogates")
     from shcodec.train.config import TrainConfig
 
     every = surrogates.configurations(ROOT / "benchmarks" / "ablations" / "surrogates.toml")

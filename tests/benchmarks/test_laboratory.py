@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from conftest import ROOT, make_photo
 from PIL import Image
+from scripts import importable
 
 torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 pytest.importorskip("scipy", reason="needs the extra 'bench'")
@@ -26,16 +25,9 @@ FOLDER = ROOT / "benchmarks" / "quantisers"
 
 
 @pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make the scripts importable as they import each other."""
-    monkeypatch.syspath_prepend(FOLDER)
-    yield
-    for name in ("pictures", "autoencoder", "comparison", "laboratory"):
-        sys.modules.pop(name, None)
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(name)
+def scripts() -> Iterator[None]:
+    with importable(FOLDER):
+        yield
 
 
 def small_pictures(count: int) -> np.ndarray:
@@ -55,7 +47,7 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def test_the_binary_version_and_the_sprites_of_cifar10_are_the_same_pictures(tmp_path: Path) -> None:
-    pictures = module("pictures")
+    pictures = import_module("pictures")
     train, test = small_pictures(6), small_pictures(3)
     for name, part in (("data_batch_1", train[:4]), ("data_batch_2", train[4:]), ("test_batch", test)):
         planes = part.transpose(0, 3, 1, 2).reshape(len(part), -1)
@@ -72,7 +64,7 @@ def test_the_binary_version_and_the_sprites_of_cifar10_are_the_same_pictures(tmp
 
 
 def test_pictures_as_files_are_scaled_and_told_apart_by_their_path(tmp_path: Path) -> None:
-    pictures = module("pictures")
+    pictures = import_module("pictures")
     with zipfile.ZipFile(tmp_path / "signs.zip", "w") as packed:
         packed.writestr("Final_Training/00001/a.ppm", b"P6 32 32 255\n" + bytes(range(256)) * 12)
         packed.writestr("Final_Training/00001/b.png", png(make_photo(40, 60)))
@@ -87,7 +79,7 @@ def test_without_test_pictures_every_sixth_is_held_out(tmp_path: Path) -> None:
     (tmp_path / "signs").mkdir()
     for number, picture in enumerate(small_pictures(12)):
         (tmp_path / "signs" / f"{number:02}.png").write_bytes(png(picture))
-    found = module("pictures").load(tmp_path / "signs")
+    found = import_module("pictures").load(tmp_path / "signs")
     assert np.array_equal(found.test, small_pictures(12)[[0, 6]]) and len(found.train) == 10
 
 
@@ -96,7 +88,7 @@ def test_what_holds_no_pictures_is_refused(tmp_path: Path, content: dict[str, by
     for name, data in content.items():
         (tmp_path / name).write_bytes(data)
     with pytest.raises(UsageError):
-        module("pictures").load(tmp_path)
+        import_module("pictures").load(tmp_path)
 
 
 # -- runs -------------------------------------------------------------------------------------------
@@ -139,7 +131,7 @@ def test_every_quantiser_is_trained_measured_and_kept(
     (tmp_path / "trials.toml").write_text(TRIALS)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_text("a\n<!-- laboratory: begin -->\n<!-- laboratory: end -->\nb\n")
-    laboratory = module("laboratory")
+    laboratory = import_module("laboratory")
     arguments = ["--data", f"signs={data}", "--seeds", 2, "--trials", tmp_path / "trials.toml", "--threads", 1]
     arguments += ["--work", tmp_path / "work", "--out", tmp_path / "out"]
     laboratory.main([str(a) for a in arguments])
@@ -162,7 +154,7 @@ def test_every_quantiser_is_trained_measured_and_kept(
 
 
 def test_the_same_seed_trains_the_same_from_the_same_start(data: Path) -> None:
-    autoencoder, pictures = module("autoencoder"), module("pictures").load(data)
+    autoencoder, pictures = import_module("autoencoder"), import_module("pictures").load(data)
     budget = autoencoder.Budget(steps=2, batch=4, channels=4, width=8, test=8, tables=16)
     trial = autoencoder.Trial("ema", codewords=16)
     first, second, other = (autoencoder.run(trial, budget, pictures, seed) for seed in (1, 1, 2))
@@ -171,13 +163,13 @@ def test_the_same_seed_trains_the_same_from_the_same_start(data: Path) -> None:
 
 
 def test_a_run_ends_with_its_time(data: Path) -> None:
-    autoencoder, pictures = module("autoencoder"), module("pictures").load(data)
+    autoencoder, pictures = import_module("autoencoder"), import_module("pictures").load(data)
     budget = autoencoder.Budget(steps=10**6, time_limit=0.3, batch=4, channels=4, width=8, test=8, tables=16)
     assert autoencoder.run(autoencoder.Trial("ema", codewords=16), budget, pictures, 1)["seconds"] < 3
 
 
 def test_the_trials_are_valid_and_those_at_equal_size_are_of_equal_size() -> None:
-    found, budget = module("laboratory").entries(FOLDER / "trials.toml")
+    found, budget = import_module("laboratory").entries(FOLDER / "trials.toml")
     assert len({entry.trial for entry in found}) == len(found) > 15
     equal = [entry.trial for entry in found if entry.equal_codebook]
     assert {(trial.codewords, trial.vectors, trial.support) for trial in equal} == {(128, 1, 0)}
@@ -190,14 +182,14 @@ def test_trials_that_are_not_valid_are_refused(tmp_path: Path, change: str) -> N
     kind = "" if change.startswith("quantiser") else 'quantiser = "ema"\n'
     (tmp_path / "trials.toml").write_text(f'[trials.a]\nfamily = "f"\n{kind}{change}\n')
     with pytest.raises(UsageError):
-        module("laboratory").entries(tmp_path / "trials.toml")
+        import_module("laboratory").entries(tmp_path / "trials.toml")
 
 
 # -- tables -----------------------------------------------------------------------------------------
 
 
 def test_errors_at_equal_bytes_lie_on_the_curve() -> None:
-    comparison = module("comparison")
+    comparison = import_module("comparison")
     sizes, qualities = [50.0, 100.0, 200.0], [20.0, 23.0, 26.0]
     assert comparison.error_at(sizes, qualities, 100) == pytest.approx(1000 * 10**-2.3)
     assert comparison.error_at(sizes, qualities, 100 * 2**0.5) == pytest.approx(1000 * 10**-2.45)
@@ -205,13 +197,13 @@ def test_errors_at_equal_bytes_lie_on_the_curve() -> None:
 
 
 def test_figures_tell_their_spread() -> None:
-    comparison = module("comparison")
+    comparison = import_module("comparison")
     assert comparison.figure([1.0, 2.0, 3.5], 2) == "2.17 ± 1.25"
     assert comparison.figure([1.0], 1) == "1.0" and comparison.figure([1.0, None], 1) == "" == comparison.figure([], 1)
 
 
 def test_families_are_compared_seed_by_seed() -> None:
-    comparison = module("comparison")
+    comparison = import_module("comparison")
     rows = [
         {"family": family, "seed": seed, "bytes": factor * size * seed, "mse": 1 / size**2, "trial": str(size)}
         for family, factor in (("averages", 1.0), ("other", 1.5))

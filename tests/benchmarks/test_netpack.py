@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import pickle
 import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT
 from PIL import Image
+from scripts import importable
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
@@ -25,20 +25,12 @@ from shcodec.support.errors import UsageError  # noqa: E402
 from shcodec.symbols.knots import KNOTS  # noqa: E402
 
 FOLDER = ROOT / "benchmarks" / "netpack"
-MODULES = ("train", "cifar", "resnet", "deep_compression", "sweep", "post_training", "own_weights")
 
 
 @pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make the scripts importable as they import each other, and forgets them afterwards."""
-    monkeypatch.syspath_prepend(FOLDER)
-    yield
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(name)
+def scripts() -> Iterator[None]:
+    with importable(FOLDER):
+        yield
 
 
 def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,15 +77,15 @@ def archived(folder: Path, kind: str) -> Path:
 def test_both_forms_are_read(tmp_path: Path, kind: str, form: str) -> None:
     folder = (write_binary if form == "binary" else write_sprites)(tmp_path / "data")
     source = folder if kind == "folder" else archived(folder, kind)
-    found = module("cifar").read_cifar(source, "test")
+    found = import_module("cifar").read_cifar(source, "test")
     images, labels = pictures(100 if form == "binary" else 20, 3)
     np.testing.assert_array_equal(found.images.numpy(), images)
     np.testing.assert_array_equal(found.labels.numpy(), labels)
-    assert len(module("cifar").read_cifar(source, "train")) == (256 if form == "binary" else 30)
+    assert len(import_module("cifar").read_cifar(source, "train")) == (256 if form == "binary" else 30)
 
 
 def test_what_is_no_cifar(tmp_path: Path) -> None:
-    read_cifar = module("cifar").read_cifar
+    read_cifar = import_module("cifar").read_cifar
     with pytest.raises(UsageError, match="neither"):
         read_cifar(tmp_path / "none", "train")
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": []}))
@@ -114,7 +106,7 @@ def test_what_is_no_cifar(tmp_path: Path) -> None:
 
 
 def test_augmentation_crops_and_flips() -> None:
-    cifar = module("cifar")
+    cifar = import_module("cifar")
     images = torch.arange(2 * 3 * 32 * 32).float().view(2, 3, 32, 32)
     still = cifar.augmented(images, torch.tensor([4, 4]), torch.tensor([4, 4]), torch.tensor([False, True]))
     torch.testing.assert_close(still[0], images[0])
@@ -126,7 +118,7 @@ def test_augmentation_crops_and_flips() -> None:
 
 
 def test_epochs_depend_on_their_number_alone(tmp_path: Path) -> None:
-    cifar = module("cifar")
+    cifar = import_module("cifar")
     epochs = cifar.Epochs(cifar.read_cifar(write_binary(tmp_path / "data"), "train"), size=50)
     whole = list(epochs.epoch(3))
     late = list(epochs.epoch(3, start=3))
@@ -136,7 +128,7 @@ def test_epochs_depend_on_their_number_alone(tmp_path: Path) -> None:
 
 
 def test_the_network_is_that_of_the_paper() -> None:
-    resnet = module("resnet")
+    resnet = import_module("resnet")
     model = resnet.ResNet32()
     assert sum(p.numel() for p in model.parameters()) == resnet.PARAMETERS == 464_154
     assert sum(isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) for m in model.modules()) == 32
@@ -144,7 +136,7 @@ def test_the_network_is_that_of_the_paper() -> None:
 
 
 def test_huffman_lengths_are_best() -> None:
-    lengths = module("deep_compression").huffman_lengths
+    lengths = import_module("deep_compression").huffman_lengths
     assert lengths(np.array([4, 2, 1, 1, 0])).tolist() == [1, 2, 3, 3, 0]
     assert lengths(np.array([0, 7])).tolist() == [0, 1]
     counts = np.random.default_rng(1).integers(1, 100, 40)
@@ -155,7 +147,7 @@ def test_huffman_lengths_are_best() -> None:
 
 
 def test_pruning_keeps_its_share() -> None:
-    deep = module("deep_compression")
+    deep = import_module("deep_compression")
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(20, 50), torch.nn.ReLU(), torch.nn.Linear(50, 10))
     x, y = torch.randn(64, 20), torch.randint(0, 10, (64,))
@@ -184,7 +176,7 @@ def test_a_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     def command(name: str, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [name, "--data", str(data), "--out", str(out), *map(str, arguments)])
         capsys.readouterr()
-        module(name).main()
+        import_module(name).main()
         return capsys.readouterr().out
 
     assert "stopped at step 1 of 2" in command("train", "--epochs", 2, "--stop-after", 1)
@@ -208,7 +200,7 @@ def test_a_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_post_training_on_small_matrices(tmp_path: Path) -> None:
-    post = module("post_training")
+    post = import_module("post_training")
     name, tensors = next(post.made_up(64))
     row = post.measure(name, tensors, 4.0, 1)
     assert row.weights == 4096 and 0.7 < row.over_scalar < 1.7
@@ -219,7 +211,7 @@ def test_own_weights_are_models_again(
 ) -> None:
     source = GOLDEN / "model"
     monkeypatch.setattr(sys, "argv", ["own_weights", str(source), "--out", str(tmp_path), "--sqnr", "40"])
-    module("own_weights").main()
+    import_module("own_weights").main()
     assert capsys.readouterr().out.splitlines()[-1].startswith("| 40 dB | ")
     whole, packed = Model(tmp_path / "whole"), Model(tmp_path / "packed-40")
     assert whole.id == Model(source).id != packed.id

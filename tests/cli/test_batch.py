@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -23,7 +23,7 @@ from scripts import script
 from shcodec.cli.batch import workers
 from shcodec.cli.batch.files import Job, write_output
 from shcodec.cli.batch.plan import Plan
-from shcodec.cli.batch.run import Spread, run
+from shcodec.cli.batch.run import Placement, run
 from shcodec.support.errors import ShcError, UsageError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals between processes")
@@ -201,7 +201,7 @@ def test_a_batch_goes_on(folder: Path, shc: Shc, tiny_model: str) -> None:
 def test_wrong_usage_ends_a_batch_at_once() -> None:
     done: list[str] = []
     with pytest.raises(UsageError, match="never right"):
-        run(Plan((Job("a"), Job("b"))), never_right, lambda job, result: done.append(result), Spread(2), quiet=True)
+        run(Plan((Job("a"), Job("b"))), never_right, lambda job, result: done.append(result), Placement(2), quiet=True)
     assert not done
 
 
@@ -214,7 +214,7 @@ def test_two_names_of_one_file(folder: Path, capsys: pytest.CaptureFixture[str])
             os.link("a.shc", "A.shc")
 
     jobs = tuple(Job(name, target) for name, target in (("a.png", "a.shc"), ("A.png", "A.shc"), ("b.png", "b.shc")))
-    assert not run(Plan(jobs), source_of, finish, Spread(), quiet=True)
+    assert not run(Plan(jobs), source_of, finish, Placement(), quiet=True)
     assert capsys.readouterr().err == "shc: error: A.png: has the output of a.png: a.shc and A.shc are one file\n"
     assert Path("A.shc").read_text() == "a.png"
     assert Path("b.shc").read_text() == "b.png"

@@ -16,7 +16,7 @@ from shcodec import __version__
 from shcodec.cli.batch import workers
 from shcodec.cli.batch.files import Job
 from shcodec.cli.batch.plan import Plan
-from shcodec.cli.batch.run import Spread, run
+from shcodec.cli.batch.run import Placement, run
 from shcodec.model import zoo
 
 SECONDS = r"\d+\.\d\d s"
@@ -163,7 +163,7 @@ def test_threads_of_worker_processes(tiny_model: str) -> None:
     jobs = [Job("a"), Job("b")]
     for threads in (1, 2):
         found: list[tuple[int, str | None]] = []
-        spread = Spread(2, threads=threads)
+        spread = Placement(2, threads=threads)
         assert run(Plan(tuple(jobs)), wanted_threads, lambda job, result: found.append(result), spread, quiet=True)  # noqa: B023
         assert found == [(threads, str(threads))] * 2
     assert [outcome() for _, outcome in workers.outcomes(wanted_threads, [jobs[0]], 1)] == [(1, "1")]

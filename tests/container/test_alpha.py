@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tracemalloc
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from conftest import make_photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from made_up_bytes import deflated
 
 import shcodec
 from shcodec.container import alpha
@@ -32,11 +32,6 @@ planes = st.integers(1, 256).flatmap(
         elements=st.integers(0, count - 1).map(lambda value: (value * 37 + 11) % 256),
     )
 )
-
-
-def bare_deflate(data: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(data) + packer.flush()
 
 
 def soft_mask(height: int, width: int) -> np.ndarray:
@@ -87,7 +82,7 @@ def test_every_filter_is_read(read_alpha: Reader, count: int, filter_: int) -> N
     samples = (np.random.default_rng(1).integers(0, count, (13, 11))).astype(np.uint8)
     depth = alpha._depth(count if count <= 16 else 0)
     head = bytes([count, *range(0, 10 * count, 10)]) if count <= 16 else b"\0"
-    data = head + bytes([filter_]) + bare_deflate(alpha._packed(alpha._filtered(samples, filter_), depth))
+    data = head + bytes([filter_]) + deflated(alpha._packed(alpha._filtered(samples, filter_), depth))
     plane = samples * 10 if count <= 16 else samples
     assert np.array_equal(unpack(data, 11, 13), plane)
     assert read_alpha(data, 11, 13) == plane.tolist()
@@ -111,21 +106,21 @@ ROW = b"\xf0\x00"  # of 9 samples
         (b"", "list of values"),
         (b"\x11" + bytes(range(17)) + b"\0\0", "list of values"),
         (b"\x02\x00", "list of values"),
-        (b"\x02\x05\x05\0" + bare_deflate(ROW * 3), "list of values"),
-        (b"\x02\x05\x04\0" + bare_deflate(ROW * 3), "list of values"),
+        (b"\x02\x05\x05\0" + deflated(ROW * 3), "list of values"),
+        (b"\x02\x05\x04\0" + deflated(ROW * 3), "list of values"),
         (b"\x01\xff", "shortest form"),
         (b"\x01\x00\x00", "shortest form"),
         (BITS, "no valid filter"),
         (b"\0", "no valid filter"),
-        (BITS + b"\x04" + bare_deflate(ROW * 3), "no valid filter"),
+        (BITS + b"\x04" + deflated(ROW * 3), "no valid filter"),
         (BITS + b"\x00", "does not end where it should"),
         (BITS + b"\x00" + b"\xff\xff\xff", "is damaged"),
-        (BITS + b"\x00" + bare_deflate(ROW * 3) + b"\0", "does not end where it should"),
-        (BITS + b"\x00" + bare_deflate(ROW * 3)[:-1], "does not end where it should"),
-        (BITS + b"\x00" + bare_deflate(ROW * 2), "ends before the picture does"),
-        (BITS + b"\x00" + bare_deflate(ROW * 4), "holds more than 6 bytes"),
-        (BITS + b"\x00" + bare_deflate(ROW * 2 + b"\xf0\x01"), "set bits after the end of a row"),
-        (b"\x03\0\1\2\x00" + bare_deflate(bytes([0, 3 << 2, 0]) * 3), "an index beyond its list"),
+        (BITS + b"\x00" + deflated(ROW * 3) + b"\0", "does not end where it should"),
+        (BITS + b"\x00" + deflated(ROW * 3)[:-1], "does not end where it should"),
+        (BITS + b"\x00" + deflated(ROW * 2), "ends before the picture does"),
+        (BITS + b"\x00" + deflated(ROW * 4), "holds more than 6 bytes"),
+        (BITS + b"\x00" + deflated(ROW * 2 + b"\xf0\x01"), "set bits after the end of a row"),
+        (b"\x03\0\1\2\x00" + deflated(bytes([0, 3 << 2, 0]) * 3), "an index beyond its list"),
     ],
 )
 def test_damaged_chunks(read_alpha: Reader, data: bytes, message: str) -> None:
@@ -148,7 +143,7 @@ def test_noise_is_an_error_or_a_channel(read_alpha: Reader, data: bytes) -> None
         assert read_alpha(data, 5, 3) == plane.tolist()
 
 
-@pytest.mark.parametrize("data", [b"\x01\x05", b"\0\0" + bare_deflate(bytes(900_000)), b"\0\x03" + b"\x01" * 1000])
+@pytest.mark.parametrize("data", [b"\x01\x05", b"\0\0" + deflated(bytes(900_000)), b"\0\x03" + b"\x01" * 1000])
 def test_small_chunks_take_little_memory(data: bytes) -> None:
     """Whatever size the picture claims to have."""
     assert len(data) < 1200

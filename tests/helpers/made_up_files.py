@@ -16,10 +16,24 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KINDS = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's colour types by the number of channels
 
 
+def saved(image: Image.Image, format: str = "PNG", **options: Any) -> io.BytesIO:
+    """Return an image as a file of Pillow's."""
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    file.seek(0)
+    return file
+
+
 def chunk(tag: bytes, data: bytes, *, well: bool = True) -> bytes:
     """Return a chunk of a PNG file; its checksum is wrong if it is not `well`."""
     check = zlib.crc32(tag + data) ^ (0 if well else 1)
     return struct.pack(">I", len(data)) + tag + data + check.to_bytes(4, "big")
+
+
+def png_of(width: int, height: int, *chunks: bytes, depth: int = 8, kind: int = 2) -> bytes:
+    """Return a PNG file that claims these sides and holds these chunks between its first and its last."""
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    return SIGNATURE + chunk(b"IHDR", header) + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def png(
@@ -33,7 +47,6 @@ def png(
     """Write a PNG file of (H, W) or (H, W, channels) samples of any depth, with chunks before and after the samples."""
     samples = samples.reshape(*samples.shape[:2], -1)
     height, width, channels = samples.shape
-    header = struct.pack(">IIBBBBB", width, height, depth, KINDS[channels] if kind is None else kind, 0, 0, 0)
     rows = b""
     for row in samples:
         if depth == 16:
@@ -43,7 +56,7 @@ def png(
             packed = np.packbits(bits.reshape(-1)).tobytes()
         rows += b"\0" + packed
     body = (chunk(b"PLTE", palette) if palette else b"") + chunk(b"IDAT", zlib.compress(rows)) + after
-    return io.BytesIO(SIGNATURE + chunk(b"IHDR", header) + b"".join(chunks) + body + chunk(b"IEND", b""))
+    return io.BytesIO(png_of(width, height, *chunks, body, depth=depth, kind=KINDS[channels] if kind is None else kind))
 
 
 def tiff(

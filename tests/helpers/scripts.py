@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from conftest import ROOT
@@ -22,3 +25,18 @@ def script(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def importable(*folders: Path) -> Iterator[None]:
+    """Make the scripts of folders importable as they import each other, and forget them afterwards."""
+    before = sys.path[:]
+    sys.path[:0] = map(str, folders)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "").parent in folders:
+                del sys.modules[name]

@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import GOLDEN, make_photo
-from windows import LATENTS, count_runs, reach
+from windows import count_runs
 
 from shcodec import container
 from shcodec.codec import analysis, decoding, encoding, inspection
 from shcodec.model.card import read_card
-from shcodec.model.networks import HALOS, Model
+from shcodec.model.networks import Model
 from shcodec.pictures.picture import psnr
 from shcodec.support.errors import UsageError
 from shcodec.symbols import stream
 from shcodec.symbols.grid import Grid, first_half
-from shcodec.symbols.knots import KNOTS
 
 pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever else is installed
 
@@ -44,34 +43,6 @@ def test_windows_leave_no_seams(model: Model, monkeypatch: pytest.MonkeyPatch) -
     assert calls.keys() == {"analysis", "hyper", "refine", "synthesis"}
     coded = encoding.encode_array(pixels, 20, model=model)
     assert psnr(decoding.decode_array(coded, model=model), pixels) == pytest.approx(psnr(whole, pixels), abs=0.05)
-
-
-@pytest.mark.parametrize("name", ["fast", "sha", "tiny"])
-def test_halos_hold_the_receptive_fields(name: str) -> None:
-    """A window sees all that its inner part depends on, in every architecture that is shipped."""
-    torch = pytest.importorskip("torch", reason="the networks' definition needs torch")
-    from shcodec.nets.codec import CodecNet
-    from shcodec.nets.layers import Conditioned
-    from shcodec.train.config import TrainConfig
-
-    net, halos = CodecNet(TrainConfig.load(name).model), HALOS
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.fill_(0.01)  # all positive: no ReLU is closed and nothing cancels out
-        weights = torch.full((1, KNOTS), 1 / KNOTS)
-        gains = {name: part.gain(weights) for name, part in net.named_children() if isinstance(part, Conditioned)}
-    latent, sizes = net.config.latent, net.config.hyper
-
-    def z_of(x: Any) -> Any:
-        return net.h_a(net.g_a(x, gains["g_a"]), gains["h_a"])
-
-    assert reach(lambda y: net.g_s(y, gains["g_s"]), latent, 1) <= halos["synthesis"]
-    assert reach(lambda x: net.g_a(x, gains["g_a"]), 3, 16) <= halos["analysis"]
-    if net.config.has_hyper:
-        features = torch.ones(1, sizes.features, 4, LATENTS)
-        assert reach(z_of, 3, 16) <= halos["analysis"]
-        assert reach(lambda z: net.h_s(z, gains["h_s"])[1], sizes.channels, 0.25) <= halos["hyper"]
-        assert reach(lambda y: net.refine(y, features, gains["refine"]), latent, 1) <= halos["refine"]
 
 
 # ONNX Runtime against torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_weights import make_weights
+from made_up_weights import make_weights, sqnr
 
 from shcodec import netpack
 from shcodec.netpack.packing.histograms import first_guess, fit_density, knots
@@ -41,12 +40,6 @@ def with_outliers(value: float, number: int = 1) -> npt.NDArray[np.float32]:
 def packed(arrays: Arrays, config: PackConfig = QUICK, **target: float) -> tuple[Arrays, PackReport]:
     data, report = netpack.pack_report(arrays, target=Target(**(target or {"bits": 4})), config=config)  # type: ignore[arg-type]
     return netpack.unpack(data), report
-
-
-def sqnr(before: npt.NDArray[np.floating], after: npt.NDArray[np.floating], only: object = ...) -> float:
-    a, b = (array[only].astype(np.float64) for array in (before, after))  # type: ignore[index]
-    error = np.square(a - b).sum()
-    return float(10 * np.log10(np.square(a).sum() / error)) if error else math.inf
 
 
 ALONE: dict[tuple[float, PackConfig], float] = {}

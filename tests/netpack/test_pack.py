@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import GOLDEN
-from made_up_weights import make_tensors, make_weights
+from made_up_weights import make_tensors, make_weights, sqnr
 from safetensors.numpy import load_file, save_file
 
 from shcodec import netpack
@@ -24,11 +24,6 @@ from shcodec.netpack.packing.unpacker import unpack_tensors
 from shcodec.support.errors import LimitError, UsageError
 
 QUICK = PackConfig(states=4)
-
-
-def sqnr(before: np.ndarray, after: np.ndarray) -> float:
-    a, b = before.astype(np.float64), after.astype(np.float64)
-    return float(10 * np.log10(np.square(a).sum() / np.square(a - b).sum()))
 
 
 def test_everything_comes_back_in_its_place() -> None:

@@ -61,6 +61,7 @@ def test_halos_are_the_receptive_fields(name: str) -> None:
         }
     assert told.keys() == measured.keys()
     for graph, need in measured.items():
+        assert name == "best" or need <= HALOS[graph]  # what models have whose cards do not tell
         assert need <= told[graph] < need + (4 if graph in ("analysis", "hyper") else 1), graph
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 from toy_training import FAMILIES, toy_config
 
-from shcodec.model.networks import HALOS
 from shcodec.nets.codec import CodecNet, first_half
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.hyper import ClassMap, start_steps
@@ -203,62 +201,6 @@ def test_fake_integers_keep_the_gradient() -> None:
 
 
 # -- windows ----------------------------------------------------------------------------------------
-
-
-def reach(network: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor, ratio: float) -> float:
-    """Latents from the edge of a middle row of the output to the farthest input row that the row depends on.
-
-    `ratio`: latents per row of the input.
-    """
-    inputs = inputs.requires_grad_()
-    out = network(inputs)
-    row, column = out.shape[2] // 2, out.shape[3] // 2
-    (gradient,) = torch.autograd.grad(out[:, :, row, column].abs().sum(), inputs)
-    rows = torch.nonzero(gradient.abs().sum((0, 1, 3)))[:, 0]
-    top, bottom = (edge / out.shape[2] * inputs.shape[2] for edge in (row, row + 1))
-    return ratio * max(float(rows.max()) + 1 - bottom, top - float(rows.min()))
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_windows_have_halos_that_cover_the_receptive_fields(name: str) -> None:
-    config = TrainConfig.load(name).model
-    thin = replace(
-        config,
-        latent=4,
-        analysis=replace(config.analysis, width8=4, width16=4),
-        synthesis=replace(config.synthesis, width16=4, width8=4, width4=4, expand4=4),
-        hyper=replace(config.hyper, channels=min(2, config.hyper.channels), width=4, features=4, refine=4),
-    )
-    net, beta = CodecNet(thin).eval(), torch.tensor([100])
-    weights = knot_weights(beta)
-    net.apply(_open)
-    pixels = torch.rand(1, 3, 640, 64) * 255
-    analysis = reach(lambda x: net.g_a(x, net.g_a.gain(weights)), pixels, 1 / 16)
-    synthesis = reach(lambda y: net.synthesise(y, beta), torch.randn(1, 4, 40, 4), 1)
-    assert synthesis <= HALOS["synthesis"]
-    if not thin.has_hyper:
-        assert analysis <= HALOS["analysis"]
-        return
-
-    def z_of(x: torch.Tensor) -> torch.Tensor:
-        return net.h_a(net.g_a(x, net.g_a.gain(weights)), net.h_a.gain(weights))
-
-    def described(z: torch.Tensor) -> torch.Tensor:
-        return torch.cat(net.h_s(z, net.h_s.gain(weights)), 1)
-
-    assert reach(z_of, pixels, 1 / 16) <= HALOS["analysis"]
-    assert reach(described, torch.randn(1, 2, 10, 1), 4) <= HALOS["hyper"]
-    features = torch.rand(1, 4, 40, 4)
-    shift = reach(lambda y: net.refine(y, features, net.refine.gain(weights)), torch.randn(1, 4, 40, 4), 1)
-    assert shift <= HALOS["refine"]
-
-
-def _open(module: torch.nn.Module) -> None:
-    """Positive weights and biases: no ReLU closes, so the gradient shows the whole receptive field."""
-    if isinstance(module, torch.nn.Conv2d):
-        with torch.no_grad():
-            module.weight.abs_()
-            torch.nn.init.ones_(module.bias)
 
 
 # -- configurations ---------------------------------------------------------------------------------

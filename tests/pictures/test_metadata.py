@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tracemalloc
 import warnings
 import zlib
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import GOLDEN, Shc, make_photo
+from made_up_bytes import deflated
 from made_up_metadata import XMP, exif_block, grey_profile, srgb
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
@@ -38,11 +38,6 @@ def _models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def picture(extras: Metadata = ALL, **fields: Any) -> Picture:
     return Picture(make_photo(40, 56), metadata=extras, **fields)
-
-
-def bare_deflate(data: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(data) + packer.flush()
 
 
 def saved(image: Image.Image, format: str, extras: Metadata = ALL) -> io.BytesIO:
@@ -102,27 +97,16 @@ def test_a_plain_inflater_reads_them() -> None:
     [
         (b"", "does not end where it should"),
         (b"\xff\xff", "is damaged"),
-        (bare_deflate(b"abc") + b"\0", "does not end where it should"),
-        (bare_deflate(b"abc" * 50)[:-2], "does not end where it should"),
+        (deflated(b"abc") + b"\0", "does not end where it should"),
+        (deflated(b"abc" * 50)[:-2], "does not end where it should"),
         (zlib.compress(b"abc"), "is damaged"),
-        (bare_deflate(b""), "is empty"),
+        (deflated(b""), "is empty"),
     ],
     ids=["nothing", "noise", "more", "less", "zlib", "empty"],
 )
 def test_damaged_chunks(tag: bytes, data: bytes, message: str) -> None:
     with pytest.raises(CorruptFileError, match=f"^chunk {tag.decode()} {message}$"):
         picture_chunks.read((Chunk(tag, data),))
-
-
-def test_a_bomb_is_noticed_before_it_goes_off() -> None:
-    assert len(picture_chunks.read((Chunk(b"exif", bare_deflate(bytes(LIMIT))),)).exif) == LIMIT
-    bomb = Chunk(b"exif", bare_deflate(bytes(20 * LIMIT)))
-    tracemalloc.start()
-    with pytest.raises(CorruptFileError, match="chunk exif holds more than 16777216 bytes"):
-        picture_chunks.read((bomb,))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 3 * LIMIT
 
 
 # Files

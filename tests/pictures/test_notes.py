@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from conftest import Shc, make_photo
-from made_up_files import chunk, jpeg, long_profile, png, segment, tiff
+from made_up_files import chunk, jpeg, long_profile, png, saved, segment, tiff
 from made_up_metadata import XMP, exif_block, srgb
 from PIL import ExifTags, Image, ImageOps
 
@@ -28,12 +28,6 @@ PHOTO = Image.fromarray(make_photo(40, 56))
 EXIF = segment(0xE1, b"Exif\0\0" + exif_block())
 PROFILE = segment(0xE2, b"ICC_PROFILE\0\1\1" + srgb())
 PACKET = b"http://ns.adobe.com/xap/1.0/\0"
-
-
-def saved(image: Image.Image, format: str, **options: Any) -> io.BytesIO:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file
 
 
 def resource(number: int, data: bytes) -> bytes:

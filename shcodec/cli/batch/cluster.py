@@ -72,7 +72,7 @@ class _Backend(DaskDistributedBackend):  # type: ignore[misc]
     """
 
     def submit(self, func: Any, callback: Any = None) -> Any:
-        """Hands one task to the cluster."""
+        """Hand one task to the cluster."""
         [(_, (_, number, *_), _)] = func.items  # one call of `_reply` each
         future = super().submit(func, callback)
 
@@ -88,7 +88,7 @@ class _Backend(DaskDistributedBackend):  # type: ignore[misc]
 
 
 def _reply(work: Callable[[Job], Any], number: int, job: Job | Exception, threads: int) -> tuple[int, Reply]:
-    """Run on the cluster: what came of one job, and its number."""
+    """Do one job on the cluster; returns its number and what came of it."""
     return number, Reply(None, job) if isinstance(job, Exception) else reply_to(work, job, threads)
 
 
@@ -101,7 +101,7 @@ def _carried(job: Job) -> Job | Exception:
 
 
 def _address(scheduler: str | None) -> str:
-    """Address or file of the scheduler.
+    """Return address or file of the scheduler.
 
     Raises:
         UsageError: there is none, or it looks like neither.
@@ -130,7 +130,7 @@ def _connected(where: str) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep quiet what Dask and joblib log and warn of on the way; what matters reaches the user as an error."""
+    """Suppress logs and warnings of Dask and joblib; what matters reaches the user as an error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

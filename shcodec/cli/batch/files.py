@@ -55,7 +55,7 @@ class Job:
 
     @property
     def hindrance(self) -> str:
-        """Why the output cannot be written, as far as that shows beforehand; "" if nothing does.
+        """Why the output cannot be written, as far as that can be seen beforehand; "" if it can.
 
         A folder that is not there does not count: it may be made.
         """
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def onto_itself(self) -> bool:
-        """Whether the result would replace the input: never wanted, but an input that is unreadable matters more."""
+        """Whether the output is the input itself, which `write_output` refuses (an unreadable input comes first)."""
         return STDIO not in (self.source, self.target) and real_path(self.source) == real_path(self.target)
 
     def with_content(self) -> Job:
@@ -120,7 +120,7 @@ def open_input(job: Job) -> Iterator[BinaryIO]:
 
 
 def bytes_read(file: BinaryIO) -> int | None:
-    """Bytes of a file that has been read to where it matters; None of a pipe."""
+    """Return the size of a file whose reading is done; None of a pipe."""
     try:
         return file.seek(0, os.SEEK_END)
     except (OSError, ValueError):

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from shcodec.cli.console import one_line, shown
 from shcodec.support.errors import UsageError
+from shcodec.support.limits import BY_OTHER_PROGRAMS
 
 STDIO = "-"
 """The name that means standard input or standard output."""
 
 _WILD = frozenset("*?[")
 
-# Pillow knows these, but reads them with the help of other programs at most; and .shc where its plugin is registered.
-_NOT_BY_ITSELF = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "SHC", "WMF"})
+# And .shc itself, which Pillow reads where the plugin is registered.
+_NO_PICTURES = BY_OTHER_PROGRAMS | {"SHC"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def gather(paths: Sequence[str], fits: Callable[[str], bool]) -> tuple[list[Inpu
             found += _below(path, fits, problems)
         else:
             found.append(Input(path))
-    # What a folder and a pattern both find is meant once; what is named twice is a mistake that is told elsewhere.
+    # What a folder and a pattern both find counts once; a file named twice is a mistake, which `plan` reports.
     named = {os.path.abspath(file.path) for file in found if not file.listed}
     once = {os.path.abspath(file.path) for file in found if file.listed} - named
     kept = []
@@ -113,7 +114,7 @@ def gather_shc(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
 
 
 def _below(folder: str, fits: Callable[[str], bool], problems: list[str]) -> list[Input]:
-    """Return the files below a folder; adds to `problems`."""
+    """Return the files below a folder; lines about what is wrong go to `problems`."""
     found: list[Input] = []
     unreadable: list[OSError] = []
     places = [folder]  # not os.walk, which calls itself for every folder inside a folder: there is an end to that
@@ -142,7 +143,7 @@ def _is_pattern(path: str) -> bool:
 
 
 def _matches(pattern: str) -> Iterator[Input]:
-    """Yield what a pattern matches, sorted; the pattern itself, which is no file, if that is nothing."""
+    """Yield what a pattern matches, sorted; the pattern itself if that is nothing, which is reported as missing."""
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if not _WILD.isdisjoint(part))
     recursive = "**" in parts[fixed:]
@@ -168,8 +169,8 @@ def _is_hidden(path: Path, wanted: set[str]) -> bool:
 
 @functools.cache
 def _picture_suffixes() -> frozenset[str]:
-    """Suffixes of the kinds of picture that Pillow reads by itself: needs PIL, so only where a folder is named."""
+    """Return the suffixes of pictures that Pillow reads by itself. Needs PIL: to be called for folders alone."""
     from PIL import Image
 
     kinds = Image.registered_extensions()
-    return frozenset(suffix for suffix, kind in kinds.items() if kind in Image.OPEN and kind not in _NOT_BY_ITSELF)
+    return frozenset(suffix for suffix, kind in kinds.items() if kind in Image.OPEN and kind not in _NO_PICTURES)

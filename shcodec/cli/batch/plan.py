@@ -42,7 +42,7 @@ def plan(
     is_output: Callable[[str], bool],
     fits: Callable[[str], bool],
 ) -> Plan:
-    """Pairs inputs with outputs.
+    """Pair inputs with outputs.
 
     Exactly two paths of which the second is an output (`is_output`, a stream or "-") are one job, and so is one path
     with a `folder` that is a file or is called like one. Otherwise all are inputs, and the outputs lie beside them or
@@ -77,7 +77,7 @@ def plan(
             raise UsageError("- (standard input) goes alone or with one output")
         return Plan((Job(STDIO, STDIO),))
     if folder is None and len(paths) > 1:
-        _refuse_riddles(paths, suffix)
+        _refuse_ambiguous(paths, suffix)
     inputs, problems = gather(paths, fits)
     inputs, notes = _without_outputs(inputs, is_shc if suffix == ".shc" else is_picture)
     jobs, renamed = _named(inputs, folder, suffix)
@@ -85,9 +85,9 @@ def plan(
 
 
 def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
-    """Leaves out the jobs whose outputs exist: as failures, or as done with `skip_existing`; none with `force`.
+    """Leave out the jobs whose outputs exist: as failures, or as done with `skip_existing`; none with `force`.
 
-    Those whose outputs cannot be written, whatever exists, are failures before any work.
+    Jobs whose outputs cannot be written in any case are failures before any work.
 
     Raises:
         UsageError: both are given, or a picture would go to a terminal.
@@ -99,7 +99,7 @@ def pending(plan: Plan, *, force: bool, skip_existing: bool) -> Plan:
             raise UsageError("standard output is closed; name an output")
         if is_terminal(sys.stdout):
             raise UsageError("not writing a picture to a terminal; name an output or redirect stdout")
-    plan = _possible(plan)
+    plan = _writable(plan)
     if force:
         return plan
     there = {job for job in plan.jobs if job.is_done}
@@ -141,8 +141,8 @@ def _single(source: str, target: str) -> Plan:
     return _without_clashes([Job(source, target)], [])
 
 
-def _refuse_riddles(paths: Sequence[str], suffix: str) -> None:
-    """Refuses a last word that may be meant as an output, before anything is done with it as an input.
+def _refuse_ambiguous(paths: Sequence[str], suffix: str) -> None:
+    """Refuse a last word that may be meant as an output, before it is taken as an input.
 
     Raises:
         UsageError: a folder after files, or of two words a second that is no file.
@@ -156,7 +156,7 @@ def _refuse_riddles(paths: Sequence[str], suffix: str) -> None:
 
 
 def _without_outputs(inputs: list[Input], is_output: Callable[[str], bool]) -> tuple[list[Input], list[str]]:
-    """Leaves out what an earlier call has made, unless that is all there is; and a line about it."""
+    """Leave out what an earlier call has made, unless that is all there is; returns a line about it as well."""
     kept = [file for file in inputs if not is_output(file.path)]
     number = len(inputs) - len(kept)
     if not kept or not number:
@@ -165,7 +165,7 @@ def _without_outputs(inputs: list[Input], is_output: Callable[[str], bool]) -> t
 
 
 def _named(inputs: Sequence[Input], folder: str | None, suffix: str) -> tuple[list[Job], list[str]]:
-    """Names the outputs; those that would clash keep the suffix of the input, as in a.jpg.shc; and a line about it."""
+    """Name the outputs; where two would be the same they keep the input's suffix, as a.jpg.shc, and a line says so."""
     whole: set[Input] = set()
     while True:
         targets = {file: _output(file, folder, suffix, whole=file in whole) for file in dict.fromkeys(inputs)}
@@ -179,10 +179,10 @@ def _named(inputs: Sequence[Input], folder: str | None, suffix: str) -> tuple[li
             break
         whole |= more
     jobs = [Job(file.path, targets[file], listed=file.listed) for file in inputs]
-    told = [shown(job.target) for job, file in zip(jobs, inputs, strict=True) if file in whole]
-    if not told:
+    kept = [shown(job.target) for job, file in zip(jobs, inputs, strict=True) if file in whole]
+    if not kept:
         return jobs, []
-    return jobs, [f"{len(told)} inputs differ in nothing but their suffix, so outputs keep it, as {told[0]} does"]
+    return jobs, [f"{len(kept)} inputs differ in nothing but their suffix, so outputs keep it, as {kept[0]} does"]
 
 
 def _output(file: Input, folder: str | None, suffix: str, *, whole: bool) -> str:
@@ -216,7 +216,7 @@ def _without_clashes(jobs: Sequence[Job], problems: Sequence[str]) -> Plan:
 
 
 def _clash(group: Sequence[Job], reader: Job | None) -> str:
-    """Tell what is wrong with an output that jobs of `group` would write and `reader` has as input; "" if nothing."""
+    """Say what is wrong with an output that the jobs of `group` would write and `reader` reads; "" if nothing."""
     target = shown(group[0].target)
     if os.path.isdir(group[0].target):
         return f"the output {target} is a folder (-o DIR puts outputs there)"
@@ -228,8 +228,8 @@ def _clash(group: Sequence[Job], reader: Job | None) -> str:
     return ""
 
 
-def _possible(plan: Plan) -> Plan:
-    """Turn jobs into failures that are seen to end as such, unless the input's own fault is to be told."""
+def _writable(plan: Plan) -> Plan:
+    """Turn jobs whose outputs cannot be written into failures; a missing input is reported before that."""
     why: dict[Job, str] = {}
     for job in plan.jobs:
         if job.source == STDIO or os.path.exists(job.source):

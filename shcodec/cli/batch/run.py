@@ -30,7 +30,7 @@ ENGINES = ("local", "dask")
 
 
 @dataclass(frozen=True)
-class Spread:
+class Placement:
     """Where the work is done.
 
     Attributes:
@@ -46,7 +46,7 @@ class Spread:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        """Raise what contradicts itself."""
+        """Refuse options that contradict one another."""
         if self.engine == "dask" and self.jobs != 1:
             raise UsageError("-j is for --engine local; a cluster uses all its workers")
         if self.engine == "local" and self.scheduler is not None:
@@ -57,7 +57,7 @@ def run(
     plan: Plan,
     work: Callable[[Job], Result],
     finish: Callable[[Job, Result], None],
-    spread: Spread,
+    placement: Placement,
     *,
     quiet: bool,
 ) -> bool:
@@ -67,7 +67,7 @@ def run(
         plan: the jobs, and problems that were found before; those are reported first.
         work: see `workers.outcomes`.
         finish: writes and prints a result.
-        spread: where the work is done.
+        placement: where the work is done.
         quiet: no progress bar, and no word about jobs that were left out.
 
     Returns:
@@ -84,12 +84,12 @@ def run(
     written: dict[tuple[int, int], Job] = {}
     with (
         counting_bar(len(plan.jobs), shown=not quiet and len(plan.jobs) > 1) as advance,
-        contextlib.closing(_outcomes(work, plan.jobs, spread)) as outcomes,
+        contextlib.closing(_outcomes(work, plan.jobs, placement)) as outcomes,
     ):
         for job, outcome in outcomes:
             try:
                 result = outcome()
-                _spare(job, written)
+                _check_not_written(job, written)
                 finish(job, result)
                 written |= dict.fromkeys(_identity(job), job)
             except (UsageError, StandardOutputError):
@@ -104,7 +104,7 @@ def run(
 
 
 def _identity(job: Job) -> tuple[tuple[int, int], ...]:
-    """Return what tells the output's file from all others, by whatever name; nothing if there is none."""
+    """Return device and inode of the output, the same under every name of the file; nothing if there is none."""
     if job.target == STDIO:
         return ()
     try:
@@ -114,8 +114,8 @@ def _identity(job: Job) -> tuple[tuple[int, int], ...]:
     return ((status.st_dev, status.st_ino),) if stat.S_ISREG(status.st_mode) else ()
 
 
-def _spare(job: Job, written: Mapping[tuple[int, int], Job]) -> None:
-    """Refuses to replace what another job has written: a.shc and A.shc may be one file, it depends on the disk."""
+def _check_not_written(job: Job, written: Mapping[tuple[int, int], Job]) -> None:
+    """Refuse to replace what another job has written: on some disks a.shc and A.shc are one file."""
     for identity in _identity(job):
         if identity in written:
             other = written[identity]
@@ -130,26 +130,26 @@ def exit_unless(well: bool) -> None:
 
 
 def _outcomes(
-    work: Callable[[Job], Result], jobs: Sequence[Job], spread: Spread
+    work: Callable[[Job], Result], jobs: Sequence[Job], placement: Placement
 ) -> Generator[tuple[Job, Outcome[Result]], None, None]:
-    """Each job with its outcome, as it comes. A single job is done in this process, on all threads."""
-    if spread.engine == "dask" and jobs:
+    """Yield each job with its outcome, as it comes. A single job is done in this process, on all threads."""
+    if placement.engine == "dask" and jobs:
         require_extra("--engine dask", "dask", ("joblib", "dask", "distributed"))
         from shcodec.cli.batch.cluster import cluster_outcomes
 
-        yield from cluster_outcomes(work, jobs, spread.scheduler, spread.threads)
+        yield from cluster_outcomes(work, jobs, placement.scheduler, placement.threads)
         return
-    processes = min(spread.jobs or _cores(), len(jobs))
+    processes = min(placement.jobs or _cores(), len(jobs))
     if processes > 1:
         from shcodec.cli.batch import workers
 
-        yield from workers.outcomes(work, jobs, processes, spread.threads)
+        yield from workers.outcomes(work, jobs, processes, placement.threads)
     else:
         yield from ((job, functools.partial(work, job)) for job in jobs)
 
 
 def _report(job: Job, error: Exception) -> None:
-    """One line about a job that failed."""
+    """Report a job that failed, in one line."""
     where = shown(job.source)
     known = isinstance(error, (ShcError, OSError))
     if not known and os.environ.get("SHC_TRACEBACK"):
@@ -168,7 +168,7 @@ def _report(job: Job, error: Exception) -> None:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

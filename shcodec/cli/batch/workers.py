@@ -1,8 +1,8 @@
 """Worker processes of one thread each, or of as many as are asked for.
 
-Each hangs on a pipe of its own. Hence it is known which item a killed one had in hand, the others go on, and when this
-process ends, however it does, the workers notice and end as well. (The pools of concurrent.futures and of joblib break
-as a whole when one worker is lost, and leave theirs behind when the parent is killed.)
+Each is connected by a pipe of its own. Hence it is known on which item a killed one was at work, the others go on, and
+when this process ends, however it does, the workers notice and end as well. (The pools of concurrent.futures and of
+joblib break as a whole when one worker is lost, and leave theirs behind when the parent is killed.)
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def outcomes(
 
 
 def _start_worker(work: Callable[[Item], Any], team: dict[Connection, SpawnProcess], threads: int) -> Connection:
-    """Start a worker and add it to the team; Ctrl-C comes before or after that, and never to the worker."""
+    """Start a worker and add it to the team; Ctrl-C interrupts before or after that, and never the worker."""
     context = multiprocessing.get_context("spawn")  # a fork would copy thread pools in an unknown state
     with _without_interrupts():
         ours, theirs = context.Pipe()
@@ -117,7 +117,7 @@ def _start_worker(work: Callable[[Item], Any], team: dict[Connection, SpawnProce
 
 
 def _hand_over(item: Item, pipe: Connection) -> Item:
-    """Send an item to a worker; one that is gone shows when its reply is waited for."""
+    """Send an item to a worker; that it is gone shows when its reply is waited for."""
     with contextlib.suppress(OSError):
         pipe.send(item)
     return item
@@ -125,7 +125,7 @@ def _hand_over(item: Item, pipe: Connection) -> Item:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Keep Ctrl-C back, for processes started meanwhile for ever: a signal mask is inherited."""
+    """Block Ctrl-C in the block, and for ever in processes that are started there: they inherit the signal mask."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -140,7 +140,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Any], threads: int) -> None:
-    """Answer items with replies until nobody is there: the life of a worker."""
+    """Answer items with replies until the pipe is closed: all that a worker does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
@@ -158,7 +158,7 @@ def _end_with_parent() -> None:
 
 
 def _ending(worker: SpawnProcess) -> str:
-    """How a worker ended that should not have."""
+    """Say how a worker ended that should not have."""
     worker.join()
     code = worker.exitcode or 0
     if code >= 0:
