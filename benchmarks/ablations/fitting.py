@@ -19,6 +19,7 @@ from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks
 from shcodec.symbols.ans import PRECISION, integer_table
 from shcodec.symbols.bands import Floats
+from shcodec.symbols.choice import levels_around
 from shcodec.symbols.tables import SymbolTables
 from shcodec.train.export import widened
 
@@ -286,9 +287,7 @@ def choose(vectors: Floats, codebook: Floats, bits: Floats, weights: Sequence[fl
 
 
 def _choose_levels(values: Floats, levels: Floats, bits: Floats, weights: Sequence[float]) -> npt.NDArray[np.int64]:
-    middles = (levels[1:] + levels[:-1]) / 2
-    centre = np.searchsorted(middles, values).clip(NEIGHBOURS, len(levels) - 1 - NEIGHBOURS)
-    candidates = centre[:, None] + np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
+    candidates = levels_around(values, levels, NEIGHBOURS)
     squares = np.square(values[:, None] - levels[candidates])
     rates = bits[candidates]
     picks = [(squares + np.float32(weight) * rates).argmin(1) for weight in weights]
