@@ -34,7 +34,7 @@ def quantised(analysis: Analysis, coded: Coded) -> tuple[Floats, Floats, Floats]
     """Return the residuals in steps, the steps, and the errors of the chosen codewords, (M, h, w) each.
 
     Args:
-        analysis: of a picture of one tile, by a model of the flagship family.
+        analysis: of a picture of one tile, by a model with hyper path.
         coded: its file.
     """
     latent = coded.latent
@@ -148,6 +148,6 @@ def measure_slope(model: Model, pictures: Sequence[Pixels]) -> tuple[npt.NDArray
 
 
 def key(model: Model, *settings: object) -> str:
-    """Name of a dump: it changes with the model's weights, encoder included, and with the settings."""
+    """Return the name of a dump: it changes with the model's weights, encoder included, and with the settings."""
     digest = hashlib.sha256(repr((model.card.get("sha256"), model.id, BETAS, LOWEST, settings)).encode())
     return digest.hexdigest()[:12]

@@ -57,7 +57,7 @@ def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
 
 
 def _measure(model: Model, pictures: list[Pixels], beta_byte: int, weight: float) -> tuple[float, float]:
-    """Bits per pixel of the real files and mean squared error of what they decode to, summed over the pictures."""
+    """Return bits per pixel of real files and the mean squared error of what they show, summed over the pictures."""
     rate = distortion = 0.0
     for rgb in pictures:
         data = encoding.encode_array(rgb, byte_to_beta(beta_byte), model=model, rate_weight=weight)

@@ -132,8 +132,8 @@ def describe(data: bytes) -> dict[str, Any]:
     tables = load_by_id(file.model_id).tables
     hyper, classes, flat, passes = [], [], [], 0
     parts = tiles_of(Grid.of(file.height, file.width))
-    for tile, data in zip(parts, split(container.head(file), file.payload, len(parts)), strict=True):
-        z, orders, indices = stream.read(tables, data or b"", file.beta_byte, tile.grid)
+    for tile, part in zip(parts, split(container.head(file), file.payload, len(parts)), strict=True):
+        z, orders, indices = stream.read(tables, part or b"", file.beta_byte, tile.grid)
         hyper += [] if z is None else [z]
         classes.append(tables.classes_of(z, file.beta_byte, tile.grid))
         flat += [group for groups in indices for group in groups]
