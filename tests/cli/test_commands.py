@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, Shc, make_photo, run_process
+from conftest import GOLDEN, Shc, make_photo, open_picture, run_process
 from PIL import Image
 
 import shcodec
@@ -58,7 +58,7 @@ def test_a_grey_file_becomes_a_grey_picture(encode: Shc, shc: Shc) -> None:
     encode("photo.png")
     Path("grey.shc").write_bytes(pack(replace(unpack(Path("photo.shc").read_bytes()), grey=True)))
     assert shc("decode", "grey.shc", "grey.png").code == 0
-    assert Image.open("grey.png").mode == "L"
+    assert open_picture("grey.png").mode == "L"
     assert shcodec.decode("grey.shc").mode == "L"
 
 
@@ -93,7 +93,7 @@ def test_odd_sides(encode: Shc, shc: Shc, sides: tuple[int, int]) -> None:
     Image.fromarray(make_photo(*sides)).save("odd.png")
     assert encode("odd.png").code == 0
     assert shc("decode", "-f", "odd.shc").code == 0
-    assert Image.open("odd.png").size == sides[::-1]
+    assert open_picture("odd.png").size == sides[::-1]
 
 
 # Names of outputs
@@ -108,7 +108,7 @@ def test_several_inputs_beside_and_in_a_folder(encode: Shc, shc: Shc, photo: np.
     outcome = shc("decode", "photo.shc", "sub/other.shc", "-o", "out/deep", "--format", "webp")
     assert outcome.code == 0
     assert sorted(os.listdir("out/deep")) == ["other.webp", "photo.webp"]
-    assert Image.open("out/deep/other.webp").format == "WEBP"
+    assert open_picture("out/deep/other.webp").format == "WEBP"
     assert len(outcome.out.splitlines()) == 2
 
 
@@ -116,14 +116,14 @@ def test_two_pictures_are_two_inputs(encode: Shc, photo: np.ndarray) -> None:
     Image.fromarray(photo).save("second.png")
     assert encode("photo.png", "second.png").code == 0
     assert Path("second.shc").exists()
-    assert Image.open("second.png").size == (83, 61)
+    assert open_picture("second.png").size == (83, 61)
 
 
 def test_the_suffix_chooses_the_format(encode: Shc, shc: Shc) -> None:
     encode("photo.png")
     for name, kind in {"a.jpg": "JPEG", "b.tif": "TIFF", "c.WEBP": "WEBP"}.items():
         assert shc("decode", "photo.shc", name).code == 0
-        assert Image.open(name).format == kind
+        assert open_picture(name).format == kind
 
 
 @pytest.mark.parametrize(
