@@ -19,6 +19,7 @@ from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks
 from shcodec.symbols.ans import PRECISION, integer_table
 from shcodec.symbols.bands import Floats
+from shcodec.symbols.choice import levels_around
 from shcodec.symbols.tables import SymbolTables
 from shcodec.train.export import widened
 
@@ -122,7 +123,7 @@ class TrainingSample:
             self.values[k] = runs.ravel()
 
     def of(self, unit: Unit) -> tuple[torch.Tensor, torch.Tensor]:
-        """Residuals of a unit's classes, and the classes; a part of them where the unit has very many classes."""
+        """Return residuals of a unit's classes, and the classes; of a unit with very many classes a part."""
         ks = range(unit.first, unit.last + 1)
         every = max(1, len(ks) // MANY_CLASSES)
         parts = [self.values[k].reshape(-1, GROUP)[::every].ravel() for k in ks]
@@ -176,7 +177,7 @@ def fit(unit: Unit, sample: TrainingSample, shipped: SymbolTables) -> Tables:
     if unit.start == "data":
         codebook = _start_from(vectors, unit.codewords)
     histogram, prior = books.histogram(0).numpy(), books.get_buffer("prior0").numpy()
-    codebook, counts = refine(vectors, rows.numpy(), codebook, histogram, prior, unit.weight, unit.rounds)
+    codebook, counts = lloyd(vectors, rows.numpy(), codebook, histogram, prior, unit.weight, unit.rounds)
     histogram = counts / counts.sum(1, keepdims=True)
     if unit.one_histogram:
         histogram = np.repeat(histogram[[(unit.last - unit.first) // 2]], len(histogram), 0)
@@ -188,14 +189,14 @@ def fit(unit: Unit, sample: TrainingSample, shipped: SymbolTables) -> Tables:
 
 
 def _start_from(vectors: Floats, codewords: int) -> Floats:
-    """Vectors spread evenly over all lengths, one of them 0: the start of the seed method."""
+    """Return vectors spread evenly over all lengths, one of them 0: as Agustsson et al. start."""
     picks = np.linspace(0, len(vectors) - 1, codewords).astype(np.int64)
     codebook = vectors[np.argsort(np.square(vectors).sum(1), kind="stable")][picks]
     codebook[0] = 0
     return codebook
 
 
-def refine(
+def lloyd(
     vectors: Floats,
     rows: npt.NDArray[np.int64],
     codebook: Floats,
@@ -204,7 +205,7 @@ def refine(
     weight: float,
     rounds: int,
 ) -> tuple[Floats, npt.NDArray[np.float64]]:
-    """Return the rounds of `shcodec.quantize.lattice.refine`, several times faster on one core.
+    """Do as `shcodec.quantize.lattice.lloyd`, several times faster on one core.
 
     Args:
         vectors: (n, d) residuals in steps.
@@ -239,7 +240,7 @@ def refine(
 
 
 def measure(unit: Unit, tables: Tables, sample: TestSample) -> Measured:
-    """Codes the validation residuals of a unit's classes at all `WEIGHTS`."""
+    """Code the validation residuals of a unit's classes at all `WEIGHTS`."""
     count = unit.last - unit.first + 1
     bits, error = np.zeros((2, count, len(BETAS), len(WEIGHTS)))
     used = np.zeros(len(tables.codebook), np.int64)
@@ -259,7 +260,7 @@ def measure(unit: Unit, tables: Tables, sample: TestSample) -> Measured:
 
 
 def choose(vectors: Floats, codebook: Floats, bits: Floats, weights: Sequence[float]) -> npt.NDArray[np.int64]:
-    """Entropy-constrained choice argmin |v - c|^2 + weight * bits, as the encoder's.
+    """Choose codewords: argmin |v - c|^2 + weight * bits, as the encoder's.
 
     Args:
         vectors: (n, d).
@@ -286,9 +287,7 @@ def choose(vectors: Floats, codebook: Floats, bits: Floats, weights: Sequence[fl
 
 
 def _choose_levels(values: Floats, levels: Floats, bits: Floats, weights: Sequence[float]) -> npt.NDArray[np.int64]:
-    middles = (levels[1:] + levels[:-1]) / 2
-    centre = np.searchsorted(middles, values).clip(NEIGHBOURS, len(levels) - 1 - NEIGHBOURS)
-    candidates = centre[:, None] + np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
+    candidates = levels_around(values, levels, NEIGHBOURS)
     squares = np.square(values[:, None] - levels[candidates])
     rates = bits[candidates]
     picks = [(squares + np.float32(weight) * rates).argmin(1) for weight in weights]

@@ -79,7 +79,7 @@ class Bench:
         self.laboratory, self.data = laboratory, validation
 
     def point(self, trial: Trial, seed: int, weight: int = MIDDLE) -> Point:
-        """Composes a trial of its units, at one of `WEIGHTS` for all rates."""
+        """Compose a trial of its units, at one of `WEIGHTS` for all rates."""
         test = self.laboratory.test
         bits, error = np.zeros((2, CLASSES, len(BETAS)))
         error += test.energy
@@ -95,14 +95,14 @@ class Bench:
         return Point(bits, rate, data.floor + data.slope * latent, tuple(used))
 
     def change(self, anchor: Point, trial: Trial, seed: int) -> tuple[float, float]:
-        """BD-rate of a trial in percent at the rate weight that suits it best, and that weight."""
+        """Return the BD-rate of a trial in percent at the rate weight that suits it best, and that weight."""
         weights = range(len(WEIGHTS)) if trial.weight is None else [trial.weight]
         results = [(change(anchor, self.point(trial, seed, weight)), WEIGHTS[weight]) for weight in weights]
         return min(results, key=lambda result: (math.isnan(result[0]), result[0]))
 
 
 def change(anchor: Point, test: Point) -> float:
-    """BD-rate in percent of two points' curves over all betas; not a number where they share no distortion."""
+    """Return BD-rate in percent of two points' curves over all betas; not a number where they share no distortion."""
     result = bd_rate(*(curve(list(p.rate), list(p.psnr)) for p in (anchor, test)))
     return float("nan") if result is None else result.percent
 
@@ -115,7 +115,7 @@ def local_change(anchor: Point, test: Point) -> Array:
 
 
 def row_of(trial: Trial, base: Trial, bench: Bench) -> dict[str, Any]:
-    """One row of the table: changes against the base of the same seed; those by beta at equal rate weights."""
+    """Return one row of the table: changes against the base of the same seed; those by beta at equal rate weights."""
     weight = MIDDLE if trial.weight is None else trial.weight
     pairs = [(bench.point(base, seed), bench.point(trial, seed, weight)) for seed in SEEDS]
     results = [bench.change(anchor, trial, seed) for (anchor, _), seed in zip(pairs, SEEDS, strict=True)]
@@ -180,7 +180,7 @@ def decide(rows: list[dict[str, Any]]) -> float:
 
 
 def share_rows(base: Trial, bench: Bench) -> list[dict[str, Any]]:
-    """Percent of the file that every band spends, by beta; what is not residuals; all vectors together."""
+    """Return percentage of the file that every band spends, by beta; what is not residuals; all vectors together."""
     point = bench.point(base, SEEDS[0])
     total = point.rate * bench.data.pixels
     rows: list[tuple[str, str, Array]] = [
@@ -196,7 +196,7 @@ def share_rows(base: Trial, bench: Bench) -> list[dict[str, Any]]:
 
 
 def dumped(model: Model, data: Path, work: Path) -> tuple[Residuals, Residuals]:
-    """Residuals of training and validation pictures, from the folder of dumps where they are there already."""
+    """Return the residuals of training and validation pictures, from the folder of dumps if it has them."""
     paths = [work / f"{key(model, TRAINING_PICTURES)}-{name}.npz" for name in ("training", "validation")]
     work.mkdir(parents=True, exist_ok=True)
     if not paths[1].exists():
@@ -230,7 +230,7 @@ def _cell(value: Any) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Dump, fit, measure, report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default=zoo.DEFAULT_MODEL, help="a model of the flagship family")
+    parser.add_argument("--model", default=zoo.DEFAULT_MODEL, help="a model with hyper path")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("SHC_DATA"), help="folder with train-*.tar and val/"
     )

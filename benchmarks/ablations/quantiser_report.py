@@ -50,7 +50,7 @@ class About:
 def write_report(
     out: Path, rows: Sequence[dict[str, Any]], shares: Sequence[dict[str, Any]], about: About, betas: Sequence[float]
 ) -> None:
-    """Draws quantiser.png and writes the tables into README.md, if that is there.
+    """Draw quantiser.png and write the tables into README.md, if that is there.
 
     Args:
         out: folder of the results.
@@ -114,7 +114,7 @@ def _shares(shares: Sequence[dict[str, Any]], betas: Sequence[float]) -> list[st
 
 
 def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """One bar per trial, a dot per seed; bars that go further end at the edge with their figure."""
+    """Draw one bar per trial, a dot per seed; bars that go further end at the edge with their figure."""
     load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.codec.analysis import Analysis, Coded, analyse, code, distortion, own_rate_weight
+from shcodec.codec.analysis import Analysis, Coded, analyse, distortion, encode_latent, own_rate_weight
 from shcodec.container import beta_to_byte, part_sizes
 from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels
@@ -34,7 +34,7 @@ def quantised(analysis: Analysis, coded: Coded) -> tuple[Floats, Floats, Floats]
     """Return the residuals in steps, the steps, and the errors of the chosen codewords, (M, h, w) each.
 
     Args:
-        analysis: of a picture of one tile, by a model of the flagship family.
+        analysis: of a picture of one tile, by a model with hyper path.
         coded: its file.
     """
     latent = coded.latent
@@ -98,7 +98,7 @@ def record(model: Model, pictures: Sequence[tuple[Pixels, Sequence[int]]]) -> Re
         for rate in rates:
             byte = beta_to_byte(BETAS[rate])
             analysis = analyse(model, rgb, byte)
-            coded = code(analysis, byte, own_rate_weight(model, byte))
+            coded = encode_latent(analysis, byte, own_rate_weight(model, byte))
             residual, step, _ = quantised(analysis, coded)
             z, data = coded.latent.z, coded.data
             assert tables.hyper is not None and z is not None
@@ -137,7 +137,7 @@ def measure_slope(model: Model, pictures: Sequence[Pixels]) -> tuple[npt.NDArray
         for rgb in pictures:
             analysis = analyse(model, rgb, byte)
             for weight in (*SLOPE_WEIGHTS, own_rate_weight(model, byte)):
-                coded = code(analysis, byte, weight)
+                coded = encode_latent(analysis, byte, weight)
                 error = float(np.square(quantised(analysis, coded)[2], dtype=np.float64).sum()) / rgb.size
                 rows.append((error, distortion(analysis, coded)))
         latent, samples = np.array(rows).reshape(len(pictures), -1, 2).mean(0).T
@@ -148,6 +148,6 @@ def measure_slope(model: Model, pictures: Sequence[Pixels]) -> tuple[npt.NDArray
 
 
 def key(model: Model, *settings: object) -> str:
-    """Name of a dump: it changes with the model's weights, encoder included, and with the settings."""
+    """Return the name of a dump: it changes with the model's weights, encoder included, and with the settings."""
     digest = hashlib.sha256(repr((model.card.get("sha256"), model.id, BETAS, LOWEST, settings)).encode())
     return digest.hexdigest()[:12]

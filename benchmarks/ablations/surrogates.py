@@ -25,7 +25,7 @@ import tomli_w
 
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
-from shcodec.codec.analysis import analyse, bits_per_pixel, code, distortion, own_rate_weight
+from shcodec.codec.analysis import analyse, bits_per_pixel, distortion, encode_latent, own_rate_weight
 from shcodec.container import beta_to_byte
 from shcodec.model.networks import Model
 from shcodec.support.errors import UsageError
@@ -54,7 +54,7 @@ def configurations(path: Path) -> dict[str, dict[str, Any]]:
 def run_trial(
     config: dict[str, Any], folder: Path, packs: Path, validation: Path, time_limit: float | None, device: str
 ) -> dict[str, Any]:
-    """Trains, exports and measures one trial, or reads what is there.
+    """Train, export and measure one trial, or read what is there.
 
     Args:
         config: the whole configuration, budget and seed included.
@@ -90,7 +90,7 @@ def run_trial(
 
 
 def measure(model_dir: Path, validation: Path) -> dict[str, Any]:
-    """Mean bits per pixel and PSNR over the validation pictures, by beta, from whole files."""
+    """Return the mean bits per pixel and PSNR over the validation pictures, by beta, from whole files."""
     pictures, _ = load_pictures(validation, least=1)
     model = Model(model_dir)
     bpp, psnr = [], []
@@ -98,7 +98,7 @@ def measure(model_dir: Path, validation: Path) -> dict[str, Any]:
         step, points = beta_to_byte(beta), []
         for rgb in pictures:
             analysis = analyse(model, rgb, step)
-            coded = code(analysis, step, own_rate_weight(model, step))
+            coded = encode_latent(analysis, step, own_rate_weight(model, step))
             quality = 10 * np.log10(255**2 / distortion(analysis, coded))
             points.append((bits_per_pixel(analysis, coded), quality))
         means = np.mean(points, 0)
@@ -108,7 +108,7 @@ def measure(model_dir: Path, validation: Path) -> dict[str, Any]:
 
 
 def table(results: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
-    """BD-rates against the base of the same seed; `undecided` where the mean is below the difference of the seeds."""
+    """Return BD-rates against the base of the same seed; `undecided` where the mean is below the seeds' difference."""
     rows = []
     seeds = sorted({seed for _, seed in results})
     for name in dict.fromkeys([name for name, _ in results]):
@@ -124,7 +124,7 @@ def table(results: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]
 
 
 def change(anchor: dict[str, Any], test: dict[str, Any]) -> float | None:
-    """BD-rate in percent; None where the curves share no quality."""
+    """Return the BD-rate in percent; None where the curves share no quality."""
     result = bd_rate(curve(anchor["bpp"], anchor["psnr"]), curve(test["bpp"], test["psnr"]))
     return None if result is None else result.percent
 

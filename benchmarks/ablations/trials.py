@@ -49,7 +49,7 @@ def base_units(bands: Iterable[BandConfig]) -> tuple[Unit, ...]:
 
 
 def all_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """Every trial but the base itself.
+    """Return every trial but the base itself.
 
     Args:
         base: the model's own bands.
@@ -78,19 +78,19 @@ def with_dim(unit: Unit, dim: int) -> Unit:
 
 
 def cut(base: Sequence[Unit], fours: int, pairs: int) -> tuple[Unit, ...]:
-    """Vectors of 4 in bands that end by class `fours`, of 2 by class `pairs`, scalars beyond."""
+    """Return bands with vectors of 4 up to class `fours`, of 2 up to class `pairs`, and scalars beyond."""
     return tuple(with_dim(unit, 4 if unit.last <= fours else 2 if unit.last <= pairs else 1) for unit in base)
 
 
 def cuts(base: Sequence[Unit]) -> list[tuple[int, int]]:
-    """All ways to end the bands of vectors of 4 and of 2, scalars everywhere included."""
+    """Return all ways to end the bands of vectors of 4 and of 2, scalars everywhere included."""
     ends = [base[0].first - 1, *(unit.last for unit in base)]
     fours, pairs = ([end for end in ends if end <= limit] for limit in (HOTTEST_FOURS, HOTTEST_PAIRS))
     return [pair for pair in itertools.product(fours, pairs) if pair[0] <= pair[1]]
 
 
 def dimension_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """Vector length: band by band, and for all bands at once."""
+    """Try other vector lengths, band by band and for all bands at once."""
     start = base[0].first - 1
     trials = [
         Trial("vector length", "scalars everywhere", cut(base, start, start)),
@@ -107,7 +107,7 @@ def dimension_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def sharing_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """How many classes share a codebook; every class keeps its histogram."""
+    """Let more or fewer classes share a codebook; every class keeps its histogram."""
     single = tuple(replace(u, first=k, last=k) for u in base for k in range(u.first, u.last + 1))
     by_dim = tuple(_merged(list(group)) for _, group in itertools.groupby(base, lambda u: u.dim))
     doubled = tuple(
@@ -132,7 +132,7 @@ def _pairs(units: list[Unit]) -> list[list[Unit]]:
 
 
 def limit_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """All limits between bands moved by the same number of classes."""
+    """Move all limits between bands by the same number of classes."""
     trials = []
     for shift in (-2, -1, 1, 2):
         inner = [unit.first + shift for unit in base[1:]]
@@ -158,7 +158,7 @@ def size_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def histogram_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """One histogram for several classes."""
+    """Try one histogram for several classes."""
     shared = tuple(replace(u, one_histogram=True) for u in base)
     most = max((u.codewords for u in base if u.dim == 4), default=512)
     one = Unit(base[0].first, CLASSES - 1, 4, most, one_histogram=True)
@@ -169,7 +169,7 @@ def histogram_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def choice_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """Nearest codeword or entropy-constrained choice with the same rate weight at every rate."""
+    """Try the nearest codeword, and an entropy-constrained choice with the same rate weight at every rate."""
     fixed = [
         Trial("choice of index", "nearest" if not weight else f"lambda {weight:g} at every rate", base, number)
         for number, weight in enumerate(WEIGHTS)
@@ -179,7 +179,7 @@ def choice_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def fit_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """Rate weight in the fit of the codebooks; the encoder's stays the best at every rate."""
+    """Try rate weights in the fit of the codebooks; the encoder's stays the best at every rate."""
     return [
         Trial("lambda of the fit", f"{w:g} instead of {base[0].weight:g}", tuple(replace(u, weight=w) for u in base))
         for w in (0.0, 0.13)
@@ -187,7 +187,7 @@ def fit_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def start_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """Where the vector codebooks start, and whether they are refined."""
+    """Try other starts of the vector codebooks, refined and not."""
 
     def vectors(**change: object) -> tuple[Unit, ...]:
         return tuple(replace(u, **change) if u.dim > 1 else u for u in base)  # type: ignore[arg-type]
@@ -210,7 +210,7 @@ def reference_trials(base: tuple[Unit, ...]) -> list[Trial]:
 
 
 def skip_trials(base: tuple[Unit, ...]) -> list[Trial]:
-    """First coded class; colder ones get their class's mean."""
+    """Try other first coded classes; colder ones get their class's mean."""
     trials = []
     for skip in range(LOWEST, 13):
         if skip < base[0].first:

@@ -26,7 +26,7 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, h, w) -> (n, outputs, h / stride, w / stride)."""
+        """Run on x (n, inputs, h, w); returns (n, outputs, h / stride, w / stride)."""
         y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
         if self.added:
             half = self.added // 2
@@ -49,7 +49,7 @@ class ResNet32(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, 3, 32, 32) -> (n, 10) logits."""
+        """Turn pictures (n, 3, 32, 32) into logits (n, 10)."""
         y: Tensor = self.head(self.blocks(F.relu(self.norm(self.conv(x)))).mean((2, 3)))
         return y
 

@@ -100,7 +100,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, width, h, w) -> the same."""
+        """Run on x (B, width, h, w), which keeps its shape."""
         out: Tensor = x + self.body(x)
         return out
 
@@ -135,24 +135,24 @@ class Autoencoder(nn.Module):
         )
 
     def vectors(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, 32, 32), 0..1 -> vectors (n, d)."""
+        """Turn pixels (B, 3, 32, 32) in 0..1 into vectors (n, d)."""
         latent: Tensor = self.encoder(pixels - 0.5)
         return latent.permute(0, 2, 3, 1).reshape(-1, self.dim)
 
     def pixels(self, vectors: Tensor) -> Tensor:
-        """Vectors (n, d) -> pixels (B, 3, 32, 32)."""
+        """Turn vectors (n, d) into pixels (B, 3, 32, 32)."""
         latent = vectors.view(-1, GRID, GRID, self.channels).permute(0, 3, 1, 2)
         out: Tensor = self.decoder(latent) + 0.5
         return out
 
 
 def to_pixels(pictures: Array) -> Tensor:
-    """(B, 32, 32, 3) uint8 -> (B, 3, 32, 32) in 0..1."""
+    """Turn pictures (B, 32, 32, 3) uint8 into pixels (B, 3, 32, 32) in 0..1."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
 
 
 def run(trial: Trial, budget: Budget, pictures: Pictures, seed: int) -> dict[str, Any]:
-    """Trains and measures; the same trial, budget and seed see the same batches from the same start.
+    """Train and measure; the same trial, budget and seed see the same batches from the same start.
 
     Returns:
         The trial's and the seed's values, steps and seconds of training, and all that `measure` finds.
@@ -172,7 +172,7 @@ def run(trial: Trial, budget: Budget, pictures: Pictures, seed: int) -> dict[str
 
 
 def train(net: Autoencoder, trial: Trial, budget: Budget, train_set: Array, seed: int) -> tuple[int, float]:
-    """Trains to the end of the budget, steps or time; returns what was used of both."""
+    """Train to the end of the budget, steps or time; return what was used of both."""
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(net.parameters(), lr=budget.lr, weight_decay=0.0)
     begun = time.monotonic()
@@ -197,7 +197,7 @@ def train(net: Autoencoder, trial: Trial, budget: Budget, train_set: Array, seed
 
 @torch.no_grad()
 def measure(net: Autoencoder, trial: Trial, budget: Budget, pictures: Pictures) -> dict[str, Any]:
-    """Everything that is told of a trained autoencoder.
+    """Return everything that is told of a trained autoencoder.
 
     Returns:
         `mse` of the decoded pictures and `mse_uncoded` with what the decoder saw in training, both on 0..1 values;
@@ -249,14 +249,14 @@ def _squares(pixels: Tensor, original: Array) -> float:
 
 
 def statistics_of(usage: Tensor) -> tuple[float, float]:
-    """Perplexity and share in use of codebooks by their total use (levels, K), averaged over levels."""
+    """Return the perplexity and share in use of codebooks by their total use (levels, K), averaged over levels."""
     share = usage / usage.sum(1, keepdim=True)
     perplexity = torch.exp(-(share * (share + 1e-12).log()).sum(1)).mean()
     return float(perplexity), float((share > USED / usage.shape[1]).float().mean())
 
 
 def timings(quantiser: VectorQuantiser, vectors: Tensor) -> dict[str, float]:
-    """Median milliseconds of the quantiser alone: forward, and forward and backward in training."""
+    """Return the median milliseconds of the quantiser alone: forward, and forward and backward in training."""
     trained = copy.deepcopy(quantiser).train()
 
     def training() -> None:
@@ -279,5 +279,5 @@ def _median_ms(call: Callable[[], object]) -> float:
 
 
 def psnr(mse: float | npt.NDArray[np.float64]) -> Any:
-    """DB of a mean squared error on 0..1 values."""
+    """Return the PSNR in dB of a mean squared error on 0..1 values."""
     return -10 * np.log10(mse)

@@ -30,7 +30,7 @@ class Output:
 
 
 def pull(vectors: Tensor, exact: Tensor) -> Tensor:
-    """Codewords to their vectors, and vectors to their codewords, both (n, d): the loss of VQ-VAE."""
+    """Return the loss of VQ-VAE, which pulls codewords to their vectors and these to their codewords, both (n, d)."""
     return F.mse_loss(exact, vectors.detach()) + COMMITMENT * F.mse_loss(vectors, exact.detach())
 
 
@@ -59,7 +59,7 @@ class VectorQuantiser(nn.Module):
         self.codebook.copy_(vectors[torch.randint(len(vectors), (len(self.codebook),))])
 
     def forward(self, vectors: Tensor, progress: float = 1.0) -> Output:
-        """Quantises vectors (n, d).
+        """Quantise vectors (n, d).
 
         Args:
             vectors: (n, d).
@@ -69,12 +69,12 @@ class VectorQuantiser(nn.Module):
 
     @torch.no_grad()
     def symbols(self, vectors: Tensor) -> Tensor:
-        """Vectors (n, d) -> symbols (n, columns) int64."""
+        """Turn vectors (n, d) into symbols (n, columns) int64."""
         return distances(vectors, self.codebook).argmin(1, keepdim=True)
 
     @torch.no_grad()
     def values(self, symbols: Tensor) -> Tensor:
-        """Symbols (n, columns) -> what the decoder rebuilds, (n, d)."""
+        """Turn symbols (n, columns) into what the decoder rebuilds, (n, d)."""
         return self.codebook[symbols[:, 0]]
 
 

@@ -53,7 +53,7 @@ def write_report(out: Path, rows: Sequence[Row], budget: Row) -> None:
 
 
 def section(rows: Sequence[Row], dataset: str) -> list[str]:
-    """Lines of Markdown about one data set."""
+    """Return the lines of Markdown about one data set."""
     seeds = sorted({row["seed"] for row in rows})
     lines = [f"### {dataset}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}", ""]
     equal = [row for row in rows if row["equal_codebook"]]
@@ -103,7 +103,7 @@ def _table(rows: Sequence[Row], columns: Sequence[tuple[str, Callable[[Row], Any
 
 
 def figure(values: Iterable[float | None], digits: int) -> str:
-    """Mean over seeds, and half their range; empty where a seed has no value."""
+    """Return the mean over seeds, and half their range; empty where a seed has no value."""
     known = list(values)
     if not known or any(value is None for value in known):
         return ""
@@ -113,7 +113,7 @@ def figure(values: Iterable[float | None], digits: int) -> str:
 
 
 def equal_bytes(rows: Sequence[Row]) -> list[str]:
-    """Every family's error at the same bytes, along its curve, and its BD-rate; by seed, then averaged."""
+    """Return every family's error at the same bytes, along its curve, and its BD-rate; by seed, then averaged."""
     seeds = sorted({row["seed"] for row in rows})
     header = [*(f"{size} bytes" for size in EQUAL_BYTES), f"BD-rate against {ANCHOR}, %"]
     lines = ["| family | " + " | ".join(header) + " |", "|---|" + "---|" * len(header)]
@@ -126,13 +126,13 @@ def equal_bytes(rows: Sequence[Row]) -> list[str]:
 
 
 def points(rows: Sequence[Row], family: str, seed: int) -> tuple[list[float], list[float]]:
-    """Bytes and PSNR of a family's trials, fewest bytes first."""
+    """Return the bytes and PSNR of a family's trials, fewest bytes first."""
     ours = sorted((r["bytes"], float(psnr(r["mse"]))) for r in rows if r["family"] == family and r["seed"] == seed)
     return [size for size, _ in ours], [quality for _, quality in ours]
 
 
 def error_at(sizes: Sequence[float], qualities: Sequence[float], size: float) -> float | None:
-    """Mean squared error in 1e-3 at so many bytes, linear in PSNR over log bytes; None outside the curve."""
+    """Return the mean squared error in 1e-3 at so many bytes, linear in PSNR over log bytes; None outside the curve."""
     if len(sizes) < 2 or not sizes[0] <= size <= sizes[-1]:
         return None
     return float(1000 * 10 ** (-np.interp(np.log(size), np.log(sizes), qualities) / 10))
@@ -144,7 +144,7 @@ def _percent(anchor: tuple[list[float], list[float]], test: tuple[list[float], l
 
 
 def draw(path: Path, rows: Sequence[Row], dataset: str) -> None:
-    """PSNR over bytes: a curve for each family, its points averaged over seeds, bars from worst to best."""
+    """Draw PSNR over bytes: a curve for each family, its points averaged over seeds, bars from worst to best."""
     load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

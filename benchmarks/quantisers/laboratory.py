@@ -45,7 +45,7 @@ class Entry:
 
 
 def entries(path: Path) -> tuple[list[Entry], Budget]:
-    """Trials and budget of a TOML file.
+    """Return the trials and budget of a TOML file.
 
     Raises:
         UsageError: a key or a value is not valid.
@@ -90,7 +90,7 @@ def run_once(entry: Entry, budget: Budget, dataset: str, pictures: Pictures, see
 
 
 def sources(data: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, Path, int]]:
-    """Names, paths and numbers of seeds of the data sets.
+    """Return the names, paths and numbers of seeds of the data sets.
 
     Raises:
         UsageError: they do not belong together.

@@ -66,7 +66,7 @@ def load(source: Path) -> Pictures:
 
 
 def _batches(files: Mapping[str, _Source], names: list[str]) -> tuple[list[Array], list[Array]]:
-    """Training and test pictures of CIFAR-10's batches."""
+    """Return the training and test pictures of CIFAR-10's batches."""
     parts: tuple[list[Array], list[Array]] = [], []
     for name in names:
         data = files[name].read()
@@ -80,7 +80,7 @@ def _batches(files: Mapping[str, _Source], names: list[str]) -> tuple[list[Array
 
 
 def _singles(files: Mapping[str, _Source], names: list[str]) -> tuple[list[Array], list[Array]]:
-    """Training and test pictures that are files."""
+    """Return the training and test pictures that are files."""
     names = [name for name in names if name.lower().endswith(ENDINGS)]
     chosen = [name for name in names if "test" in name.lower()] or names[::6]
     held_out, parts = set(chosen), ([], [])  # type: tuple[set[str], tuple[list[Array], list[Array]]]
@@ -99,7 +99,7 @@ class _Source:
     place: Path | tuple[tarfile.TarFile, tarfile.TarInfo] | tuple[zipfile.ZipFile, str]
 
     def read(self) -> bytes:
-        """Its content."""
+        """Return its content."""
         if isinstance(self.place, Path):
             return self.place.read_bytes()
         archive, member = self.place
@@ -111,7 +111,7 @@ class _Source:
 
 @contextmanager
 def _files(source: Path) -> Iterator[dict[str, _Source]]:
-    """Files of a source by their path in it."""
+    """Return the files of a source by their path in it."""
     if source.is_dir():
         yield {p.relative_to(source).as_posix(): _Source(p) for p in source.rglob("*") if p.is_file()}
     elif zipfile.is_zipfile(source):

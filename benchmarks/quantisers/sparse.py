@@ -20,7 +20,7 @@ WHOLE_P = 32  # corners and units where P is to be coded as it is, not made spar
 
 @torch.no_grad()
 def sparsify(weights: Tensor, vectors: Tensor, codebook: Tensor, *, support: int, units: int) -> Tensor:
-    """Points of the simplex with few corners and whole weights.
+    """Make points of the simplex sparse: few corners and whole weights.
 
     Args:
         weights: P, (n, K).
@@ -38,7 +38,7 @@ def sparsify(weights: Tensor, vectors: Tensor, codebook: Tensor, *, support: int
 
 
 def _refit(points: Tensor, offsets: Tensor) -> Tensor:
-    """Lowers |sum p_j o_j|^2 over the simplex from p (n, s), o (n, s, d): the vector's error on these corners."""
+    """Lower |sum p_j o_j|^2 over the simplex from p (n, s), o (n, s, d): the vector's error on these corners."""
     gram = offsets @ offsets.mT
     rate = 1 / gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-12)[:, None]
     ahead, momentum = points, 1.0
@@ -60,7 +60,7 @@ def _whole(points: Tensor, units: int) -> Tensor:
 
 
 def to_symbols(points: Tensor, layout: SparseLayout) -> Tensor:
-    """Points (n, K) that `sparsify` made -> symbols (n, columns) int64."""
+    """Turn points (n, K) that `sparsify` made into symbols (n, columns) int64."""
     counts = (points * layout.units).round().long()
     place = torch.arange(layout.size, device=points.device)
     corner = torch.where(counts > 0, place, layout.size).sort(1).values[:, : layout.support]
@@ -74,7 +74,7 @@ def to_symbols(points: Tensor, layout: SparseLayout) -> Tensor:
 
 
 def from_symbols(symbols: Tensor, layout: SparseLayout) -> Tensor:
-    """Symbols (n, columns) -> points (n, K)."""
+    """Turn symbols (n, columns) into points (n, K)."""
     number = symbols[:, :1] + 1
     corner, weight = symbols[:, 1 : layout.support + 1], symbols[:, layout.support + 1 :] + 1
     order = torch.arange(1, layout.support + 1, device=symbols.device)
@@ -122,7 +122,7 @@ class Convex(VectorQuantiser):
         return SparseLayout(len(self.codebook), self.support or self.units, self.units)
 
     def weights(self, vectors: Tensor) -> Tensor:
-        """P of vectors (n, d), (n, K)."""
+        """Return P of vectors (n, d), (n, K)."""
         return self.solve(vectors, self.codebook, one_hot(vectors, self.codebook), self.ridge)
 
     def forward(self, vectors: Tensor, progress: float = 1.0) -> Output:

@@ -34,10 +34,10 @@ class Layout(Protocol):
         """Return the number of contexts of a column."""
 
     def context(self, column: int, earlier: Symbols) -> Symbols:
-        """Contexts (n,) of a column by the columns before it, (n, columns); -1 where it is left out (and 0)."""
+        """Return contexts (n,) of a column by the columns before it, (n, columns); -1 where it is left out (and 0)."""
 
     def possible(self, column: int) -> npt.NDArray[np.bool_]:
-        """(contexts, alphabet) values that occur."""
+        """Return which values occur, (contexts, alphabet)."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class ChainLayout:
         return self.levels
 
     def alphabet(self, column: int) -> int:
-        """K."""
+        """Return K."""
         return self.size
 
     def contexts(self, column: int) -> int:
-        """K, but for the first level."""
+        """Return K, but for the first level."""
         return self.size if column else 1
 
     def context(self, column: int, earlier: Symbols) -> Symbols:
@@ -65,7 +65,7 @@ class ChainLayout:
         return earlier[:, column - 1] if column else np.zeros(len(earlier), np.int64)
 
     def possible(self, column: int) -> npt.NDArray[np.bool_]:
-        """All."""
+        """Return that all do."""
         return np.ones((self.contexts(column), self.size), np.bool_)
 
 
@@ -87,11 +87,11 @@ class SparseLayout:
         return 2 * self.support
 
     def alphabet(self, column: int) -> int:
-        """Of the number, of an index, of a weight."""
+        """Return that of the number, of an index, or of a weight."""
         return self.support if column == 0 else self.size if column <= self.support else self.units
 
     def contexts(self, column: int) -> int:
-        """Of the number, of the first index, of another, of a weight."""
+        """Return those of the number, of the first index, of another, or of a weight."""
         if column <= 1:
             return self.support if column else 1
         return self.size if column <= self.support else self.support * (self.units + 1)
@@ -138,7 +138,7 @@ class StreamTables:
 
     @staticmethod
     def fit(layout: Layout, symbols: Symbols) -> StreamTables:
-        """Tables from training vectors, (n, columns)."""
+        """Learn tables from training vectors, (n, columns)."""
         counts = []
         for column in range(layout.columns):
             context, size = layout.context(column, symbols[:, :column]), layout.alphabet(column)
@@ -168,7 +168,7 @@ class StreamTables:
         return symbols
 
     def _groups(self, symbols: Symbols) -> Iterator[tuple[int, npt.NDArray[np.int64], Table]]:
-        """Rows of `symbols` that share a table, in the order of the stream; only columns before are looked at."""
+        """Return rows of `symbols` that share a table, in the stream's order; only earlier columns are looked at."""
         for column in range(self.layout.columns if len(symbols) else 0):
             context = self.layout.context(column, symbols[:, :column])
             order = np.argsort(context, kind="stable")

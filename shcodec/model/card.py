@@ -6,24 +6,20 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shcodec.support.errors import ModelError
 
-if TYPE_CHECKING:
-    pass
-
 CARD, DECODER, ENCODER, TRAINING = "model.toml", "decoder.safetensors", "encoder.safetensors", "training.safetensors"
-
 
 Tensors = dict[str, npt.NDArray[Any]]
 
 
 def model_id(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """First 4 bytes of the SHA-256 over a decoder's tensors: name, type, shape, bytes, sorted by name."""
+    """Return the first 4 bytes of the SHA-256 over a decoder's tensors: name, type, shape, bytes, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
@@ -42,7 +38,7 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """All tensors of a safetensors file.
+    """Return all tensors of a safetensors file.
 
     Raises:
         ModelError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""The decoded latent, pass by pass and window by window: what encoder and decoder must do alike."""
+"""The decoded latent, pass by pass and window by window, as encoder and decoder compute it alike."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Hyper = npt.NDArray[np.int8] | None
 class Latent:
     """The latent of a picture: symbols of the whole, and from them means, steps and values of any area.
 
-    Of a large picture residuals take two bytes an element; whatever is made of them by networks exists for one area at
-    a time, and is the same for an element whatever the area, since the networks always see enough around it.
+    Of a large picture residuals take two bytes an element. What the networks make of them exists for one area at a
+    time; an element comes out the same whatever the area, since the networks always see enough around it.
 
     Attributes:
         z: hyper indices.
@@ -28,7 +28,7 @@ class Latent:
     """
 
     def __init__(self, model: Model, z: Hyper, beta_byte: int, grid: Grid) -> None:
-        """Begins with the hyper indices alone."""
+        """Begin with the hyper indices alone."""
         self.model, self.z, self.beta_byte, self.grid = model, z, beta_byte, grid
         kind = np.float32 if len(tiles_of(grid)) == 1 else np.float16  # quicker, or smaller
         self.residuals = np.zeros((model.tables.latent, grid.height, grid.width), kind)
@@ -59,7 +59,7 @@ class Latent:
             part[:] = flat.reshape(part.shape)
 
     def means(self, number: int, area: Area) -> tuple[Floats, Floats]:
-        """Means and steps with which a pass codes an area, (M, rows, columns) each.
+        """Return the means and steps with which a pass codes an area, (M, rows, columns) each.
 
         Args:
             number: of the pass: 0, or 1, for which all symbols of pass 0 in and around the area must be there.
@@ -83,7 +83,7 @@ class Latent:
         return decoded
 
     def _residuals(self, area: Area) -> Floats:
-        """Residuals of an area, 0 beyond the coded positions."""
+        """Return the residuals of an area, 0 beyond the coded positions."""
         rows, columns = area
         known = self.residuals[:, rows, columns]
         padded = np.zeros((len(known), rows.stop - rows.start, columns.stop - columns.start), np.float32)
@@ -91,7 +91,7 @@ class Latent:
         return padded
 
     def _describe(self, area: Area) -> tuple[Floats, ...]:
-        """Means, steps and features of an area, from z."""
+        """Return the means, steps and features of an area, as z tells them."""
         outer = grown(area, self.model.halos["hyper"], self._whole)
         described = self._described if outer == self._whole else None
         if described is None:
@@ -105,7 +105,7 @@ class Latent:
         return tuple(part[_inside(area, outer)] for part in described)
 
     def _centres(self, area: Area) -> tuple[Floats, Floats]:
-        """First half decoded, means of the second; and the steps."""
+        """Return the decoded first half with the means of the second, and the steps."""
         outer = grown(area, self.model.halos["refine"], self._whole)
         mean, step, features = self._describe(outer)
         centre = self._centre if outer == self._whole else None
@@ -152,7 +152,7 @@ def grown(area: Area, halo: int, limits: Area) -> Area:
 
 
 def _inside(area: Area, outer: Area) -> tuple[slice, slice, slice]:
-    """Index of an area in an array (C, rows, columns) of a larger one."""
+    """Return the index of an area in an array (C, rows, columns) of a larger one."""
     rows, columns = (
         slice(side.start - around.start, side.stop - around.start) for side, around in zip(area, outer, strict=True)
     )

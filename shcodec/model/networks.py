@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 WINDOW = 96  # latent rows and columns that the networks see at once (1536 pixels); smaller pictures in one piece
-# latents around a window, at least each network's receptive field, of models whose card does not tell theirs
+# latents around a window, at least each network's receptive field, for models whose card has none
 HALOS = {"analysis": 16, "hyper": 4, "refine": 2, "synthesis": 8}
 MAX_HALO = 256
 PREFIXES = {"analysis": ("g_a.", "h_a."), "hyper": ("h_s.",), "refine": ("refine.",), "synthesis": ("g_s.",)}
@@ -53,7 +53,7 @@ def load_onnxruntime() -> ModuleType:
 
 
 def threads_wanted() -> int:
-    """Threads of a network that SHC_THREADS asks for; 0, the default, leaves it to ONNX Runtime."""
+    """Return the threads of a network that SHC_THREADS asks for; 0, the default, leaves it to ONNX Runtime."""
     text = os.environ.get("SHC_THREADS", "0")
     if not text.isdecimal():
         raise UsageError(f"SHC_THREADS must be a number of threads, not '{text}'")
@@ -125,7 +125,7 @@ class Model:
         return self._sessions[graph]
 
     def _gain(self, tensors: Tensors, network: str, beta_byte: int) -> Floats:
-        """Scales and biases of a network at a rate: (1, G) float32, linear between the knots."""
+        """Return the scales and biases of a network at a rate: (1, G) float32, linear between the knots."""
         parts = [tensors[f"{network}.{name}"] for name in ("knots", "step_knots") if f"{network}.{name}" in tensors]
         if not parts:
             raise ModelError(f"{self.folder}: the model lacks the tensor {network}.knots")
@@ -140,7 +140,7 @@ class Model:
     def analyse(
         self, rgb: npt.NDArray[np.uint8], beta_byte: int, grid: Grid, report: Report = unheard
     ) -> tuple[Floats, npt.NDArray[np.int8] | None]:
-        """Latent and hyper indices of a picture, which is seen padded to whole positions of z (see `padding`).
+        """Return latent and hyper indices of a picture, which is seen padded to whole positions of z (see `padding`).
 
         Args:
             rgb: (H, W, 3) uint8.
@@ -200,20 +200,20 @@ class Model:
         return mean[0], step[0], features[0]
 
     def refine(self, first: Floats, features: Floats, beta_byte: int) -> Floats:
-        """Shift of the second half's means: (M, h, w), from the first half decoded and the features."""
+        """Return the shift of the second half's means: (M, h, w), from the first half decoded and the features."""
         gain = self._gain(self._decoder, "refine", beta_byte)
         shift: Floats = self._run("refine", first=first[None], features=features[None], gain=gain)[0][0]
         return shift
 
     def synthesise(self, y_hat: Floats, beta_byte: int) -> npt.NDArray[np.uint8]:
-        """Pixels (16 h, 16 w, 3) uint8 of a latent (M, h, w)."""
+        """Return the pixels (16 h, 16 w, 3) uint8 of a latent (M, h, w)."""
         gain = self._gain(self._decoder, "g_s", beta_byte)
         pixels: npt.NDArray[np.uint8] = self._run("synthesis", y=y_hat[None], gain=gain)[0][0]
         return pixels
 
 
 def _halos(card: Mapping[str, Any], folder: Path) -> dict[str, int]:
-    """Latents around a window by graph: the card's, else `HALOS`; raises ModelError for values that make no sense."""
+    """Return the latents around a window by graph: the card's, else `HALOS`; raises ModelError for bad values."""
     told = card.get("halos", {})
     halos = HALOS | told if isinstance(told, dict) else {}
     valid = all(type(halo) is int and 0 <= halo <= MAX_HALO for halo in halos.values())
@@ -223,7 +223,7 @@ def _halos(card: Mapping[str, Any], folder: Path) -> dict[str, int]:
 
 
 def windows(length: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
-    """Windows along one side of the latent grid: start and stop with halo, then without.
+    """Return the windows along one side of the latent grid: start and stop with halo, then without.
 
     Networks run over one at a time, so that memory stays bounded. A side of little more than a window is one.
     """
@@ -236,7 +236,7 @@ def windows(length: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def padding(side: int, length: int) -> npt.NDArray[np.int64]:
-    """For every row (or column) of a padded picture the row of the picture that stands there.
+    """Return the row (or column) of the picture that stands in every row of the padded one.
 
     The last latent is filled with the last row, which costs least. What lies beyond is mirrored: it is not coded, but
     it tells z, whose positions are wider, what the last latents look like; plain colour there makes them coarse.

@@ -28,13 +28,13 @@ def _folders() -> list[Path]:
 
 
 def model_names() -> list[str]:
-    """Names of all models that are installed, the default first."""
+    """Return the names of all models that are installed, the default first."""
     names = dict.fromkeys(folder.name for folder in _folders())
     return sorted(names, key=lambda name: (name != DEFAULT_MODEL, name))
 
 
 def model_dir(name: str) -> Path:
-    """Folder of a model.
+    """Return the folder of a model.
 
     Raises:
         UnknownModelError: there is none of that name.
@@ -64,7 +64,7 @@ def _load(folder: Path, changed: int, threads: int) -> Model:
 
 
 def name_of(model_id: bytes) -> str | None:
-    """Name of the installed model of this id, by the cards alone; None if there is none."""
+    """Return the name of the installed model of this id, by the cards alone; None if there is none."""
     folder = _folder_of(model_id)
     return None if folder is None else folder.name
 
@@ -77,7 +77,7 @@ def _folder_of(model_id: bytes) -> Path | None:
 
 
 def _changed(folder: Path) -> int:
-    """Time of change of a model's card, which is written last, in nanoseconds."""
+    """Return the time of change of a model's card, which is written last, in nanoseconds."""
     return (folder / CARD).stat().st_mtime_ns
 
 

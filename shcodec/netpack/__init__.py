@@ -1,4 +1,4 @@
-"""The second half of the method: a neural network's weights in a small file.
+"""Soft-to-hard quantisation of neural networks: a network's weights in a small file.
 
     data = netpack.pack("weights.safetensors", bits=4)
     arrays = netpack.unpack(data)

@@ -28,13 +28,13 @@ class Latents:
     y: Tensor
     mean: Tensor  # mu0
     step: Tensor  # q, broadcastable
-    coordinate: Tensor  # class coordinates (seed method: factorised prior's, used in the first phase only)
+    coordinate: Tensor  # class coordinates (without hyper path those of the prior, for the first phase only)
     features: Tensor | None  # (B, F, h, w)
     z: Tensor | None  # (B, C_z, h/4, w/4) before rounding
 
 
 class CodecNet(Compilable):
-    """Analysis, synthesis and, in the flagship family, the hyper path."""
+    """Analysis, synthesis and, if the model has one, the hyper path."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class CodecNet(Compilable):
         return Latents(y, mean, step, self.class_map(z_hat, weights), features, z)
 
     def second_means(self, first: Tensor, latents: Latents, beta_byte: Tensor) -> Tensor:
-        """Means of the second half: (B, M, h, w), given decoded latents on the first half and mu0 elsewhere."""
+        """Return means of the second half: (B, M, h, w), given decoded latents on the first half and mu0 elsewhere."""
         gain = self.refine.gain(knot_weights(beta_byte))
         means = latents.mean + self.part("refine")(first, latents.features, gain)
         # the lowest frequencies stay between their four neighbours, which belong to the first half
@@ -114,7 +114,7 @@ class CodecNet(Compilable):
         return torch.cat([low, means[:, GUARDED:]], 1)
 
     def synthesise(self, y_hat: Tensor, beta_byte: Tensor, coded: tuple[int, int] | None = None) -> Tensor:
-        """Pixels (B, 3, H, W), 0..255, neither rounded nor clipped.
+        """Return the pixels (B, 3, H, W), 0..255, neither rounded nor clipped.
 
         Args:
             y_hat: (B, M, h, w).
@@ -133,7 +133,7 @@ class CodecNet(Compilable):
 
 
 def first_half(channels: int, height: int, width: int) -> Tensor:
-    """`grid.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
+    """Return `grid.first_half` as a tensor: True where an element is coded in the first pass, (M, h, w)."""
     return torch.from_numpy(grid.first_half(channels, height, width))
 
 

@@ -67,7 +67,7 @@ class QuantiserConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model: `hyper.channels > 0` gives the flagship family, otherwise the seed method's."""
+    """One model; without hyper path (`hyper.channels` 0) it quantises as Agustsson et al. 2017: one class a picture."""
 
     name: str
     latent: int = 192  # channels of y, at 1/16
@@ -176,7 +176,7 @@ def check_values(table: Any) -> None:
 
 
 def _widths(table: Any) -> list[int]:
-    """All sizes of a table that cannot be 0: a stage may have no blocks, but not no channels."""
+    """Return all sizes of a table that cannot be 0: a stage may have no blocks, but not no channels."""
     return [
         getattr(table, entry.name)
         for entry in fields(table)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shcodec.container import beta_at
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import Conditioned, Residual, conv1, conv3, modulate
 from shcodec.symbols.classes import PLACES, class_coordinate
@@ -57,7 +58,7 @@ class HyperSynthesis(Conditioned):
         self.step_knots = nn.Parameter(start_step.log()[:, None].repeat(1, config.latent))
 
     def gain(self, weights: Tensor) -> Tensor:
-        """(B, 17) knot weights -> (B, G + M): modulation, then the logarithm of the step."""
+        """Turn knot weights (B, 17) into modulation and the logarithm of the step, (B, G + M)."""
         return torch.cat([weights @ self.knots, weights @ self.step_knots], 1)
 
     def forward(self, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +85,7 @@ class Refine(Conditioned):
         self.head = conv1(width, config.latent, 0.1)
 
     def forward(self, first: Tensor, features: Tensor, gain: Tensor) -> Tensor:
-        """Shift of the means.
+        """Return the shift of the means.
 
         Args:
             first: (B, M, h, w), decoded latents on the first half, mu0 elsewhere.
@@ -116,17 +117,17 @@ class ClassMap(nn.Module):
         self.fake_integer = False
 
     def shifts(self) -> Tensor:
-        """(M,) power of two per channel with which the weights fill int8."""
+        """Return the power of two per channel, (M,), with which the weights fill int8."""
         peak = self.weight.detach().abs().view(-1, PLACES * self.weight.shape[1]).amax(1).clamp(min=2.0**-14)
         return torch.floor(torch.log2(127 / peak)).clamp(0, 20)
 
     def integer_weight(self) -> Tensor:
-        """Weights as the integer map holds them, still float: (16 M, C_z) in -127..127."""
+        """Return the weights as the integer map holds them, still float: (16 M, C_z) in -127..127."""
         scale = (2.0 ** self.shifts()).repeat_interleave(PLACES)[:, None]
         return torch.round(self.weight.detach() * scale).clamp(-127, 127)
 
     def forward(self, z: Tensor, weights: Tensor) -> Tensor:
-        """Class coordinates.
+        """Return the class coordinates.
 
         Args:
             z: (B, C_z, h/4, w/4) integer values.
@@ -150,9 +151,9 @@ class ClassMap(nn.Module):
 
 
 def start_steps() -> Tensor:
-    """(17,) initial steps by beta knot: the high-rate optimum of a unit-gain transform.
+    """Return (17,) initial steps by beta knot: the high-rate optimum of a unit-gain transform.
 
     At high rate D = q^2 / 12 on 0..255 values and dD/dR = -beta give q = 5.1 sqrt(beta); the networks
     see pixels divided by 64.
     """
-    return torch.tensor([0.08 * math.sqrt(2 * 2 ** (11 * SPACING * j / 255)) for j in range(KNOTS)])
+    return torch.tensor([0.08 * math.sqrt(beta_at(SPACING * j)) for j in range(KNOTS)])

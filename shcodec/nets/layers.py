@@ -15,7 +15,7 @@ from shcodec.symbols.knots import KNOTS
 
 
 def knot_weights(beta_byte: Tensor) -> Tensor:
-    """Weights of the 17 knots for every beta byte: a linear interpolation between two neighbours.
+    """Return the weights of the 17 knots for every beta byte: a linear interpolation between two neighbours.
 
     Args:
         beta_byte: (B,) integers in 0..255.
@@ -74,12 +74,12 @@ class Conditioned(nn.Module):
         return list(self.stages.values())
 
     def gain(self, weights: Tensor) -> Tensor:
-        """(B, 17) knot weights -> (B, G)."""
+        """Turn knot weights (B, 17) into scales and biases, (B, G)."""
         with torch.autocast(weights.device.type, enabled=False):
             return weights @ self.knots
 
     def split(self, gain: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(B, G) -> (1 + scale, bias) of every stage, (B, C, 1, 1) each."""
+        """Turn (B, G) into (1 + scale, bias) of every stage, (B, C, 1, 1) each."""
         parts = torch.split(gain[:, :, None, None], [width for width in self.widths for _ in range(2)], 1)
         return [(1 + scale, bias) for scale, bias in zip(parts[::2], parts[1::2], strict=True)]
 
@@ -102,7 +102,7 @@ def run_body(body: nn.Sequential, x: Tensor, stages: Stages, modulation: str) ->
 
 
 def modulate(x: Tensor, stage: tuple[Tensor, Tensor]) -> Tensor:
-    """``x * scale + bias`` of a stage of `Conditioned.split`, x (B, C, h, w)."""
+    """Return ``x * scale + bias`` of a stage of `Conditioned.split`, x (B, C, h, w)."""
     return x * stage[0] + stage[1]
 
 
@@ -136,7 +136,7 @@ class Residual(nn.Module):
         self.convs = nn.ModuleList(conv3(width, width, 0.2 if i == depth - 1 else 1.0) for i in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, width, h, w) -> same."""
+        """Run on x (B, width, h, w), which keeps its shape."""
         branch = x
         for conv in self.convs:
             branch = conv(torch.relu(branch))
@@ -150,13 +150,13 @@ def full_precision(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def scaled(layer: nn.Conv2d, factor: float) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a layer whose output is to be multiplied by a factor."""
+    """Return the weight and bias of a layer whose output is to be multiplied by a factor."""
     bias: Tensor = layer.bias  # type: ignore[assignment]  # convolutions without are not used here
     return factor * layer.weight, factor * bias
 
 
 def across_borders(x: Tensor, matrix: Tensor) -> Tensor:
-    """Multiplies the 16 samples around every border between blocks by a matrix, along rows and along columns.
+    """Multiply the 16 samples around every border between blocks by a matrix, along rows and along columns.
 
     A lapped transform in the form of a filter before (or after) one by blocks (Malvar and Staelin 1989; Tran, Liang and
     Tu 2003). The outermost 8 samples stay as they are.

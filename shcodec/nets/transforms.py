@@ -26,7 +26,7 @@ PIXEL_SCALE = 64.0  # the networks see (pixel - 127.5) / 64
 
 
 def nested_order() -> Tensor:
-    """Where the shortcut's 768 outputs lie in a block of 16x16 pixels.
+    """Return where the shortcut's 768 outputs lie in a block of 16x16 pixels.
 
     Two nested shuffles by 4 order the samples of a block otherwise than one by 16: for each of theirs the place in the
     order of ``pixel_unshuffle(block, 16)``, (768,) int64.

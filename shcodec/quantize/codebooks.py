@@ -2,7 +2,7 @@
 
 Elements are sorted by class and cut into vectors of elements of equal spread; neighbouring classes (a
 band) share a codebook, every class has its own histogram. With one class per picture this is the
-paper's own quantiser.
+quantiser of the paper.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.convex import nearby_hull
-from shcodec.quantize.lattice import NEIGHBOURS, assign, distances, lattice, levels_around, refine
+from shcodec.quantize.lattice import NEIGHBOURS, assign, distances, lattice, levels_around, lloyd
 from shcodec.quantize.lookup import lookup
 from shcodec.symbols.classes import class_spread, vector_counts
 
@@ -59,7 +59,7 @@ class ClassCodebooks(nn.Module):
             self.register_buffer(f"last{i}", torch.zeros(64, band.dim))  # vectors to re-seed dead codewords from
 
     def _prior(self, band: BandConfig, codebook: Tensor) -> Tensor:
-        """(classes, L) probabilities of lattice cells under a Laplacian of the class's spread."""
+        """Return (classes, L) probabilities of lattice cells under a Laplacian of the class's spread."""
         spread = torch.from_numpy(class_spread(range(band.first, band.last + 1))).float()
         if self.config.classes < 64:  # classes that are not spreads: all start alike
             spread = torch.ones_like(spread)
@@ -68,7 +68,7 @@ class ClassCodebooks(nn.Module):
         return torch.softmax(logits, 1).clamp(min=1e-7)
 
     def histogram(self, band: int) -> Tensor:
-        """(classes of the band, L) probabilities."""
+        """Return (classes of the band, L) probabilities."""
         counts = self.get_buffer(f"counts{band}") + 2 * self.get_buffer(f"prior{band}")
         return counts / counts.sum(1, keepdim=True)
 
@@ -85,7 +85,7 @@ class ClassCodebooks(nn.Module):
         return self.groups([classes])[0]
 
     def groups(self, parts: Sequence[Tensor]) -> list[Groups]:
-        """`vectors` of several sets of elements, with a single transfer of their counts from the device."""
+        """Return `vectors` of several sets of elements, with a single transfer of their counts from the device."""
         number = self.config.classes
         keys = [torch.sort((number - 1 - part).to(torch.uint8), stable=True) for part in parts]  # hottest first
         limits = torch.arange(1, number + 1, dtype=torch.uint8, device=parts[0].device)
@@ -93,7 +93,7 @@ class ClassCodebooks(nn.Module):
         return [self._cut(order, end) for (_, order), end in zip(keys, ends, strict=True)]
 
     def _cut(self, order: Tensor, ends: list[int]) -> Groups:
-        """Elements sorted by class, and where each class ends in them (hottest first) -> vectors by band."""
+        """Cut elements sorted by class into vectors by band, given where each class ends in them (hottest first)."""
         skip = self.config.skip
         counts = [end - start for start, end in itertools.pairwise([0, *ends])][::-1]
         numbers = vector_counts(counts, self.dims, skip)[skip:][::-1]
@@ -124,7 +124,7 @@ class ClassCodebooks(nn.Module):
         hard: bool = False,
         groups: Groups | None = None,
     ) -> Quantised:
-        """Quantises residuals.
+        """Quantise residuals.
 
         Args:
             r: (n,) residuals in steps.
@@ -168,7 +168,7 @@ class ClassCodebooks(nn.Module):
         return Quantised(value[:-1], hard_value[:-1], bits, hard_weighted, hard_bits, codebook_loss, symbols)
 
     def _soft(self, band: int, vectors: Tensor, rows: Tensor, table: Tensor, sigma: float, rate_weight: float) -> _Soft:
-        """Soft assignments of the vectors (m, d) of one band."""
+        """Return the soft assignments of the vectors (m, d) of one band."""
         codebook = self.codebooks[band]
         if self.config.bands[band].dim == 1 and len(codebook) > 2 * NEIGHBOURS + 1:
             candidates = levels_around(vectors[:, 0].detach(), codebook[:, 0].detach())
@@ -249,7 +249,7 @@ class ClassCodebooks(nn.Module):
 
     @torch.no_grad()
     def fit(self, r: Tensor, classes: Tensor, *, rate_weight: float, rounds: int = 5, start: str = "keep") -> None:
-        """Refits codebooks and histograms to held residuals.
+        """Refit codebooks and histograms to held residuals.
 
         Args:
             r: (n,) residuals in steps; classes: (n,).
@@ -266,7 +266,7 @@ class ClassCodebooks(nn.Module):
                 codebook = vectors[torch.argsort(vectors.square().sum(1))][pick]
                 codebook[0] = 0
             histogram, prior = self.histogram(band), self.get_buffer(f"prior{band}")
-            codebook, counts = refine(vectors, rows, codebook, histogram, prior, rate_weight=rate_weight, rounds=rounds)
+            codebook, counts = lloyd(vectors, rows, codebook, histogram, prior, rate_weight=rate_weight, rounds=rounds)
             if self.config.bands[band].dim == 1:
                 codebook, order = codebook.sort(0)
                 counts = counts[:, order[:, 0]]
@@ -293,11 +293,11 @@ class _Soft:
     sigma: float
 
     def mean(self) -> Tensor:
-        """Soft values, (m, d)."""
+        """Return the soft values, (m, d)."""
         return (self.phi[:, :, None] * self.words).sum(1) if self.words.dim() == 3 else self.phi @ self.words
 
     def hull(self, vectors: Tensor) -> Tensor:
-        """Convex combinations (m, d) of the cheapest codewords; lambda = sigma^2 draws them to the cheapest of all."""
+        """Return convex combinations (m, d) of the cheapest codewords; lambda = sigma^2 draws to the cheapest."""
         near = self.cost.detach().topk(min(CORNERS, self.cost.shape[1]), 1, largest=False).indices
         if self.words.dim() == 2:
             words = lookup(self.words, near)

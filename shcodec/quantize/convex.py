@@ -32,7 +32,7 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        """Values (..., K) -> (..., K)."""
+        """Project values (..., K)."""
         values = values - values.amax(-1, keepdim=True)  # changes nothing but the rounding of the sums
         falling = values.sort(-1, descending=True).values
         excess = falling.cumsum(-1) - 1
@@ -44,13 +44,13 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        """Gradient of the values."""
+        """Return the gradient of the values."""
         (support,) = ctx.saved_tensors
         return _on_face(grad, support)
 
 
 def project_simplex(values: Tensor) -> Tensor:
-    """Euclidean projection of every row on the simplex (Held, Wolfe and Crowder 1974), by sorting.
+    """Project every row on the simplex, by Euclidean distance (Held, Wolfe and Crowder 1974), by sorting.
 
     Args:
         values: (..., K).
@@ -62,13 +62,13 @@ def project_simplex(values: Tensor) -> Tensor:
 
 
 def one_hot(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """P~, the assignment of VQ: (n, d) and (K, d) -> (n, K), without gradient."""
+    """Return P~, the assignment of VQ, (n, K): of vectors (n, d) to a codebook (K, d), without gradient."""
     with torch.no_grad():
         return F.one_hot(distances(vectors, codebook).argmin(1), len(codebook)).to(vectors.dtype)
 
 
 def combine(weights: Tensor, codebook: Tensor) -> Tensor:
-    """Convex combinations: (n, K) and (K, d), or (n, K, d) for codewords of each vector's own -> (n, d)."""
+    """Combine codewords (K, d), or (n, K, d) of each vector's own, by weights (n, K) into (n, d)."""
     return weights @ codebook if codebook.dim() == 2 else (weights[:, None] @ codebook)[:, 0]
 
 
@@ -104,7 +104,7 @@ def relaxed(vectors: Tensor, codebook: Tensor, target: Tensor, ridge: float) -> 
 
 
 def nearby_hull(vectors: Tensor, words: Tensor, best: Tensor, ridge: float) -> Tensor:
-    """`relaxed` over a few candidates of each vector, with the winner as the origin.
+    """Return `relaxed` over a few candidates of each vector, with the winner as the origin.
 
     A convex combination does not depend on the origin, but the scalable form does; with the winner at 0 it bends
     p~ by differences between neighbours, not by the place in the codebook.
@@ -183,7 +183,7 @@ class _Exact(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, codebook: Tensor, target: Tensor, ridge: float) -> Tensor:
-        """Vectors (n, d), codebook (K, d) or (n, K, d), target (n, K) -> P (n, K)."""
+        """Return P (n, K) of vectors (n, d), a codebook (K, d) or (n, K, d), and a target (n, K)."""
         z, words, goal = vectors.double(), codebook.double(), target.double()
         scale = float(words.square().sum(-1).mean()) + 1e-30
         points, slack = _Programme(z, words, goal, ridge).solve()
@@ -196,7 +196,7 @@ class _Exact(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """On the face: (C'C + lambda I) p + mu 1 = C'z + lambda p~ and sum p = 1, differentiated."""
+        """Differentiate (C'C + lambda I) p + mu 1 = C'z + lambda p~ and sum p = 1 on the face of the solution."""
         codebook, missing, points = ctx.saved_tensors
         support, kinds = points > 0, ctx.types
         w, inner = _solve_on_face(codebook, support, ctx.ridge, grad.double())
@@ -222,12 +222,12 @@ class _Programme:
         return _Programme(self.vectors[index], words, self.target[index], self.ridge)
 
     def slope(self, points: Tensor) -> Tensor:
-        """Half the gradient of the objective, (n, K)."""
+        """Return half the gradient of the objective, (n, K)."""
         missing = combine(points, self.codebook) - self.vectors
         return _correlate(missing, self.codebook) + self.ridge * (points - self.target)
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        """Mehrotra's interior point method, feasible from the start; what has converged leaves the batch.
+        """Run Mehrotra's interior point method, feasible from the start; what has converged leaves the batch.
 
         Returns:
             P (n, K) and the multipliers of P >= 0, (n, K).
@@ -245,7 +245,7 @@ class _Programme:
         return points, slack
 
     def improve(self, points: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
-        """One step, predictor and corrector: P and multipliers (n, K) that are above 0 -> the next ones."""
+        """Take one step, predictor and corrector, from P and multipliers (n, K), all above 0, to the next ones."""
         system = _System.of(self.codebook, self.ridge + slack / points)
         product = points * slack
         mean = product.mean(1, keepdim=True)
@@ -269,7 +269,7 @@ class _System:
 
     @staticmethod
     def of(codebook: Tensor, diagonal: Tensor) -> _System:
-        """Factors the system for a diagonal w (n, K) above 0."""
+        """Factor the system for a diagonal w (n, K) above 0."""
         inverse = 1 / diagonal
         inner = _outer(inverse, codebook)
         inner.diagonal(dim1=1, dim2=2).add_(1)
@@ -277,26 +277,26 @@ class _System:
         return _System(codebook, inverse, system.inner, system.solve(torch.ones_like(inverse)))
 
     def solve(self, right: Tensor) -> Tensor:
-        """Solutions (n, K) for right sides (n, K)."""
+        """Return the solutions (n, K) for right sides (n, K)."""
         scaled = self.inverse * right
         inner = torch.cholesky_solve(combine(scaled, self.codebook)[:, :, None], self.inner)[:, :, 0]
         return scaled - self.inverse * _correlate(inner, self.codebook)
 
     def direction(self, points: Tensor, slack: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-        """Step of P and multipliers that change their products by `change`, to first order; sum P stays."""
+        """Return the step of P and multipliers that change their products by `change`, to first order; sum P stays."""
         free = self.solve(change / points)
         step = free - self.of_ones * (free.sum(1, keepdim=True) / self.of_ones.sum(1, keepdim=True))
         return step, (change - slack * step) / points
 
 
 def _longest(points: Tensor, slack: Tensor, of_points: Tensor, of_slack: Tensor) -> Tensor:
-    """Step (n, 1) that keep everything above 0, at most 1."""
+    """Return the steps (n, 1) that keep everything above 0, at most 1."""
     fall = torch.maximum((-of_points / points).amax(1), (-of_slack / slack).amax(1))
     return (1 / fall.clamp(min=1e-300)).clamp(max=1)[:, None]
 
 
 def _polish(problem: _Programme, points: Tensor, support: Tensor) -> Tensor:
-    """Solves the programme on the face that the interior point method found, corners with p < 0 taken away.
+    """Solve the programme on the face that the interior point method found, corners with p < 0 taken away.
 
     Args:
         problem: lambda > 0.
@@ -316,14 +316,14 @@ def _polish(problem: _Programme, points: Tensor, support: Tensor) -> Tensor:
 
 
 def _solve_on_face(codebook: Tensor, support: Tensor, ridge: float, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Solves (C'C + lambda I) w + mu 1 = right, sum w = 0, on the corners of a face: w (n, K), and C w (n, d)."""
+    """Solve (C'C + lambda I) w + mu 1 = right, sum w = 0, on the corners of a face: w (n, K), and C w (n, d)."""
     right = _on_face(right, support)
     inner = torch.linalg.solve(_hessian(codebook, support, ridge), combine(right, codebook) / ridge)
     return _on_face((right - _correlate(inner, codebook)) / ridge, support), inner
 
 
 def _outer(weights: Tensor, codebook: Tensor) -> Tensor:
-    """C diag(w) C' of every vector: weights (n, K) -> (n, d, d)."""
+    """Return C diag(w) C' of every vector, (n, d, d), for weights (n, K)."""
     if codebook.dim() == 3:
         return (codebook * weights[:, :, None]).mT @ codebook
     size, dim = codebook.shape
@@ -332,7 +332,7 @@ def _outer(weights: Tensor, codebook: Tensor) -> Tensor:
 
 
 def _hessian(codebook: Tensor, support: Tensor, ridge: float) -> Tensor:
-    """I + C Pi C' / lambda, with Pi the projection on the directions of a face, (n, d, d)."""
+    """Return I + C Pi C' / lambda, with Pi the projection on the directions of a face, (n, d, d)."""
     mask = support.to(codebook.dtype)
     number = mask.sum(1)
     centre = combine(mask / number[:, None], codebook)
@@ -341,11 +341,11 @@ def _hessian(codebook: Tensor, support: Tensor, ridge: float) -> Tensor:
 
 
 def _correlate(y: Tensor, codebook: Tensor) -> Tensor:
-    """C'y: (n, d) and (K, d) or (n, K, d) -> (n, K)."""
+    """Return C'y, (n, K), for y (n, d) and a codebook (K, d) or (n, K, d)."""
     return y @ codebook.mT if codebook.dim() == 2 else (codebook @ y[:, :, None])[:, :, 0]
 
 
 def _on_face(values: Tensor, support: Tensor) -> Tensor:
-    """Projects rows on the directions of the face with these corners: sum 0, and 0 elsewhere."""
+    """Project rows on the directions of the face with these corners: sum 0, and 0 elsewhere."""
     kept = values * support
     return (kept - kept.sum(-1, keepdim=True) / support.sum(-1, keepdim=True)) * support

@@ -33,7 +33,7 @@ class _Bounded(torch.autograd.Function):
 
 
 def bounded(x: Tensor, low: float, high: float) -> Tensor:
-    """Clips x to [low, high] without losing the gradient that leads back."""
+    """Clip x to [low, high] without losing the gradient that leads back."""
     return _Bounded.apply(x, low, high)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -52,7 +52,7 @@ class SmoothDensity(nn.Module):
         self.wide = nn.Parameter(torch.full((classes,), -0.1))
 
     def forward(self, r: Tensor, coordinate: Tensor) -> Tensor:
-        """Bits of every element.
+        """Return the bits of every element.
 
         Args:
             r: residuals in steps, with uniform noise, any shape.
@@ -96,7 +96,7 @@ class HyperHistograms(nn.Module):
         self.logits = nn.Parameter(start.repeat(rows, channels, 1))
 
     def forward(self, z: Tensor, beta_byte: Tensor) -> Tensor:
-        """Bits of z (B, C, h, w), noisy and within the limits -> (B, C, h, w)."""
+        """Return the bits of z (B, C, h, w), which is noisy and within the limits, element by element."""
         table = F.softmax(self.logits.float(), -1)[beta_byte * self.rows // 256]  # (B, C, A)
         position = (z + self.limit).clamp(0, 2 * self.limit - 1e-3)
         low = position.detach().nan_to_num().floor()  # a step that is not finite must come to its end, to be left out

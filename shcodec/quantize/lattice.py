@@ -1,4 +1,4 @@
-"""Start and refinement of codebooks: lattice points, then entropy-constrained Lloyd rounds."""
+"""Codebooks: lattice points to start from, the choice of codewords, and entropy-constrained Lloyd rounds."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def lattice(dim: int, codewords: int) -> Tensor:
 
 
 def distances(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """Squared distances (n, L) in float32, differentiable in both arguments."""
+    """Return the squared distances (n, L) in float32, differentiable in both arguments."""
     return vectors.square().sum(1, keepdim=True) - 2 * (vectors @ codebook.t()) + codebook.square().sum(1)
 
 
 def assign(vectors: Tensor, codebook: Tensor, bits: Tensor, rows: Tensor, rate_weight: float) -> Tensor:
-    """Entropy-constrained choice, in chunks: argmin |v - c|^2 + rate_weight * bits; of many scalars the nearest few.
+    """Choose codewords: argmin |v - c|^2 + rate_weight * bits, in chunks; of many scalar levels among the nearest few.
 
     Args:
         vectors: (n, d).
@@ -96,7 +96,7 @@ def levels_around(values: Tensor, levels: Tensor, reach: int = NEIGHBOURS) -> Te
     return first[:, None] + torch.arange(2 * reach + 1, device=first.device)
 
 
-def refine(
+def lloyd(
     vectors: Tensor,
     rows: Tensor,
     codebook: Tensor,
@@ -106,7 +106,7 @@ def refine(
     rate_weight: float,
     rounds: int = 5,
 ) -> tuple[Tensor, Tensor]:
-    """Entropy-constrained Lloyd rounds (Chou, Lookabaugh and Gray 1989) on held residuals.
+    """Run entropy-constrained Lloyd rounds (Chou, Lookabaugh and Gray 1989) on held residuals.
 
     Args:
         vectors: (n, d) residuals in steps.
@@ -130,7 +130,7 @@ def refine(
         histogram = counts / counts.sum(1, keepdim=True)
         if step < rounds:
             used = flat.sum(0)
-            # one virtual member at the old place: rarely used codewords move little, unused ones stay
+            # as if one more vector lay at the old place: rarely used codewords move little, unused ones stay
             total = torch.zeros_like(codebook).index_add_(0, index, vectors) + codebook
             codebook = total / (used + 1)[:, None]
     return codebook, counts

@@ -15,14 +15,14 @@ class SpreadLookup(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
-        """Table (L, ...) and index (any shape) -> (any shape, ...)."""
+        """Return rows of a table (L, ...) by an index of any shape."""
         ctx.save_for_backward(index)
         ctx.rows = len(table)
         return table[index]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Gradient of the table."""
+        """Return the gradient of the table."""
         (index,) = ctx.saved_tensors
         flat = index.flatten()
         copy = torch.arange(len(flat), device=flat.device) % COPIES
@@ -33,7 +33,7 @@ class SpreadLookup(torch.autograd.Function):
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
-    """``table[index]``, differentiable in the table.
+    """Return ``table[index]``, differentiable in the table.
 
     A codebook's row is taken by thousands of vectors of a batch. On the CPU plain indexing serves; on an accelerator
     its backward would sort the indices and add up each row's gradients one after the other.

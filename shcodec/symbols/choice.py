@@ -83,10 +83,14 @@ def nearest_levels(values: Floats, levels: Floats) -> npt.NDArray[np.intp]:
     return np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
 
 
+def levels_around(values: Floats, levels: Floats, reach: int) -> npt.NDArray[np.intp]:
+    """Return the 2 reach + 1 levels around each value, (n, 2 reach + 1); levels rise, at least so many."""
+    nearest = np.clip(nearest_levels(values, levels), reach, len(levels) - 1 - reach)
+    return nearest[:, None] + np.arange(-reach, reach + 1)
+
+
 def _search_levels(values: Floats, levels: Floats, prices: Floats) -> Indices:
     """Search levels that rise: of scalars only the neighbours of the nearest can win; (n,) -> (n,)."""
-    reach = min(NEAREST, (len(levels) - 1) // 2)
-    nearest = np.clip(nearest_levels(values, levels), reach, len(levels) - 1 - reach)
-    candidates = nearest[:, None] + np.arange(-reach, reach + 1)
+    candidates = levels_around(values, levels, min(NEAREST, (len(levels) - 1) // 2))
     cost = (values[:, None] - levels[candidates]) ** 2 + prices[candidates]
     return np.take_along_axis(candidates, cost.argmin(1)[:, None], 1)[:, 0].astype(np.int32)

@@ -17,7 +17,7 @@ class Ahead:
         self.coming: tuple[tuple[int, int, int], Future[Any]] | None = None
 
     def batch(self, step: int, size: int, count: int) -> tuple[Any, Any]:
-        """Crops and beta bytes of a step."""
+        """Return the crops and beta bytes of a step."""
         key = (step, size, count)
         if isinstance(self.crops, DeviceCrops):  # the device does the work, in order: a thread would gain nothing
             return self.crops.batch(*key)

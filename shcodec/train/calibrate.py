@@ -24,7 +24,7 @@ EM_ROUNDS = 12
 
 
 def fit_codebooks(learner: Learner, crops: AnyCrops, number: int, *, start: str = "keep") -> None:
-    """Refits codebooks and histograms to the residuals of the present weights on fresh crops.
+    """Refit codebooks and histograms to the residuals of the present weights on fresh crops.
 
     Args:
         learner: the model.
@@ -78,7 +78,7 @@ def _fit(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], *, rounds: 
 
 @torch.no_grad()
 def _fit_bank(learner: Learner, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Hard EM of the bank of z histograms, from the rows that training learned."""
+    """Fit the bank of histograms of z by hard EM, from the rows that training learned."""
     histograms: HyperHistograms = learner.histograms
     limit, size = histograms.limit, 2 * histograms.limit + 1
     counts = []

@@ -92,7 +92,7 @@ def area_shares(pictures: list[Pixels]) -> npt.NDArray[np.float64]:
 
 
 def beta_bytes(rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
-    """Rates of a batch, stratified over all of them: (count,)."""
+    """Return the rates of a batch, stratified over all of them: (count,)."""
     position = (np.arange(count) + rng.random(count)) / count
     return rng.permutation((256 * position).astype(np.int64))
 
@@ -105,7 +105,7 @@ class Crops:
         self.weights = area_shares(pictures)
 
     def batch(self, step: int, size: int, count: int) -> tuple[Pixels, npt.NDArray[np.int64]]:
-        """Crops and beta bytes of one step.
+        """Return the crops and beta bytes of one step.
 
         Crops are flipped, rotated and rescaled by 0.6 to 1.4, one in ten is brightened or darkened, stretched or
         flattened, one in ten is tinted, one in 25 is grey; the bytes are stratified over all rates.
@@ -135,7 +135,7 @@ class Crops:
 
 
 def _toned(crop: Pixels, rng: np.random.Generator) -> Pixels:
-    """Another brightness and contrast, or a gain per colour: skies and saturated plains are rare in small sets."""
+    """Change brightness and contrast, or give each colour a gain: skies and saturated plains are rare in small sets."""
     if rng.random() < 0.5:
         contrast, shift = np.full(3, rng.uniform(0.5, 1.3)), np.full(3, rng.uniform(-70, 70))
     else:

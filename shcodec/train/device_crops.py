@@ -52,7 +52,7 @@ class DeviceCrops:
             self.pixels[start : start + area] = torch.from_numpy(picture.reshape(-1, 3)).to(device)
 
     def batch(self, step: int, size: int, count: int) -> tuple[Tensor, Tensor]:
-        """Crops and beta bytes of one step; they depend on the seed and the step alone.
+        """Return the crops and beta bytes of one step; they depend on the seed and the step alone.
 
         Returns:
             (count, size, size, 3) uint8 and (count,) int64, on the device.
@@ -62,7 +62,7 @@ class DeviceCrops:
         return crops, self._send(beta_bytes(rng, count))
 
     def draw(self, rng: np.random.Generator, size: int, count: int) -> Draw:
-        """Draws the crops of a batch; see `Crops` for their distribution."""
+        """Draw the crops of a batch; see `Crops` for their distribution."""
         picture = np.minimum(np.searchsorted(self.limits, rng.random(count), side="right"), len(self.pictures) - 1)
         height, width = self.heights[picture], self.widths[picture]
         scale = np.where(rng.random(count) < 0.6, rng.uniform(SMALLEST_SCALE, LARGEST_SCALE, count), 1.0)
@@ -82,7 +82,7 @@ class DeviceCrops:
         )
 
     def cut(self, draw: Draw, size: int) -> Tensor:
-        """Cuts the crops: (B, size, size, 3) uint8 on the device."""
+        """Cut the crops: (B, size, size, 3) uint8 on the device."""
         start = self.starts[draw.picture] + draw.top * self.widths[draw.picture] + draw.left
         whole = self._send(np.stack([start, self.widths[draw.picture], draw.side, draw.turned, draw.grey]))
         start_, stride, side, turned, grey = whole[:, :, None]
@@ -112,7 +112,7 @@ def crops_of(pictures: list[Pixels], seed: int, device: torch.device) -> Crops |
 
 
 def _kernel(side: Tensor, reverse: Tensor, size: int, reach: int) -> Tensor:
-    """Matrices that scale one side of squares to a size, as Pillow's bicubic filter does.
+    """Return the matrices that scale one side of squares to a size, as Pillow's bicubic filter does.
 
     Args:
         side: (B, 1) samples of each square.

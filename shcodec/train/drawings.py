@@ -25,7 +25,7 @@ Colour = tuple[int, int, int]
 
 
 def drawings(number: int, seed: int) -> list[Pixels]:
-    """Draws pictures.
+    """Draw pictures.
 
     Args:
         number: how many.
@@ -38,7 +38,7 @@ def drawings(number: int, seed: int) -> list[Pixels]:
 
 
 def drawings_beside(pictures: list[Pixels], share: float, seed: int) -> list[Pixels]:
-    """As many drawings as take a share (0 to below 1) of the area that they and the pictures have together."""
+    """Return as many drawings as take a share (0 to below 1) of the area that they and the pictures have together."""
     area = int(sum(picture.shape[0] * picture.shape[1] for picture in pictures))
     return drawings(math.ceil(share / (1 - share) * area / SIDE**2), seed)
 
@@ -58,7 +58,7 @@ def _drawing(rng: np.random.Generator) -> Pixels:
 
 
 def _colour(rng: np.random.Generator) -> Colour:
-    """Any colour, or as often a grey that designers like."""
+    """Return any colour, or as often a grey that designers like."""
     if rng.random() < 0.5:
         grey = PLAIN[rng.integers(len(PLAIN))]
         return grey, grey, grey
@@ -96,7 +96,7 @@ def _shape(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int) -> No
 
 
 def _text(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, *, dark: bool) -> None:
-    """Lines of words over the whole picture, most of them in a colour that can be read."""
+    """Draw lines of words over the whole picture, most of them in a colour that can be read."""
     size = int(rng.integers(8, 28))
     font = ImageFont.load_default(size=size)
     own = _colour(rng) if rng.random() < 0.4 else ((0, 0, 0) if dark else (255, 255, 255))

@@ -1,4 +1,4 @@
-"""Freezes a training run into a model folder: graphs without weights, float16 tensors, integer tables, a card.
+"""Writes a training run as a model folder: graphs without weights, float16 tensors, integer tables, a card.
 
 `onnx` and `tomli_w` are imported where a model is written, so that a training, which starts from models, needs neither.
 """
@@ -79,7 +79,7 @@ def _half(tensor: Tensor) -> Any:
 
 
 def _tensors(learner: Learner) -> tuple[Tensors, Tensors, Tensors]:
-    """Tensors of the decoder (which make the id), of the encoder, and those that only training needs."""
+    """Return the tensors of the decoder (which make the id), of the encoder, and those that only training needs."""
     config = learner.config
     decoder: Tensors = {}
     encoder: Tensors = {"rate_weight": np.full(KNOTS, config.rate_weight, np.float32)}

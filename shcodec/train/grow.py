@@ -79,7 +79,7 @@ def _embed(ours: nn.Conv2d, theirs: nn.Module) -> None:
 
 
 def _embed_knots(ours: Conditioned, theirs: Conditioned) -> None:
-    """Scales and biases of every stage; those of new channels and of new stages are 0 and change nothing."""
+    """Return the scales and biases of every stage; those of new channels and of new stages are 0 and change nothing."""
     parts = torch.split(theirs.knots, [2 * width for width in theirs.widths], 1)
     old = {_same_stage(name, ours, theirs): part for name, part in zip(theirs.stages, parts, strict=True)}
     new: list[Tensor] = []
@@ -90,7 +90,7 @@ def _embed_knots(ours: Conditioned, theirs: Conditioned) -> None:
 
 
 def _same_stage(name: str, ours: Conditioned, theirs: Conditioned) -> str:
-    """Name of one of their stages in a network that may have one after every block."""
+    """Return the name of one of their stages in a network that may have one after every block."""
     if name in ours.stages or not hasattr(theirs, name):
         return name
     return f"{name}.{len(getattr(theirs, name)) - 1}"

@@ -1,4 +1,4 @@
-"""Clipping of gradients that leaves their mean alone, and steps that are left out."""
+"""Clipping of gradients by their usual norm, and steps that are left out because they are not finite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Guard:
 
     @torch.no_grad()
     def clip(self, module: nn.Module, optimiser: torch.optim.AdamW) -> Tensor:
-        """Scales the gradients of a module down; tells the optimiser to do nothing in a step that is not finite.
+        """Scale the gradients of a module down, and tell the optimiser to do nothing in a step that is not finite.
 
         Returns:
             () whether the step is finite, 1.0 or 0.0.
@@ -52,10 +52,10 @@ class Guard:
         return whole
 
     def tensors(self) -> list[float]:
-        """Usual norm and steps left out, as numbers that a checkpoint keeps."""
+        """Return the usual norm and steps left out, as numbers that a checkpoint keeps."""
         return [float(self.usual), float(self.left_out)]
 
     def load(self, values: list[float]) -> None:
-        """Goes on from `tensors`."""
+        """Go on from `tensors`."""
         self.usual.fill_(values[0])
         self.left_out.fill_(values[1])

@@ -1,4 +1,4 @@
-"""Trainings that take only what other programs leave."""
+"""Trainings that use only the processor time that other programs leave."""
 
 from __future__ import annotations
 

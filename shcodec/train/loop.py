@@ -80,7 +80,7 @@ class Trainer:
         return schedule.fraction(self.run, self.time_limit)
 
     def _enter(self, phase: Phase) -> None:
-        """Begins a phase: fits codebooks, freezes what is final, starts a fresh running average."""
+        """Begin a phase: fit codebooks, freeze what is final, start a fresh running average."""
         run, learner = self.run, self.run.learner
         if run.phase is Phase.SMOOTH:
             checkpoint.save(run, self.out, checkpoint.SMOOTH)
@@ -114,7 +114,7 @@ class Trainer:
     # -- one step ---------------------------------------------------------------------------------
 
     def batch_size(self) -> tuple[int, int]:
-        """Side of the crops and their number in the present phase: about the same area throughout."""
+        """Return the side of the crops and their number in the present phase: about the same area throughout."""
         c = self.config
         if self.run.phase is not Phase.SMOOTH:
             return c.late_crop, max(1, c.batch * c.crop**2 // c.late_crop**2)
@@ -129,7 +129,7 @@ class Trainer:
         return int(rows), int(columns)
 
     def train_step(self, crops: Any, beta_bytes: Any, fraction: float) -> Outcome:
-        """Forward, backward, optimiser, running average."""
+        """Do one step: forward, backward, optimiser, running average."""
         run = self.run
         state = State(
             run.phase,
@@ -156,7 +156,7 @@ class Trainer:
         return (self.run.step + 1) % LOG_EVERY == 0
 
     def _next_step(self, ahead: Ahead, fraction: float) -> Outcome:
-        """One step on the batch that is its own, recorded where that is possible; counts it."""
+        """Do one step on its own batch, recorded where that is possible, and count it."""
         run = self.run
         size, number = self.batch_size()
         if self.recorded is not None and run.phase is Phase.SMOOTH:
@@ -170,7 +170,7 @@ class Trainer:
         return outcome
 
     def compile(self) -> None:
-        """Compiles the networks, if so configured, in a step that changes nothing; goes without if it fails."""
+        """Compile the networks, if so configured, in a step that changes nothing; go without if it fails."""
         wanted = self.config.compile
         if wanted is False or (wanted == "auto" and self.run.device.type == "cpu"):
             return
@@ -190,7 +190,7 @@ class Trainer:
     # -- the run ----------------------------------------------------------------------------------
 
     def train(self, resumed: bool, stop_after: float | None = None) -> None:
-        """Trains to the end of the budget, then calibrates; saves checkpoints on the way.
+        """Train to the end of the budget, then calibrate; save checkpoints on the way.
 
         SIGTERM and SIGINT end the run after the step that is being done, with a checkpoint.
 
@@ -298,7 +298,7 @@ def train(
     validation: Path | None = None,
     idle: bool = False,
 ) -> None:
-    """Trains a codec.
+    """Train a codec.
 
     Args:
         config: name of a shipped configuration or path of a TOML file.

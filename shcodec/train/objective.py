@@ -59,7 +59,7 @@ class Learner(Compilable):
         super().interpret()
 
     def smooth_bits(self, residual: Tensor, coordinate: Tensor) -> Tensor:
-        """Bits of noisy residuals under the smooth density; see `SmoothDensity`."""
+        """Return the bits of noisy residuals under the smooth density; see `SmoothDensity`."""
         bits: Tensor = self.part("density")(residual, coordinate)
         return bits
 
@@ -172,12 +172,12 @@ def _padding(side: int, length: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _betas(device: torch.device) -> Tensor:
-    """(256,) beta by byte."""
+    """Return beta by byte, (256,)."""
     return torch.tensor([byte_to_beta(b) for b in range(256)], device=device)
 
 
 def classes_of(learner: Learner, latents: Latents, beta_byte: Tensor) -> Tensor:
-    """Class of every latent element, (B, M, h, w) int64."""
+    """Return the class of every latent element, (B, M, h, w) int64."""
     quantiser = learner.config.model.quantiser
     if learner.config.model.has_hyper:
         classes = latents.coordinate.detach().nan_to_num().floor().clamp(0, quantiser.classes - 1).long()
@@ -187,7 +187,7 @@ def classes_of(learner: Learner, latents: Latents, beta_byte: Tensor) -> Tensor:
 
 
 def evaluate(learner: Learner, pixels: Tensor, beta_byte: Tensor, state: State) -> Outcome:
-    """Loss of one batch.
+    """Return the loss of one batch.
 
     Args:
         learner: the model.
@@ -238,7 +238,7 @@ def _hyper_rate(learner: Learner, latents: Latents, beta_byte: Tensor, weight: T
     noise = torch.rand_like(latents.z) - 0.5
     limit = learner.config.model.hyper.limit
     noisy = latents.z + noise
-    # beyond the limits a value is clipped: a quadratic pull keeps it from living there
+    # beyond the limits a value is clipped: a quadratic penalty draws it back
     outside = (noisy.abs() - limit).clamp(min=0).square()
     bits = learner.histograms(noisy, beta_byte)
     return bits.detach().sum(), ((bits + outside).sum((1, 2, 3)) * weight).sum()
@@ -252,7 +252,7 @@ def _residuals(
     state: State,
     coded: tuple[int, int] | None,
 ) -> tuple[Tensor, Tensor, Quantised]:
-    """Both passes over the latent: y_hat for training, y_hat with hard indices, and the rates."""
+    """Quantise both passes over the latent: y_hat for training, y_hat with hard indices, and the rates."""
     y, mean = latents.y, latents.mean
     classes = classes_of(learner, latents, beta_byte)
     # as in the codec: positions that hold no pixel of the picture are not coded, their residual is 0
@@ -298,7 +298,7 @@ class _Pass:
 def _quantise(
     learner: Learner, latents: Latents, mean: Tensor, part: _Pass, weight: Tensor, state: State
 ) -> tuple[Tensor, Tensor, Quantised]:
-    """Residuals of a pass's elements, quantised; zero elsewhere: (B, M, h, w) twice, and the rates."""
+    """Quantise the residuals of a pass's elements; zero elsewhere: (B, M, h, w) twice, and the rates."""
     config = learner.config
     residual = (latents.y - mean) / latents.step
     if state.phase is Phase.SMOOTH:
@@ -332,7 +332,7 @@ def _smooth(
     weight: Tensor,
     state: State,
 ) -> tuple[Tensor, Tensor, Quantised]:
-    """First phase: the rate of noisy residuals, rounded ones (straight-through) for the decoder."""
+    """Do as in the first phase: the rate of noisy residuals, rounded ones (straight-through) for the decoder."""
     bits = learner.smooth_bits(residual + torch.rand_like(residual) - 0.5, coordinate) * chosen
     rounded = residual + (residual.round() - residual).detach()
     coded = chosen

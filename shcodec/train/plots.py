@@ -11,7 +11,7 @@ PANELS = (("loss", True), ("bpp", False), ("psnr", False), ("sigma", True), ("ga
 
 
 def plot_log(run: Path) -> Path:
-    """Draws loss, rate, PSNR, sigma, gap and codebook usage of `run`/log.csv into `run`/log.png."""
+    """Draw loss, rate, PSNR, sigma, gap and codebook usage of `run`/log.csv into `run`/log.png."""
     load_matplotlib()
     import matplotlib
 

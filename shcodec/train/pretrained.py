@@ -17,7 +17,7 @@ from shcodec.train.objective import Learner
 
 
 def architecture(model_dir: Path) -> ModelConfig:
-    """Architecture of a shipped model, parsed: its card may be older than an option whose default it means.
+    """Return the architecture of a shipped model, parsed: its card may be older than an option whose default it means.
 
     Raises:
         ModelError: the folder has no readable card.

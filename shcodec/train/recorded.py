@@ -38,7 +38,7 @@ class RecordedSteps:
             self.cutter, self.cut = torch.cuda.Stream(), torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def step(self, state: State, rate: float) -> Outcome:
-        """One step of the run; the caller counts it.
+        """Do one step of the run; the caller counts it.
 
         Args:
             state: of the smooth phase.

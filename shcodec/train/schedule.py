@@ -33,7 +33,7 @@ def integers(run: RunState, spent: float) -> bool:
 
 
 def learning_rate(run: RunState, spent: float) -> float:
-    """Warm-up, constant, then a cosine to the last rate; a stable phase stays constant.
+    """Return the learning rate: warm-up, constant, then a cosine to the last one; a stable phase stays constant.
 
     Args:
         run: the state.

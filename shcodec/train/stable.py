@@ -1,4 +1,4 @@
-"""The stable phase as a product of its own: trainings that go on from it, and cooldowns that branch off.
+"""Stable phases: trainings that go on from one, and cooldowns that branch off.
 
 A training at a constant rate can go on for ever; a release is a branch of it in which the rate falls (warm-up, stable,
 decay; Hu et al. 2024). What a branch needs is read from one of three forms:

@@ -93,7 +93,7 @@ class RunState:
         return self.pixels / 1e9
 
     def begin_phase(self, phase: Phase) -> None:
-        """Fresh optimiser and running average, of what is not frozen now."""
+        """Make a fresh optimiser and running average of what is not frozen now."""
         self.phase, self.phase_start = phase, self.step
         self.optimiser = make_optimiser(self.learner, self.config)
         self.average = snapshot(self.learner)
@@ -105,7 +105,7 @@ def snapshot(learner: Learner) -> dict[str, Tensor]:
 
 
 def scale_of(name: str, config: TrainConfig) -> float:
-    """Learning rate of a parameter, in proportion to that of the convolutions."""
+    """Return the learning rate of a parameter, in proportion to that of the convolutions."""
     if name.startswith("books."):
         return config.codebook_lr / config.lr
     return next((scale for part, scale in RATES if part in name), 1.0)

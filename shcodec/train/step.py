@@ -38,7 +38,7 @@ class Stepper:
         torch.manual_seed(run.config.seed * SEED_STRIDE + run.step)  # noise depends on the step alone
 
     def body(self, pixels: Tensor, beta_bytes: Tensor, state: State) -> Outcome:
-        """All that a step computes.
+        """Return all that a step computes.
 
         Args:
             pixels: (B, 3, H, W) float32, 0..255.
@@ -62,22 +62,22 @@ class Stepper:
         return outcome
 
     def tensors(self, crops: Any, beta_bytes: Any) -> tuple[Tensor, Tensor]:
-        """Batch of numpy arrays or tensors -> pixels (B, 3, H, W) float32 and beta bytes on the device."""
+        """Turn a batch of numpy arrays or tensors into pixels (B, 3, H, W) float32 and beta bytes on the device."""
         return to_tensors(crops, beta_bytes, self.run.device)
 
     def mean_loss(self) -> float:
-        """Mean of the finite losses since the last call; waits for the device."""
+        """Return the mean of the finite losses since the last call; waits for the device."""
         total, number = self.losses.tolist()
         self.losses.zero_()
         return total / number if number else float("nan")
 
 
 def to_tensors(crops: Any, beta_bytes: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Batch of numpy arrays or tensors, (B, H, W, 3) and (B,) -> pixels (B, 3, H, W) float32 and beta bytes."""
+    """Turn numpy arrays or tensors, (B, H, W, 3) and (B,), into pixels (B, 3, H, W) float32 and beta bytes."""
     pixels = torch.as_tensor(crops).to(device).permute(0, 3, 1, 2).float()
     return pixels, torch.as_tensor(beta_bytes).to(device)
 
 
 def smooth_state(skip: bool) -> State:
-    """State of the smooth phase, in which nothing depends on sigma."""
+    """Return the state of the smooth phase, in which nothing depends on sigma."""
     return State(Phase.SMOOTH, 1.0, skip=skip)

@@ -37,7 +37,7 @@ class Validation:
 
     @torch.no_grad()
     def losses(self, run: RunState) -> npt.NDArray[np.float64]:
-        """Smooth losses of the running average, (pictures, rates); the live weights are put back."""
+        """Return the smooth losses of the running average, (pictures, rates); the live weights are put back."""
         live = dict(run.learner.named_parameters())
         kept = {name: parameter.detach().clone() for name, parameter in live.items()}
         for name, parameter in live.items():
@@ -54,7 +54,7 @@ class Validation:
         return np.array(found).reshape(len(self.crops), len(BETA_BYTES))
 
     def look(self, run: RunState, out: Path) -> str:
-        """Measures the losses, adds a row to `validation.csv` of a run's folder, and says how it went."""
+        """Measure the losses, add a row to `validation.csv` of a run's folder, and say how it went."""
         losses = self.losses(run).mean(0)
         mean, path = float(losses.mean()), out / FILE
         fresh = not path.exists()

@@ -1,4 +1,4 @@
-"""Looks after a run: one that goes wrong ends with a clear word, if possible within its first minute."""
+"""A watch over a run: one that goes wrong ends with a clear message, if possible within its first minute."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Watch:
             raise ShcError(f"given up at step {last}: the loss rose from {self.first_loss:.4g} to {loss:.4g}")
 
     def figures(self, pixels: int) -> str:
-        """Speed and memory in words.
+        """Return the speed and memory in words.
 
         Args:
             pixels: of one step.

@@ -24,13 +24,13 @@ BETA_BYTE = 20  # a high rate: there the number of channels is the limit
 
 
 def places(old: int, new: int) -> Tensor:
-    """Where the old channels go, (old,): the checkerboard's halves keep their channels."""
+    """Return where the old channels go, (old,): the checkerboard's halves keep their channels."""
     channel = torch.arange(old)
     return torch.where(channel < old // 2, channel, channel - old // 2 + new // 2)
 
 
 def _index(name: str, net: CodecNet, old: int) -> tuple[int, Tensor] | None:
-    """Axis of a parameter that grows, and where its old entries go; None where nothing grows.
+    """Return the axis of a parameter that grows, and where its old entries go; None where nothing grows.
 
     Args:
         name: of the parameter.
@@ -130,7 +130,7 @@ def widen(learner: Learner, parameters: Mapping[str, Tensor], old: ModelConfig, 
 
 
 def _lost_components(learner: Learner, blocks: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Principal components of what the model loses without any quantisation.
+    """Return the principal components of what the model loses without any quantisation.
 
     Returns:
         Analysis (n, 768) and synthesis (768, n) matrices over 16x16 blocks, and the spreads (n,) of what the first

@@ -36,12 +36,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What only encoders, training and the command line call; fuzzing the reader cannot reach it.
 WRITERS = {
     "pack", "beta_to_byte", "byte_to_beta", "chunks_size", "_check_fields", "_check_limits", "join",
-    "chunks_of", "names", "mode", "pillow_info", "deflated", "write", "_best_row", "search", "class_spread",
-    "class_coordinate", "encode", "bits", "integer_table", "_filtered", "_packed", "fill_hidden", "_fill",
-    "_halved", "paint", "box", "_check", "check_tables",
+    "pack_extras", "metadata_names", "pillow_mode", "pillow_info", "deflated", "write", "row_bits", "choose", "search",
+    "search_among", "_search_levels", "nearest_levels", "class_spread", "class_coordinate", "encode", "bits",
+    "integer_table", "_filtered", "_packed", "fill_hidden", "_fill", "_halved", "_beside", "fill_damaged", "box",
+    "_check", "check_tables",
 }  # fmt: skip
-CONTAINER = ("container", "bytestream", "tiles", "metadata", "deflate")
-SYMBOLS = ("symbols", "entropy", "decoder", "alpha")
+READERS = ("container", "symbols", "support.bytestream", "support.deflate", "codec.synthesis")
+"""Packages and modules whose lines are looked at."""
 FEW_PIXELS = 1 << 16
 LONGEST = 2000
 """Bytes of an input at most."""
@@ -53,7 +54,7 @@ def container_target() -> Callable[[bytes], None]:
     from made_up_bytes import sealed
 
     from shcodec import container
-    from shcodec.container import picture_chunks
+    from shcodec.container.extras import unpack_metadata
     from shcodec.container.payload import split
     from shcodec.symbols.grid import Grid, tiles_of
 
@@ -63,7 +64,7 @@ def container_target() -> Callable[[bytes], None]:
             raise AssertionError("accepted, but not canonical")
         if sum(container.part_sizes(data).values()) != len(data):
             raise AssertionError("the parts do not add up")
-        picture_chunks.read(file.chunks)
+        unpack_metadata(file.chunks)
         count = len(tiles_of(Grid.of(file.height, file.width)))
         split(container.head(file), file.payload, count)
 
@@ -117,7 +118,7 @@ def seeds() -> list[bytes]:
 
 def guided(atheris: ModuleType, target: str, executions: int, corpus: Path, seed: int) -> None:
     """Run atheris; it ends the process."""
-    with atheris.instrument_imports(include=[f"shcodec.{name}" for name in CONTAINER + SYMBOLS]):
+    with atheris.instrument_imports(include=[f"shcodec.{name}" for name in READERS]):
         run = TARGETS[target]()
     for number, data in enumerate(seeds()):
         (corpus / f"seed-{number}").write_bytes(data)
@@ -163,7 +164,10 @@ def covered(corpora: list[Path]) -> dict[str, object]:
     """Lines of the container and of the symbol path that corpora reach."""
     import coverage
 
-    names = [str(ROOT / "shcodec" / f"{name}.py") for name in CONTAINER + SYMBOLS]
+    places = [ROOT / "shcodec" / name.replace(".", "/") for name in READERS]
+    names = [
+        str(path) for place in places for path in [place.with_suffix(".py"), *place.glob("*.py")] if path.is_file()
+    ]
     with tempfile.TemporaryDirectory() as folder:
         measured = coverage.Coverage(data_file=str(Path(folder) / "data"), include=names)
         measured.start()
@@ -178,7 +182,11 @@ def covered(corpora: list[Path]) -> dict[str, object]:
             _, lines, _, missing, _ = measured.analysis2(name)
             others = lines_of_writers(Path(name))
             lines, missing = ([line for line in found if line not in others] for found in (lines, missing))
-            told[Path(name).name] = {"lines": len(lines), "reached": len(lines) - len(missing), "missing": missing}
+            told[str(Path(name).relative_to(ROOT))] = {
+                "lines": len(lines),
+                "reached": len(lines) - len(missing),
+                "missing": missing,
+            }
     return told
 
 

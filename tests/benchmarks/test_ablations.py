@@ -64,7 +64,7 @@ def test_choice_of_codewords_is_that_of_a_full_search(dim: int, codewords: int) 
 @pytest.mark.parametrize(("first", "last", "dim", "codewords"), [(16, 19, 4, 64), (20, 23, 2, 40), (32, 35, 1, 63)])
 def test_fast_rounds_agree_with_those_of_the_trainer(first: int, last: int, dim: int, codewords: int) -> None:
     fitting = import_module("fitting")
-    from shcodec.quantize.lattice import lattice, refine
+    from shcodec.quantize.lattice import lattice, lloyd
 
     rng = np.random.default_rng(5)
     classes, size = last - first + 1, codewords
@@ -72,11 +72,11 @@ def test_fast_rounds_agree_with_those_of_the_trainer(first: int, last: int, dim:
     vectors = rng.laplace(0, 1 + rows[:, None] / 4, (4000, dim)).astype(np.float32)
     prior = np.full((classes, size), 1 / size, np.float32)
     start = lattice(dim, codewords)
-    told = refine(
+    told = lloyd(
         torch.from_numpy(vectors), torch.from_numpy(rows), start, torch.from_numpy(prior), torch.from_numpy(prior),
         rate_weight=0.06, rounds=3,
     )  # fmt: skip
-    codebook, counts = fitting.refine(vectors, rows, start.numpy(), prior, prior, 0.06, 3)
+    codebook, counts = fitting.lloyd(vectors, rows, start.numpy(), prior, prior, 0.06, 3)
     theirs = told[0].numpy() if dim > 1 else np.sort(told[0].numpy(), 0)
     assert np.abs(codebook - theirs).max() < 0.02
     assert counts.sum() == pytest.approx(float(told[1].sum()))

@@ -24,7 +24,10 @@ import shcodec
 from shcodec import __version__
 from shcodec.cli import COMMANDS
 from shcodec.codec import decoding, encoding
+from shcodec.codec.request import Request
 from shcodec.container import pack, unpack
+from shcodec.pictures.picture import Picture
+from shcodec.support.progress import Report
 from shcodec.symbols import grid as grids
 
 ENCODED = re.compile(r"photo\.png 83x61 -> photo\.shc [\d,]+ B \d+\.\d{3} bpp \d+\.\d dB \d+\.\d\d s\n")
@@ -197,7 +200,7 @@ def test_a_terminal_is_refused_before_any_work(encode: Shc, shc: Shc, monkeypatc
         raise AssertionError
 
     monkeypatch.setattr("shcodec.cli.batch.plan.is_terminal", lambda stream: True)
-    for place in ("pictures.reading.read_picture", "model.zoo.load", "codec.decoding.decode_parts"):
+    for place in ("pictures.reading.read_picture", "model.zoo.load", "codec.decoding.decode_picture"):
         monkeypatch.setattr(f"shcodec.{place}", worked)
     for arguments in (("encode", "-"), ("encode", "photo.png", "/dev/stdout"), ("decode", "photo.shc", "-o", "-")):
         outcome = shc(*arguments)
@@ -257,13 +260,13 @@ def test_strip_leaves_out_metadata(encode: Shc, shc: Shc, photo: np.ndarray) -> 
 
 
 def test_seconds_are_those_of_the_whole_work(encode: Shc, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = decoding.decode_parts
+    decode = decoding.decode_picture
 
     def slow(*arguments: object, **options: object) -> object:
         time.sleep(0.3)
         return decode(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decoding, "decode_parts", slow)
+    monkeypatch.setattr(decoding, "decode_picture", slow)
     told = json.loads(encode("--json", "photo.png").out)
     assert told["seconds"] == pytest.approx(told["times"]["encoding"] + told["times"]["checking"])
     assert told["seconds"] >= 0.3
@@ -278,12 +281,14 @@ def test_the_wanted_beta_beside_the_coded_one(encode: Shc, monkeypatch: pytest.M
         assert told["beta_wanted"] == wanted
         assert wanted is None or told["beta"] == pytest.approx(wanted, rel=0.02)
         assert "took" not in outcome.err
-    found = encoding.encode_found
+    encode_picture = encoding.encode_picture
 
-    def coarser(rgb: np.ndarray, beta: float, **options: object) -> object:
-        return replace(found(rgb, 2 * beta, **options), missed=f"wanted beta {beta:g}, took 10")  # type: ignore[arg-type]
+    def coarser(picture: Picture, request: Request, report: Report) -> object:
+        assert request.beta is not None
+        outcome = encode_picture(picture, replace(request, beta=2 * request.beta), report)
+        return replace(outcome, missed=f"wanted beta {request.beta:g}, took 10")
 
-    monkeypatch.setattr(encoding, "encode_found", coarser)
+    monkeypatch.setattr(encoding, "encode_picture", coarser)
     outcome = encode("-f", "photo.png", "--beta", "5")
     assert outcome.err == "shc: note: photo.png: wanted beta 5, took 10\n"
 

@@ -67,7 +67,7 @@ def test_every_function_takes_every_form_of_a_file(
     expected = decoding.decode_array(coded.read_bytes())
     assert np.array_equal(np.asarray(shcodec.decode(give(coded))), expected)
     assert np.array_equal(decoding.decode_array(give(coded)), expected)
-    assert np.array_equal(decoding.decode_parts(give(coded)).rgb, expected)
+    assert np.array_equal(decoding.decode_picture(give(coded)).samples, expected)
     assert shcodec.info(give(coded)) == shcodec.info(coded.read_bytes())
     inspection.verify(give(coded))
 

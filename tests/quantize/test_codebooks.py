@@ -16,7 +16,7 @@ from shcodec.nets.codec import first_half
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks, Quantised
 from shcodec.quantize.density import HyperHistograms, SmoothDensity, bounded
-from shcodec.quantize.lattice import assign, distances, lattice, refine
+from shcodec.quantize.lattice import assign, distances, lattice, lloyd
 from shcodec.symbols.ans import integer_table
 from shcodec.symbols.classes import Order, class_coordinate, class_spread
 from shcodec.symbols.tables import SymbolTables
@@ -116,7 +116,7 @@ def test_no_round_of_refinement_raises_the_cost(dim: int, rate_weight: float) ->
     start, prior = lattice(dim, 24), torch.full((2, 24), 1 / 24)
     strength, costs = 2.0 * 24**0.5, []
     for rounds in range(6):
-        codebook, counts = refine(vectors, rows, start, prior, prior, rate_weight=rate_weight, rounds=rounds)
+        codebook, counts = lloyd(vectors, rows, start, prior, prior, rate_weight=rate_weight, rounds=rounds)
         bits = -torch.log2(counts / counts.sum(1, keepdim=True))
         index = assign(vectors, codebook, bits, rows, rate_weight)
         distortion = (vectors - codebook[index]).double().square().sum()
@@ -130,7 +130,7 @@ def test_refinement_leaves_unused_codewords_where_they_are() -> None:
     vectors = 0.1 * torch.randn(500, 2)
     start = torch.cat([lattice(2, 7), torch.tensor([[50.0, 50.0]])])
     prior = torch.full((1, 8), 1 / 8)
-    codebook, counts = refine(vectors, torch.zeros(500).long(), start, prior, prior, rate_weight=0.1)
+    codebook, counts = lloyd(vectors, torch.zeros(500).long(), start, prior, prior, rate_weight=0.1)
     assert torch.equal(codebook[7], start[7])
     assert counts[0, 7] == pytest.approx(2 * 8**0.5 / 8)
     assert counts.sum() == pytest.approx(500 + 2 * 8**0.5)

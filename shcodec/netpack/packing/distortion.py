@@ -1,4 +1,4 @@
-"""What quantising at a step does to each tensor: its error, what of it is gone, and which elements are kept exactly."""
+"""What quantising with a step does to each tensor: its error, the elements that become 0, those kept exactly."""
 
 from __future__ import annotations
 

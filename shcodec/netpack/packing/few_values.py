@@ -1,6 +1,7 @@
 """Tensors of few different values, such as masks: a codebook of these values codes them exactly, in few bits.
 
-A trellis would take its step from the whole range of a mask, and tell two values worse than one bit does.
+A trellis takes its step from the spread of the elements, so that the two values of a mask would cost more than one bit
+and not even come out exactly.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 The multiples m of the step are what a quantiser may choose, one half of them at a time (see `trellis`). Their density
 falls smoothly with |m|, so its base-2 logarithm, in eighths, is told at knots that lie two to an octave; between knots
-it is linear. The exception is 0 as the odd quantiser chooses it, which has a knot of its own. So do the codewords, each
-the mean of what it stands for, differ smoothly from the multiples. Every step from knots to frequencies is integer
-arithmetic, so a table is the same on every machine.
+it is linear. The exception is 0 as the odd quantiser chooses it, which has a knot of its own. A codeword is the mean of
+the elements that it stands for; its shift from the multiple is told at the knots, too. From knots to frequencies all is
+integer arithmetic, so a table is the same on every machine.
 """
 
 from __future__ import annotations

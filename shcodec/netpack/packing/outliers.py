@@ -1,4 +1,4 @@
-"""Tensors made ready for one step each: what lies far outside the rest does not decide about the rest.
+"""Tensors prepared for quantisation with one step each, so that outliers do not decide about the other elements.
 
 A few huge elements, rows of another order of magnitude, or a NaN say nothing of a tensor's other elements, but they
 would spoil every mean over it, and with it the centre, the step and the histograms. So statistics leave them out.

@@ -1,4 +1,4 @@
-"""Tensors to ``.shcn`` bytes."""
+"""Packing: tensors to the bytes of an ``.shcn`` file that meets a target."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shcodec.symbols import ans
 _DB_PER_BIT: Final = 6.02
 _LOSSLESS: Final = 8.0  # bits an element: with more of them the tensors may fit as they are
 _FINEST_DB: Final = 150.0  # the precision of float32
-_WORSE_DB: Final = 3.0  # that tensors with a step of their own may be worse than all together
+_WORSE_DB: Final = 3.0  # by which tensors with a step of their own may be worse than all tensors together
 _FINEST: Final = -24.0  # octaves of the deviation: the precision of float32
 DEFAULT: Final = Target(bits=4.0)
 
@@ -267,7 +267,7 @@ class Packer:
         )
 
     def limit(self, target: Target) -> float:
-        """Bytes that the file may take."""
+        """Return the bytes that the file may take."""
         if target.size is not None:
             return float(target.size)
         return (target.bits or 0.0) * self.coded / 8 + self.plain_size
@@ -278,7 +278,7 @@ class Packer:
         return sum(entry.size for entry in self.entries if entry.coding is not None)
 
     def missed(self, trial: Trial[Coded], target: Target) -> str:
-        """How a trial misses its target; "" if it does not."""
+        """Return how a trial misses its target; "" if it does not."""
         if target.sqnr is not None:
             off = trial.cost - target.sqnr
             return f"{trial.cost:.2f} dB instead of {target.sqnr:.2f}" if abs(off) > 2 * CLOSE_DB else ""

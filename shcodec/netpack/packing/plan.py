@@ -105,7 +105,7 @@ class Plan:
         return [(entry, entry.coding) for entry in self.entries if isinstance(entry.coding, Trellis)]
 
     def scales(self) -> list[npt.NDArray[np.float32] | None]:
-        """By what the elements of each of them were divided besides; None where that is 1."""
+        """Return by what the elements of each of them were divided besides; None where that is 1."""
         return [scales(coding.scale, entry.shape) for entry, coding in self.walked()]
 
     def deviation(self) -> float:

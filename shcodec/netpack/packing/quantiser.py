@@ -1,4 +1,4 @@
-"""From weights to trellis indices at a given step: search, and histograms and codewords that follow what was found."""
+"""From weights to trellis indices with a given step: search, and histograms and codewords fitted to its result."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _LEAST_SAMPLE: Final = 2048
 _ROUNDS: Final = 3
 REACH: Final = 2 * MAX_INDEX - 4
 """Steps beyond which no index of the format reaches."""
-_FAR: Final = 512.0  # mean magnitudes beyond which a few elements are not worth a longer histogram
-_COARSE: Final = 1 << 10  # large sizes of histograms are multiples of it, so that what belongs to a size is found once
-_EXACT_BITS: Final = 44  # what such an element costs: its place and its value
-_FEW: Final = 8, 1 << 14  # how many these are at most: so many, or one of so many
+_FAR: Final = 512.0  # multiples of the mean magnitude beyond which a few elements are not worth a longer histogram
+_COARSE: Final = 1 << 10  # large histograms have sizes that are multiples of it: what belongs to a size is cached
+_EXACT_BITS: Final = 44  # what an element costs that is kept exactly: its place and its value
+_FEW: Final = 8, 1 << 14  # such elements at most: this many, or one out of this many
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What packing tells of its result."""
+"""Reports of what packing did to each tensor."""
 
 from __future__ import annotations
 

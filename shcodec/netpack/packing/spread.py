@@ -1,4 +1,4 @@
-"""Classes of spread: what tells which histogram an element is coded with.
+"""Classes of spread, which decide the histogram that an element is coded with.
 
 An element's class is a base of its tensor plus one offset for its index along each chosen axis, cut to 0..127: rows,
 columns and kernel positions of different spread fall into different classes, for the price of one small number each.

@@ -1,7 +1,8 @@
 """Named tensors as bytes, and the safetensors file that holds them.
 
-The safetensors library gives numpy arrays, which know neither bfloat16 nor floats of 8 bits and fewer; here every
-tensor keeps its bytes, whatever they mean. The file is eight bytes of length, a JSON header and the data.
+Every tensor keeps its bytes, whatever they mean. The file is eight bytes of length, a JSON header and the data. It is
+read and written here, not by the safetensors library: that refuses dtypes newer than itself, gives no metadata of a
+file in memory, and copies every tensor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``.shcn`` bytes to tensors."""
+"""Unpacking: the bytes of an ``.shcn`` file to tensors."""
 
 from __future__ import annotations
 

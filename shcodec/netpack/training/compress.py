@@ -201,7 +201,7 @@ class _Run:
                 self._save(self.path)
 
     def _take(self, loss_fn: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> None:
-        """One step of the optimiser."""
+        """Do one step of the optimiser."""
         soft = self.step < self.config.soft_steps
         length = self.config.soft_steps if soft else self.config.hard_steps
         at = self.step if soft else self.step - self.config.soft_steps
@@ -277,7 +277,7 @@ class _Run:
         return Compressed(data, report, found, float(self.codebook.fixed_bits))
 
     def _aliases(self) -> dict[str, int]:
-        """Names in the state dictionary of assigned parameters, tied ones included, with their numbers."""
+        """Return the names in the state dictionary of assigned parameters, tied ones too, with their numbers."""
         numbers = {id(parameter): i for i, parameter in enumerate(self.places.parameters.values())}
         named = self.model.named_parameters(remove_duplicate=False)
         return {name: numbers[id(parameter)] for name, parameter in named if id(parameter) in numbers}

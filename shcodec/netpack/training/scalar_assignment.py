@@ -1,7 +1,7 @@
 """Soft assignment of scalars to the levels around them, with gradients in closed form.
 
-It goes candidate by candidate: vectors with a number for each weight stay in the cache, where a table of weights by
-levels and its automatic gradient take several times as long.
+Candidates are treated one after the other: a vector with a number for each weight stays in the cache. A table of
+weights by levels with an automatic gradient takes several times as long.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class WordConfig:
 
 
 class SoftCodebook:
-    """Codewords that several tensors share, each tensor in a unit of its own, with a histogram for each tensor.
+    """Codewords that several tensors share, each tensor with its own unit and its own histogram.
 
     Args:
         tensors: The weights at the start.
@@ -77,7 +77,7 @@ class SoftCodebook:
                 self._learn_histogram(self._vectors(tensors))
 
     def _vectors(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(m, d) vectors of all tensors, each in its unit; the last one of a tensor is padded with 0."""
+        """Return the vectors of all tensors, (m, d), each in its unit; the last one of a tensor is padded with 0."""
         parts = []
         for tensor, count, scale in zip(tensors, self.counts, self.scales, strict=True):
             flat = tensor.flatten() / scale
@@ -98,7 +98,7 @@ class SoftCodebook:
         return Surroundings(vectors.detach()[:, 0], words, table, self.rows, config.spacing, config.rate_weight)
 
     def _costs(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Costs of all codewords in squared spacings, and their bits, (m, L)."""
+        """Return the costs of all codewords in squared spacings, and their bits, (m, L)."""
         bits = -torch.log2(self.histogram)[self.rows]
         return distances(vectors, self.words) / self.config.spacing**2 + self.config.rate_weight * bits, bits
 
