@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,10 +117,9 @@ def test_descent_sees_what_the_decoder_shows(model: Model) -> None:
 @pytest.mark.parametrize("wanted", [{"size": 400}, {"psnr": 18.7}])
 @pytest.mark.parametrize("level", [0, 4, pytest.param(8, marks=has_torch)])
 @pytest.mark.usefixtures("few_steps")
-def test_targets_are_met_at_every_effort(model: Model, level: int, wanted: dict[str, float]) -> None:
-    found = encoding.encode_picture(
-        Picture(make_photo(150, 140)), Request(model=model, effort=level, strict=True, **wanted)
-    )  # type: ignore[arg-type]
+def test_targets_are_met_at_every_effort(model: Model, level: int, wanted: dict[str, Any]) -> None:
+    request = Request(model, effort=level, strict=True, **wanted)
+    found = encoding.encode_picture(Picture(make_photo(150, 140)), request)
     assert found.probes <= 8
     assert found.missed == ""
 
