@@ -20,7 +20,7 @@ from script import make_parser, write_results
 
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
-from shcodec.codec.analysis import analyse, bits_per_pixel, code, distortion, own_rate_weight
+from shcodec.codec.analysis import analyse, bits_per_pixel, distortion, encode_latent, own_rate_weight
 from shcodec.container import beta_to_byte, byte_to_beta, head, unpack
 from shcodec.container.payload import split
 from shcodec.model import zoo
@@ -120,7 +120,7 @@ def code_all(model: Model, pictures: Sequence[Pixels], beta: float) -> Coded:
     sizes, bpps, qualities = [], [], []
     for rgb in pictures:
         analysis = analyse(model, rgb, step)
-        coded = code(analysis, step, own_rate_weight(model, step))
+        coded = encode_latent(analysis, step, own_rate_weight(model, step))
         counts.add(coded.data)
         sizes.append(len(coded.data))
         bpps.append(bits_per_pixel(analysis, coded))
@@ -215,7 +215,7 @@ def violations(model: Model, pictures: Iterator[tuple[str, Pixels]]) -> dict[str
         sizes = []
         for step in STEPS:
             analysis = analyse(model, rgb, step)
-            sizes.append(len(code(analysis, step, own_rate_weight(model, step)).data))
+            sizes.append(len(encode_latent(analysis, step, own_rate_weight(model, step)).data))
         for i in np.flatnonzero(np.diff(sizes) > 0):
             low, high = (byte_to_beta(STEPS[j]) for j in (i, i + 1))
             found.append({"picture": name, "betas": [low, high], "bytes": [sizes[i], sizes[i + 1]]})

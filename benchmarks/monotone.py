@@ -20,7 +20,7 @@ from script import make_parser, validation_folder, write_results
 
 from shcodec.cli.console import run_script
 from shcodec.codec import decoding
-from shcodec.codec.rate_choice import Files
+from shcodec.codec.rate_choice import FilesByRate
 from shcodec.container import beta_to_byte, byte_to_beta
 from shcodec.model import zoo
 from shcodec.model.networks import Model
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measured(model: Model, rgb: Pixels, betas: list[float]) -> dict[str, Any]:
     """Measure PSNR, bytes and coded beta at every beta asked for, and the largest fall of quality where beta falls."""
-    files = Files(model, rgb)
+    files = FilesByRate(model, rgb)
     steps = [files.choose(beta_to_byte(beta)) for beta in betas]
     qualities = {step: psnr(decoding.decode_array(files.coded(step).data, model=model), rgb) for step in set(steps)}
     curve = [qualities[step] for step in steps]

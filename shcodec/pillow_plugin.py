@@ -27,7 +27,7 @@ from typing import IO, Any, Final
 from PIL import Image, ImageFile
 
 from shcodec import container
-from shcodec.container import picture_chunks
+from shcodec.container.extras import pillow_mode, unpack_metadata
 from shcodec.support.errors import CorruptFileError, LimitError, ShcError, UsageError
 
 FORMAT: Final = "SHC"
@@ -49,16 +49,16 @@ class ShcImageFile(ImageFile.ImageFile):
         self._lock = threading.Lock()
         try:
             header = self._header()
-            told = picture_chunks.read(header.chunks)
+            metadata = unpack_metadata(header.chunks)
         except (CorruptFileError, LimitError) as error:
             raise SyntaxError(str(error)) from error
         self._size = (header.width, header.height)
-        self._mode = picture_chunks.mode(header.chunks, grey=header.grey)
-        self.info.update(told.pillow_info)
+        self._mode = pillow_mode(header)
+        self.info.update(metadata.pillow_info)
         self._encoded = True
 
     def _header(self) -> container.Container:
-        """Fields and chunks. Pillow itself limits the number of pixels."""
+        """Read fields and chunks. Pillow itself limits the number of pixels."""
         file = self._file()
         head = file.read(_HEAD)
         try:
@@ -121,7 +121,7 @@ def _accept(prefix: bytes) -> bool:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Write an image; raises ValueError for wrong options and OSError for pictures that cannot be encoded."""
     from shcodec.codec import encoding
-    from shcodec.pictures.given import warn
+    from shcodec.pictures.arguments import warn
 
     given: dict[str, Any] = image.encoderinfo
     if given.get("append"):  # Pillow has opened the old file to be added to

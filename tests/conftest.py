@@ -87,6 +87,13 @@ def make_photo(height: int, width: int) -> np.ndarray:
     return np.asarray(np.clip(np.stack(planes, axis=-1), 0, 255), dtype=np.uint8)
 
 
+def open_picture(path: str | Path) -> Image.Image:
+    """Return the picture of a file that is closed again."""
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
 @pytest.fixture
 def shc(capsys: pytest.CaptureFixture[str]) -> Shc:
     """Run a command in this process."""

@@ -6,13 +6,12 @@ import hashlib
 import sys
 from collections.abc import Iterator
 
+import make_golden
 import numpy as np
 import pytest
 import symbols_reference as reference
-from conftest import GOLDEN, make_photo
-from golden import make_golden
+from conftest import GOLDEN, make_photo, open_picture
 from golden_files import MANIFEST, assert_pixels_as_stored, pinned, read, symbols_in_a_process
-from PIL import Image
 
 from shcodec import container
 from shcodec.codec import decoding, encoding, inspection
@@ -60,7 +59,7 @@ def test_bytes_and_symbols(name: str) -> None:
 
 def test_pixels(name: str) -> None:
     assert_pixels_as_stored(name, decoding.decode_array(read(name)))
-    stored, decoded = Image.open(make_golden.FILES / f"{name}.png"), decoding.decode(read(name))
+    stored, decoded = open_picture(make_golden.FILES / f"{name}.png"), decoding.decode(read(name))
     assert decoded.mode == stored.mode
     if decoded.mode.endswith("A"):
         assert decoded.getchannel("A").tobytes() == stored.getchannel("A").tobytes()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, make_photo
+from conftest import ROOT, make_photo, open_picture
 from PIL import Image
 
 from shcodec import __version__
@@ -109,7 +109,7 @@ def test_encode_and_decode(bare: Bare) -> None:
     ):
         done = bare.run(bare.shc, *command)
         assert (done.returncode, done.stderr) == (0, "")
-    assert Image.open(bare.folder / "back.png").size == (130, 75)
+    assert open_picture(bare.folder / "back.png").size == (130, 75)
     code = "import shcodec; image = shcodec.decode(shcodec.encode('photo.png', beta=50)); print(image.size)"
     assert bare.run(bare.python, "-c", code).stdout == "(130, 75)\n"
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.codec.analysis import Analysis, Coded, analyse, code, distortion, own_rate_weight
+from shcodec.codec.analysis import Analysis, Coded, analyse, distortion, encode_latent, own_rate_weight
 from shcodec.container import beta_to_byte, part_sizes
 from shcodec.model.networks import Model
 from shcodec.pictures.picture import Pixels
@@ -98,7 +98,7 @@ def record(model: Model, pictures: Sequence[tuple[Pixels, Sequence[int]]]) -> Re
         for rate in rates:
             byte = beta_to_byte(BETAS[rate])
             analysis = analyse(model, rgb, byte)
-            coded = code(analysis, byte, own_rate_weight(model, byte))
+            coded = encode_latent(analysis, byte, own_rate_weight(model, byte))
             residual, step, _ = quantised(analysis, coded)
             z, data = coded.latent.z, coded.data
             assert tables.hyper is not None and z is not None
@@ -137,7 +137,7 @@ def measure_slope(model: Model, pictures: Sequence[Pixels]) -> tuple[npt.NDArray
         for rgb in pictures:
             analysis = analyse(model, rgb, byte)
             for weight in (*SLOPE_WEIGHTS, own_rate_weight(model, byte)):
-                coded = code(analysis, byte, weight)
+                coded = encode_latent(analysis, byte, weight)
                 error = float(np.square(quantised(analysis, coded)[2], dtype=np.float64).sum()) / rgb.size
                 rows.append((error, distortion(analysis, coded)))
         latent, samples = np.array(rows).reshape(len(pictures), -1, 2).mean(0).T

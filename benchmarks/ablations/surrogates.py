@@ -25,7 +25,7 @@ import tomli_w
 
 from shcodec.bench.bd_rate import bd_rate, curve
 from shcodec.cli.console import run_script
-from shcodec.codec.analysis import analyse, bits_per_pixel, code, distortion, own_rate_weight
+from shcodec.codec.analysis import analyse, bits_per_pixel, distortion, encode_latent, own_rate_weight
 from shcodec.container import beta_to_byte
 from shcodec.model.networks import Model
 from shcodec.support.errors import UsageError
@@ -98,7 +98,7 @@ def measure(model_dir: Path, validation: Path) -> dict[str, Any]:
         step, points = beta_to_byte(beta), []
         for rgb in pictures:
             analysis = analyse(model, rgb, step)
-            coded = code(analysis, step, own_rate_weight(model, step))
+            coded = encode_latent(analysis, step, own_rate_weight(model, step))
             quality = 10 * np.log10(255**2 / distortion(analysis, coded))
             points.append((bits_per_pixel(analysis, coded), quality))
         means = np.mean(points, 0)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from shcodec.support.errors import MissingExtraError, ShcError, UsageError
+from shcodec.support.text import one_line as one_line
 from shcodec.support.text import shown as shown
 
 
@@ -59,14 +60,6 @@ def give_up_stdout() -> None:
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, sys.stdout.fileno())
         os.close(descriptor)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the text of an error on one line; for the system's errors the file and the reason, without the number."""
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
-        return where + error.strerror
-    return shown(" ".join(str(error).split())) or type(error).__name__
 
 
 def report_error(message: str) -> None:

@@ -177,8 +177,8 @@ def decode_one(
     marks = [time.perf_counter()]
     data = read_shc(job, max_pixels=max_pixels)
     marks.append(time.perf_counter())
-    parts = decoding.decode_parts(data, max_pixels=max_pixels, region=region, keep_going=keep_going, report=report)
-    image = decoding.image_of(parts.file, parts.rgb, region)
+    decoded = decoding.decode_picture(data, max_pixels=max_pixels, region=region, keep_going=keep_going, report=report)
+    image = decoded.image()
     marks.append(time.perf_counter())
     buffer = io.BytesIO()
     notes = write_picture(image, buffer, kind, quality=quality)
@@ -191,11 +191,11 @@ def decode_one(
         width=width,
         height=height,
         bytes=len(data),
-        bpp=8 * len(data) / (parts.file.width * parts.file.height),
+        bpp=8 * len(data) / (decoded.file.width * decoded.file.height),
         seconds=marks[3] - marks[1],
-        sizes={} if parts.damaged else container.part_sizes(data),
+        sizes={} if decoded.damaged else container.part_sizes(data),
         times=dict(zip(("reading", "decoding", "writing"), (b - a for a, b in pairwise(marks)), strict=True)),
         notes=notes,
-        damaged=parts.damaged,
+        damaged=decoded.damaged,
     )
     return result, buffer.getvalue()

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +16,12 @@ from shcodec.cli.batch.plan import plan
 from shcodec.cli.batch.totals import Totals
 from shcodec.cli.console import shown
 from shcodec.cli.options import Conversion, complete_model, conversion_options, parse_quality, parse_size, pixels_option
-from shcodec.container import beta_to_byte, byte_to_beta
 from shcodec.support.errors import UsageError
-from shcodec.support.limits import MAX_PIXELS, MAX_SIDE
+from shcodec.support.limits import MAX_SIDE
 from shcodec.support.progress import Report, unheard
+
+if TYPE_CHECKING:
+    from shcodec.codec.request import Request
 
 
 @dataclass(frozen=True)
@@ -55,47 +58,6 @@ class Result:
             f"{shown(self.input)} {self.width}x{self.height} -> {shown(self.output)} "
             f"{self.bytes:,} B {self.bpp:.3f} bpp {self.psnr:.1f} dB {self.seconds:.2f} s"
         )
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the options ask of every file; at most one of the first five is given."""
-
-    beta: float | None
-    quality: float | None
-    size: int | None
-    bpp: float | None
-    psnr: float | None
-    effort: int | None
-    strict: bool
-    model: str
-    strip: bool
-    max_pixels: int = MAX_PIXELS
-
-    @property
-    def beta_wanted(self) -> float | None:
-        """The beta that is asked for; None for a target."""
-        from shcodec.codec.quality import DEFAULT_BETA, beta_of
-
-        if self.quality is not None:
-            return beta_of(self.quality)
-        return DEFAULT_BETA if (self.beta, self.size, self.bpp, self.psnr) == (None,) * 4 else self.beta
-
-    def check(self) -> None:
-        """Raise an error if the options are wrong, before any picture is read."""
-        from shcodec.codec.effort import effort_of
-        from shcodec.codec.goals import goal_of
-        from shcodec.codec.quality import beta_of
-
-        if sum(value is not None for value in (self.beta, self.quality, self.size, self.bpp, self.psnr)) > 1:
-            raise UsageError("--beta, --quality, --size, --bpp and --psnr exclude each other")
-        if self.beta is not None:
-            beta_to_byte(self.beta)
-        elif self.quality is not None:
-            beta_of(self.quality)
-        elif (self.size, self.bpp, self.psnr) != (None, None, None):
-            goal_of(1, size=self.size, bpp=self.bpp, psnr=self.psnr)
-        effort_of(self.effort)
 
 
 @click.command(
@@ -163,14 +125,17 @@ def command(
     all are inputs, and the outputs lie beside them or in DIR. A folder stands for all pictures below it. "-" stands
     for standard input or output.
     """
+    from shcodec.codec.request import ContradictionError, Request
     from shcodec.model import zoo
 
     chosen = zoo.DEFAULT_MODEL if model is None else model
-    wanted = Wanted(beta, quality, size, bpp, psnr, effort, strict, chosen, strip, max_pixels)
-    wanted.check()
+    try:
+        request = Request(chosen, beta, quality, size, bpp, psnr, effort, strict, strip, max_pixels)
+    except ContradictionError:
+        raise UsageError("--beta, --quality, --size, --bpp and --psnr exclude each other") from None
     planned = plan(paths, conversion.folder, ".shc", is_shc, is_picture)
     planned = conversion.pending(planned)
-    zoo.load(wanted.model)
+    zoo.load(chosen)
     totals = Totals()
 
     def finish(job: Job, done: tuple[Result, bytes]) -> None:
@@ -180,11 +145,11 @@ def command(
         asked = "" if result.beta_wanted is None else f" for {result.beta_wanted:g}"
         conversion.show(job, result, result.missed, f"; beta {result.beta:.1f}{asked}")
 
-    work = partial(encode_one, wanted=wanted)
+    work = partial(encode_one, request=request)
     conversion.run(planned, work, finish, totals)
 
 
-def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[Result, bytes]:
+def encode_one(job: Job, *, request: Request, report: Report = unheard) -> tuple[Result, bytes]:
     """Read and encode one picture; the PSNR is that of the decoded file.
 
     Returns:
@@ -196,36 +161,21 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
     """
     from shcodec import container
     from shcodec.codec import decoding, encoding
-    from shcodec.container.picture_chunks import chunks_of
     from shcodec.pictures.picture import psnr
     from shcodec.pictures.reading import read_picture
 
     marks = [time.perf_counter()]
     with open_input(job) as file:
-        picture = read_picture(file, strip=wanted.strip, max_pixels=wanted.max_pixels)
+        picture = read_picture(file, strip=request.strip, max_pixels=request.max_pixels)
         input_bytes = bytes_read(file)
-    chunks = chunks_of(picture)
     marks.append(time.perf_counter())
-    found = encoding.encode_found(
-        picture.rgb,
-        wanted.beta,
-        quality=wanted.quality,
-        model=wanted.model,
-        size=wanted.size,
-        bpp=wanted.bpp,
-        psnr=wanted.psnr,
-        effort=wanted.effort,
-        strict=wanted.strict,
-        grey=picture.grey,
-        chunks=chunks,
-        report=report,
-    )
+    outcome = encoding.encode_picture(picture, request, report)
     marks.append(time.perf_counter())
-    data, beta, probes, missed = found.coded.data, byte_to_beta(found.coded.beta_byte), found.probes, found.missed
-    del found  # its latent, which is large where the picture is
-    quality = psnr(picture.rgb, decoding.decode_parts(data, max_pixels=MAX_SIDE**2, report=report).rgb)
+    data, beta_byte, probes, missed = outcome.coded.data, outcome.coded.beta_byte, outcome.probes, outcome.missed
+    del outcome  # its latent, which is large where the picture is
+    quality = psnr(picture.samples, decoding.decode_picture(data, max_pixels=MAX_SIDE**2, report=report).samples)
     marks.append(time.perf_counter())
-    height, width = picture.rgb.shape[:2]
+    height, width = picture.samples.shape[:2]
     result = Result(
         input=job.source,
         output=job.target,
@@ -236,10 +186,10 @@ def encode_one(job: Job, *, wanted: Wanted, report: Report = unheard) -> tuple[R
         bpp=8 * len(data) / (width * height),
         psnr=quality,
         seconds=marks[3] - marks[1],
-        beta=beta,
-        beta_wanted=wanted.beta_wanted,
+        beta=container.byte_to_beta(beta_byte),
+        beta_wanted=request.wanted_beta,
         probes=probes,
-        model=wanted.model,
+        model=str(request.model),
         missed=missed,
         sizes=container.part_sizes(data),
         times=dict(zip(("reading", "encoding", "checking"), (b - a for a, b in pairwise(marks)), strict=True)),

@@ -1,4 +1,4 @@
-"""Refinement of a latent by gradient descent through the decoder: the highest efforts (torch).
+"""Improvement of a latent by gradient descent through the decoder: the highest efforts (torch).
 
 Stochastic Gumbel annealing (Yang, Bamler and Mandt, "Improving inference for neural image compression", 2020) with the
 model's own codebooks: every vector of the latent draws one of its best codewords at random, more likely the better it
@@ -24,6 +24,7 @@ from shcodec.model.card import DECODER, read_tensors
 from shcodec.model.networks import Model
 from shcodec.nets.codec import CodecNet, Latents
 from shcodec.nets.config import ModelConfig
+from shcodec.pictures.picture import as_rgb
 from shcodec.quantize.lattice import levels_around
 from shcodec.support.progress import Report
 from shcodec.symbols.bands import Band, Floats
@@ -41,12 +42,12 @@ FINISH = 0.4  # share of the steps in which the rate of the descent falls to not
 SEED = 1
 
 
-def descend(analysis: Analysis, step: int, rate_weight: float, price: float, steps: int, report: Report) -> Floats:
+def descend(analysis: Analysis, beta_byte: int, rate_weight: float, price: float, steps: int, report: Report) -> Floats:
     """Move the latent of a picture towards the least D + price * R.
 
     Args:
         analysis: of the picture; its hyper indices stay as they are.
-        step: rate step of the file to be.
+        beta_byte: rate step of the file to be.
         rate_weight: lambda of the index choice.
         price: mean squared error that a bit per pixel is worth.
         steps: of the descent.
@@ -56,11 +57,11 @@ def descend(analysis: Analysis, step: int, rate_weight: float, price: float, ste
         The latent (M, h, w).
     """
     with _threads(analysis.model.threads):
-        decoder = _Decoder(analysis, step, rate_weight)
+        decoder = _Decoder(analysis, beta_byte, rate_weight)
         if not any(len(move) for move in decoder.moves):
             return analysis.y  # no element is coded: there is nothing to move
         optimiser = torch.optim.Adam(decoder.moves, lr=RATE, betas=(0.9, 0.99))
-        pixels = torch.from_numpy(analysis.rgb.astype(np.float32)).permute(2, 0, 1)
+        pixels = torch.from_numpy(as_rgb(analysis.samples).astype(np.float32)).permute(2, 0, 1)
         area = pixels.shape[1] * pixels.shape[2]
         start, end = TEMPERATURES
         for done in range(steps):
@@ -106,13 +107,13 @@ class _Decoder:
         moves: per pass, in steps of the quantiser, (n,) each.
     """
 
-    def __init__(self, analysis: Analysis, step: int, rate_weight: float) -> None:
+    def __init__(self, analysis: Analysis, beta_byte: int, rate_weight: float) -> None:
         model, grid = analysis.model, analysis.grid
         tables = model.tables
-        self.net, self.grid, self.beta_byte = _network(model), grid, torch.tensor([step])
+        self.net, self.grid, self.beta_byte = _network(model), grid, torch.tensor([beta_byte])
         self.shape = (tables.latent, *grid.padded)
         mean, spacing, *features = (
-            torch.from_numpy(np.array(part)[None]) for part in model.describe(analysis.z, step, self.shape)
+            torch.from_numpy(np.array(part)[None]) for part in model.describe(analysis.z, beta_byte, self.shape)
         )
         y = torch.zeros(1, *self.shape)
         y[0, :, : grid.height, : grid.width] = torch.from_numpy(analysis.y)
@@ -122,14 +123,14 @@ class _Decoder:
             for sides in ((self.shape[1], grid.height), (self.shape[2], grid.width))
         ]
         self.latents = Latents(y, mean, spacing, mean, features[0] if features else None, None)
-        orders = tables.orders(tables.classes_of(analysis.z, step, grid))
+        orders = tables.orders(tables.classes_of(analysis.z, beta_byte, grid))
         self.places = [self._places(order) for order in orders]
         generator = torch.Generator().manual_seed(SEED)
         self.passes = [_Vectors(order, tables.bands, tables.band_of, rate_weight, generator) for order in orders]
         self.moves = [torch.zeros(len(order.elements), requires_grad=True) for order in orders]
 
     def _places(self, order: Order) -> Tensor:
-        """Where the elements of a pass lie in the padded latent, flat."""
+        """Return where the elements of a pass lie in the padded latent, flat."""
         grid, (_, rows, columns) = self.grid, self.shape
         channel, place = np.divmod(order.elements, grid.height * grid.width)
         row, column = np.divmod(place, grid.width)
@@ -211,7 +212,7 @@ class _Vectors:
         self.needed = start
 
     def draw(self, residual: Tensor, temperature: float, *, refresh: bool) -> tuple[Tensor, Tensor]:
-        """Draws a codeword for every vector.
+        """Draw a codeword for every vector.
 
         Args:
             residual: (n,) in steps.

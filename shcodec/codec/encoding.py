@@ -1,35 +1,33 @@
-"""A picture on its way to a file."""
+"""From a picture to its file: the whole way, in the order of the data."""
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from shcodec import container
-from shcodec.codec.analysis import analyse, code
-from shcodec.codec.effort import effort_of, refine
+from shcodec.codec.analysis import analyse, encode_latent
+from shcodec.codec.effort import effort_of
 from shcodec.codec.goals import goal_of
-from shcodec.codec.quality import DEFAULT_BETA, beta_of
-from shcodec.codec.rate_choice import is_plain, start
-from shcodec.codec.rate_control import Found, search
-from shcodec.container import picture_chunks
+from shcodec.codec.improvement import improve
+from shcodec.codec.quality import DEFAULT_BETA
+from shcodec.codec.rate_choice import FilesByRate
+from shcodec.codec.rate_control import Outcome, search
+from shcodec.codec.request import Request
+from shcodec.container.extras import pack_extras
 from shcodec.model import zoo
 from shcodec.model.networks import Model
-from shcodec.pictures.given import Source, picture_of, warn
-from shcodec.pictures.picture import Pixels, check_pixels
-from shcodec.support.errors import UsageError
+from shcodec.pictures.arguments import File, picture_of, warn
+from shcodec.pictures.picture import Picture, Pixels, check_samples
 from shcodec.support.progress import Report, unheard
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from shcodec.pictures.picture import Picture
-
 
 def encode(
-    image: Image.Image | Picture | npt.NDArray[Any] | Source,
+    image: Image.Image | Picture | npt.NDArray[Any] | File,
     beta: float | None = None,
     *,
     quality: float | None = None,
@@ -42,7 +40,7 @@ def encode(
     strip: bool = False,
     max_pixels: int = container.MAX_PIXELS,
 ) -> bytes:
-    """Compresses a picture.
+    """Compress a picture.
 
     At most one of `beta`, `quality`, `size`, `bpp` and `psnr` says what is wanted; without any it is beta = 50.
 
@@ -76,23 +74,12 @@ def encode(
         MissingExtraError: the effort needs torch, which is not installed.
         LimitError: the picture is too large, in itself or for the effort.
     """
+    request = Request(model, beta, quality, size, bpp, psnr, effort, strict, strip, max_pixels)
     picture, notes = picture_of(image, strip=strip, max_pixels=max_pixels)
-    found = encode_found(
-        picture.rgb,
-        beta,
-        quality=quality,
-        model=model,
-        size=size,
-        bpp=bpp,
-        psnr=psnr,
-        effort=effort,
-        strict=strict,
-        grey=picture.grey,
-        chunks=picture_chunks.chunks_of(picture),
-    )
-    for note in (*notes, *filter(None, [found.missed])):
+    outcome = encode_picture(picture, request)
+    for note in (*notes, *filter(None, [outcome.missed])):
         warn(note)
-    return found.coded.data
+    return outcome.coded.data
 
 
 def encode_array(
@@ -103,7 +90,7 @@ def encode_array(
     rate_weight: float | None = None,
     effort: int | None = None,
 ) -> bytes:
-    """Compresses (H, W, 3) uint8 pixels; see `encode`.
+    """Compress (H, W, 3) uint8 pixels; see `encode`.
 
     Args:
         rgb: pixels.
@@ -114,61 +101,43 @@ def encode_array(
         effort: 0 to 9.
     """
     if rate_weight is None:
-        return encode_found(rgb, beta, model=model, effort=effort).coded.data
+        return encode_picture(Picture(rgb), Request(model, beta, effort=effort)).coded.data
     beta_byte = container.beta_to_byte(DEFAULT_BETA if beta is None else beta)
-    check_pixels(rgb)
-    model = zoo.load(model) if isinstance(model, str) else model
-    return code(analyse(model, rgb, beta_byte), beta_byte, rate_weight).data
+    check_samples(rgb)
+    return encode_latent(analyse(_loaded(model), rgb, beta_byte), beta_byte, rate_weight).data
 
 
-def encode_found(
-    rgb: Pixels,
-    beta: float | None = None,
-    *,
-    quality: float | None = None,
-    model: str | Model = zoo.DEFAULT_MODEL,
-    size: int | None = None,
-    bpp: float | None = None,
-    psnr: float | None = None,
-    effort: int | None = None,
-    strict: bool = False,
-    grey: bool = False,
-    chunks: tuple[container.Chunk, ...] = (),
-    report: Report = unheard,
-) -> Found:
-    """Compresses (H, W, 3) uint8 pixels and tells how it went; see `encode`.
+def encode_picture(picture: Picture, request: Request, report: Report = unheard) -> Outcome:
+    """Compress a picture that has been read, and tell how it went.
 
     Args:
-        rgb: pixels.
-        beta, quality, model, size, bpp, psnr, effort, strict: as in `encode`; the model may be a loaded one.
-        grey: whether the file is to say that the picture is grey; its channels are then equal.
-        chunks: what the file is to hold besides the symbols; part of its size.
+        picture: its alpha and metadata become chunks of the file.
+        request: what is wanted of the file; `strip` and `max_pixels` have been seen to by whoever has read the picture.
         report: told how the work goes on.
+
+    Raises:
+        PictureError: samples of another kind than `Picture` says.
+        TargetError, LimitError, UnknownModelError: as for `encode`.
     """
-    targets = {"beta": beta, "quality": quality, "size": size, "bpp": bpp, "psnr": psnr}
-    wanted = {name: value for name, value in targets.items() if value is not None}
-    if len(wanted) > 1:
-        raise UsageError(f"{' and '.join(wanted)} exclude each other")
-    for name, value in wanted.items():
-        if not isinstance(value, Real):
-            raise UsageError(f"{name} must be a number, not {value!r}")
-    trying = effort_of(effort)
-    if quality is not None:
-        beta = beta_of(quality)
-    asked = DEFAULT_BETA if beta is None else beta
-    beta_byte = container.beta_to_byte(asked)
-    check_pixels(rgb)
-    goal = None
-    if wanted and beta is None:
-        goal = goal_of(rgb.shape[0] * rgb.shape[1], size=size, bpp=bpp, psnr=psnr, chunks=chunks)
-    model = zoo.load(model) if isinstance(model, str) else model
-    if goal is not None:
-        return search(model, rgb, goal, trying, report, strict=strict, grey=grey, chunks=chunks)
-    analysis, coded = start(model, rgb, beta_byte, grey=grey, chunks=chunks, report=report)
-    *_, coded = refine(analysis, coded.beta_byte, trying, report, coded)
-    took = container.byte_to_beta(coded.beta_byte)
-    told = f"beta {asked:g}" if quality is None else f"quality {quality:g} (beta {asked:.4g})"
-    # a step or two of a plain picture's ladder are not worth a word: the file is smaller, its picture better
-    is_news = coded.beta_byte > beta_byte and not is_plain(rgb)
-    missed = f"wanted {told}, took {took:.3g}" if is_news else ""
-    return Found(coded, probes=1, analyses=1, missed=missed)
+    samples, chunks, effort = picture.samples, pack_extras(picture), effort_of(request.effort)
+    check_samples(samples)
+    model = _loaded(request.model)
+    beta = request.wanted_beta
+    if beta is None:
+        goal = goal_of(request, picture.samples.shape[0] * picture.samples.shape[1], chunks)
+        return search(model, samples, goal, effort, report, strict=request.strict, chunks=chunks)
+    wanted = container.beta_to_byte(beta)
+    files = FilesByRate(model, samples, chunks=chunks, report=report)
+    beta_byte = files.choose(wanted)
+    *_, coded = improve(files.analysis(beta_byte), beta_byte, effort, report, files.coded(beta_byte))
+    missed = ""
+    if (
+        beta_byte > wanted and not files.plain
+    ):  # a step of a plain picture's ladder is no news: a smaller file, and a better
+        told = f"beta {beta:g}" if request.quality is None else f"quality {request.quality:g} (beta {beta:.4g})"
+        missed = f"wanted {told}, took {container.byte_to_beta(beta_byte):.3g}"
+    return Outcome(coded, probes=1, analyses=1, missed=missed)
+
+
+def _loaded(model: str | Model) -> Model:
+    return zoo.load(model) if isinstance(model, str) else model

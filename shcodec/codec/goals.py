@@ -1,4 +1,4 @@
-"""What a file is wanted to be: a size or a quality, and which of the files that were tried comes nearest."""
+"""What rate control aims at, a size or a PSNR, and which of the files that were tried comes nearest to it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Protocol
 
 from shcodec.codec.analysis import Analysis, Coded, distortion
+from shcodec.codec.request import Request
 from shcodec.container import Chunk, chunks_size
-from shcodec.support.errors import UsageError
 
-LEAST, AIM, SURE = 0.97, 0.988, 0.98  # shares of a wanted size: what will do, what is aimed at, what ends the search
+LEAST, AIM, SURE = 0.97, 0.988, 0.98  # shares of a wanted size that will do, are aimed at, and end the search
 WORD = 4  # bytes: the entropy coder writes whole words, so that the sizes of tiny files lie this far apart
 CONTAINER = 22  # bytes of a file without chunks that do not grow with the picture
 TOLERANCE, SURE_TOLERANCE = 0.1, 0.06  # dB
@@ -23,7 +23,7 @@ class Trial:
     """A file that was made on the way.
 
     Attributes:
-        level: where it lies, as the goal measures.
+        level: the size or PSNR of the file, as the goal measures it.
         analysis: what it was made from.
         coded: the file.
     """
@@ -34,23 +34,23 @@ class Trial:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the bytes of the file."""
         return len(self.coded.data)
 
     @cached_property
     def error(self) -> float:
-        """Mean squared error of the decoded picture: costs a synthesis."""
+        """Return the mean squared error of the decoded picture: costs a synthesis."""
         return distortion(self.analysis, self.coded)
 
     def beats(self, other: Trial) -> bool:
-        """Whether it is as good in fewer bytes, or better in as many; for goals whose level is the quality."""
+        """Whether it is as good in fewer bytes, or better in as many; for goals whose level is the PSNR."""
         return (self.level >= other.level and self.size < other.size) or (
             self.level > other.level and self.size <= other.size
         )
 
 
 class Goal(Protocol):
-    """What a search aims at: a level that falls as the rate step rises."""
+    """What a search aims at: a level, size or PSNR, that falls as the rate step rises."""
 
     wanted: float
     slope: float  # of the level per rate step, until the picture's own is known
@@ -58,7 +58,7 @@ class Goal(Protocol):
     start: float  # rate step to begin with
 
     def level(self, analysis: Analysis, coded: Coded) -> float:
-        """Where a file lies."""
+        """Return the level of a file."""
 
     def sure(self, level: float) -> bool:
         """Whether the search may end here."""
@@ -92,16 +92,16 @@ class SizeGoal:
         return round(2**level * self.pixels / 8) + self.fixed
 
     def level(self, analysis: Analysis, coded: Coded) -> float:
-        """Bits per pixel without the container, so that a sample, which has no chunks, stands for the whole."""
+        """Measure bits per pixel without the container, so that a sample, which has no chunks, stands for the whole."""
         symbols = len(coded.data) - CONTAINER - chunks_size(analysis.chunks)
-        return self._level(symbols, analysis.rgb.shape[0] * analysis.rgb.shape[1])
+        return self._level(symbols, analysis.samples.shape[0] * analysis.samples.shape[1])
 
     def sure(self, level: float) -> bool:
-        """At most the limit, and close to it."""
+        """Whether it is at most the limit, and close to it."""
         return SURE * self.limit <= self._size(level) <= self.limit
 
     def met(self, level: float) -> bool:
-        """At most the limit, and at least 97 % of it or all but a word of the entropy coder."""
+        """Whether it is at most the limit, and at least 97 % of it or all but a word of the entropy coder."""
         size = self._size(level)
         return size <= self.limit and (size >= LEAST * self.limit or self.limit - size < WORD)
 
@@ -113,11 +113,11 @@ class SizeGoal:
         return min(fitting, key=lambda trial: (trial.error, trial.size))
 
     def told(self, level: float) -> str:
-        """Bytes."""
+        """Tell both in bytes."""
         return f"wanted {self.limit:,} bytes, reached {self._size(level):,}"
 
 
-class QualityGoal:
+class PsnrGoal:
     """A PSNR of the decoded 8-bit picture, in dB, which is the level."""
 
     slope, weight_slope = -0.07, -3.0
@@ -127,15 +127,15 @@ class QualityGoal:
         self.start = 16 + (38.5 - psnr) / 0.07  # an average picture: 38.5 dB at step 16
 
     def level(self, analysis: Analysis, coded: Coded) -> float:
-        """PSNR over all samples."""
+        """Measure the PSNR over all samples."""
         return 10 * math.log10(255**2 / max(distortion(analysis, coded), 1e-9))
 
     def sure(self, level: float) -> bool:
-        """Well within the tolerance."""
+        """Whether it is well within the tolerance."""
         return abs(level - self.wanted) <= SURE_TOLERANCE
 
     def met(self, level: float) -> bool:
-        """Within the tolerance."""
+        """Whether it is within the tolerance."""
         return abs(level - self.wanted) <= TOLERANCE
 
     def best(self, tried: Sequence[Trial]) -> Trial:
@@ -147,35 +147,21 @@ class QualityGoal:
         )
 
     def told(self, level: float) -> str:
-        """Decibels."""
+        """Tell both in decibels."""
         return f"wanted {self.wanted:.2f} dB, reached {level:.2f}"
 
 
-def goal_of(
-    pixels: int,
-    *,
-    size: int | None = None,
-    bpp: float | None = None,
-    psnr: float | None = None,
-    chunks: tuple[Chunk, ...] = (),
-) -> Goal:
-    """Return the goal that exactly one of size, bpp and psnr describes.
+def goal_of(request: Request, pixels: int, chunks: tuple[Chunk, ...] = ()) -> Goal:
+    """Return the goal of a request for a size, bits per pixel or a PSNR.
 
     Args:
+        request: one without a beta.
         pixels: of the picture.
-        size: largest number of bytes of the file.
-        bpp: the same in bits per pixel.
-        psnr: PSNR in dB.
         chunks: of the file to be, which count towards its size.
-
-    Raises:
-        UsageError: none or several are given, or one that is not positive and finite.
     """
-    given = [value for value in (size, bpp, psnr) if value is not None]
-    if len(given) != 1:
-        raise UsageError("give one of a size, bits per pixel and a PSNR")
-    if not (math.isfinite(given[0]) and given[0] > 0):
-        raise UsageError(f"what is wanted must be a positive number, not {given[0]:g}")
-    if psnr is not None:
-        return QualityGoal(psnr)
-    return SizeGoal(int(given[0]) if size is not None else int(given[0] * pixels / 8), pixels, chunks)
+    if request.psnr is not None:
+        return PsnrGoal(request.psnr)
+    if request.bpp is not None:
+        return SizeGoal(int(request.bpp * pixels / 8), pixels, chunks)
+    assert request.size is not None
+    return SizeGoal(int(request.size), pixels, chunks)

@@ -1,19 +1,15 @@
-"""What can be told of a file without painting its picture."""
+"""What can be told of a file without running its networks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from shcodec import container
-from shcodec.codec import synthesis
 from shcodec.codec.quality import quality_of
-from shcodec.container import picture_chunks
+from shcodec.codec.synthesis import decode_latent
+from shcodec.container.extras import metadata_names, pillow_mode, unpack_extras
 from shcodec.model import zoo
-from shcodec.pictures.given import Source, read_bytes
-
-if TYPE_CHECKING:
-    pass
+from shcodec.pictures.arguments import File, read_bytes
 
 
 @dataclass(frozen=True)
@@ -52,8 +48,8 @@ class FileInfo:
     chunks: list[str]
 
 
-def info(data: Source) -> FileInfo:
-    """Header, sizes and model of a file; loads no network.
+def info(data: File) -> FileInfo:
+    """Tell what a file holds, from its header and chunks; loads no network.
 
     Args:
         data: the bytes of an .shc file, its path, or a binary file object.
@@ -72,8 +68,8 @@ def info(data: Source) -> FileInfo:
         beta=container.byte_to_beta(file.beta_byte),
         quality=quality_of(container.byte_to_beta(file.beta_byte)),
         colour="grey" if file.grey else "RGB",
-        mode=picture_chunks.mode(file.chunks, grey=file.grey),
-        metadata=picture_chunks.names(file.chunks),
+        mode=pillow_mode(file),
+        metadata=metadata_names(file.chunks),
         sizes=container.part_sizes(data),
         total=len(data),
         bpp=8 * len(data) / (file.width * file.height),
@@ -81,7 +77,7 @@ def info(data: Source) -> FileInfo:
     )
 
 
-def verify(data: Source, *, max_pixels: int = container.MAX_PIXELS) -> None:
+def verify(data: File, *, max_pixels: int = container.MAX_PIXELS) -> None:
     """Check the checksum, alpha and metadata, and that all symbols decode; runs no network.
 
     Args:
@@ -92,5 +88,5 @@ def verify(data: Source, *, max_pixels: int = container.MAX_PIXELS) -> None:
         ShcError: what is wrong.
     """
     file = container.unpack(read_bytes(data), max_pixels=max_pixels)
-    picture_chunks.check(file)
-    synthesis.read(file, zoo.load_by_id(file.model_id))
+    unpack_extras(file)
+    decode_latent(file, zoo.load_by_id(file.model_id))

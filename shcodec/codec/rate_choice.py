@@ -7,12 +7,14 @@ hardly that of quantisation, so that it goes up and down with the rate step by c
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
-from shcodec.codec.analysis import Analysis, Coded, analyse, code, distortion, own_rate_weight
+from shcodec.codec.analysis import Analysis, Coded, analyse, distortion, encode_latent, own_rate_weight
 from shcodec.container import Chunk
 from shcodec.model.networks import Model
-from shcodec.pictures.picture import Pixels
+from shcodec.pictures.picture import Pixels, as_rgb
 from shcodec.support.progress import Report, unheard
 
 LAST = 255
@@ -27,97 +29,72 @@ ALIKE = 0.3  # correlation of neighbours that white noise does not have
 BAND, SEEN = 16, 60_000  # rows that are looked at in one piece, and pixels in all
 
 
-def start(
-    model: Model,
-    rgb: Pixels,
-    beta_byte: int,
-    *,
-    grey: bool = False,
-    chunks: tuple[Chunk, ...] = (),
-    report: Report = unheard,
-) -> tuple[Analysis, Coded]:
-    """Analyses a picture and codes it at a rate step, or at a coarser one that makes a better file.
-
-    Args:
-        model, rgb, beta_byte, grey, chunks, report: as for `analyse`.
-
-    Returns:
-        The analysis at the step of the file, and the file.
-    """
-    files = Files(model, rgb, grey=grey, chunks=chunks, report=report)
-    step = files.choose(beta_byte)
-    return files.analysis(step), files.coded(step)
-
-
-class Files:
-    """The files of one picture, each made when it is first needed."""
+class FilesByRate:
+    """The files of one picture, one per rate step, each made from an analysis of its own when it is first needed."""
 
     def __init__(
-        self,
-        model: Model,
-        rgb: Pixels,
-        *,
-        grey: bool = False,
-        chunks: tuple[Chunk, ...] = (),
-        report: Report = unheard,
+        self, model: Model, samples: Pixels, *, chunks: tuple[Chunk, ...] = (), report: Report = unheard
     ) -> None:
-        self.model, self.rgb, self.grey, self.chunks, self.report = model, rgb, grey, chunks, report
+        self.model, self.samples, self.chunks, self.report = model, samples, chunks, report
         self._made: dict[int, tuple[Analysis, Coded]] = {}
         self._errors: dict[int, float] = {}
 
-    def analysis(self, step: int) -> Analysis:
-        """At a rate step."""
-        return self._at(step)[0]
+    def analysis(self, beta_byte: int) -> Analysis:
+        """Return the analysis at a rate step."""
+        return self._at(beta_byte)[0]
 
-    def coded(self, step: int) -> Coded:
-        """Return the file at exactly a rate step."""
-        return self._at(step)[1]
+    def coded(self, beta_byte: int) -> Coded:
+        """Return the file at exactly that rate step."""
+        return self._at(beta_byte)[1]
 
-    def error(self, step: int) -> float:
-        """Mean squared error of that file's picture."""
-        if step not in self._errors:
-            self._errors[step] = distortion(*self._at(step))
-        return self._errors[step]
+    def error(self, beta_byte: int) -> float:
+        """Return the mean squared error of that file's picture."""
+        if beta_byte not in self._errors:
+            self._errors[beta_byte] = distortion(*self._at(beta_byte))
+        return self._errors[beta_byte]
 
-    def _at(self, step: int) -> tuple[Analysis, Coded]:
-        if step not in self._made:
-            analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks, report=self.report)
-            weight = own_rate_weight(self.model, step)
-            self._made[step] = analysis, code(analysis, step, weight, self.report)
-        return self._made[step]
+    def _at(self, beta_byte: int) -> tuple[Analysis, Coded]:
+        if beta_byte not in self._made:
+            analysis = analyse(self.model, self.samples, beta_byte, chunks=self.chunks, report=self.report)
+            weight = own_rate_weight(self.model, beta_byte)
+            self._made[beta_byte] = analysis, encode_latent(analysis, beta_byte, weight, self.report)
+        return self._made[beta_byte]
 
-    def choose(self, beta_byte: int) -> int:
-        """Return the rate step of the file to write where one is asked for."""
-        if is_plain(self.rgb):
-            return self._best(ladder(self.rgb, beta_byte))
-        return self.within_reach(beta_byte)
+    @cached_property
+    def plain(self) -> bool:
+        """Whether the picture is plain; see `is_plain`."""
+        return is_plain(self.samples)
 
-    def within_reach(self, step: int) -> int:
+    def choose(self, wanted: int) -> int:
+        """Return the rate step of the file to write where one is wanted."""
+        return self._best(ladder(self.samples, wanted)) if self.plain else self.within_reach(wanted)
+
+    def within_reach(self, beta_byte: int) -> int:
         """Return the finest rate step from one on at which residuals lie within the reach of codewords."""
-        while self.coded(step).missed.is_outside and step < LAST:
-            coarser = min(step + self.coded(step).missed.steps_to_reach, LAST)
-            del self._made[step]  # it may be large
-            step = coarser
-        return step
+        while self.coded(beta_byte).overload.is_outside and beta_byte < LAST:
+            coarser = min(beta_byte + self.coded(beta_byte).overload.steps_to_reach, LAST)
+            del self._made[beta_byte]  # it may be large
+            beta_byte = coarser
+        return beta_byte
 
-    def _best(self, steps: list[int]) -> int:
-        """Return the step of the best picture, of those from fine to coarse; of equals the coarsest."""
-        return min(reversed(steps), key=self.error)
+    def _best(self, rate_steps: list[int]) -> int:
+        """Return the rate step of the best picture, of those from fine to coarse; of equals the coarsest."""
+        return min(reversed(rate_steps), key=self.error)
 
 
-def ladder(rgb: Pixels, beta_byte: int) -> list[int]:
+def ladder(samples: Pixels, beta_byte: int) -> list[int]:
     """Return the rate steps from one on that are tried on a plain picture."""
-    return [step for step in LADDER if step >= beta_byte][: WORK // (rgb.shape[0] * rgb.shape[1])]
+    return [step for step in LADDER if step >= beta_byte][: WORK // (samples.shape[0] * samples.shape[1])]
 
 
-def is_plain(rgb: Pixels) -> bool:
+def is_plain(samples: Pixels) -> bool:
     """Whether a small picture is so smooth or so much without structure that its error is not that of quantisation."""
-    height, width = rgb.shape[:2]
+    height, width = samples.shape[:2]
     if min(height, width) < 3 or height * width > MOST:
         return False
     bands = min(-(-height // BAND), max(1, SEEN // (BAND * width)))  # spread evenly over a large picture
     tops = (np.arange(bands) * max(height - BAND, 0) / max(bands - 1, 1)).astype(int)
-    parts = [rgb[top : top + BAND].astype(np.int16) for top in tops]
+    parts = [as_rgb(samples[top : top + BAND]).astype(np.int16) for top in tops]
     seconds = [np.diff(part, 2, axis) for part in parts for axis in (0, 1)]
     smooth = sum(np.count_nonzero(np.abs(second) <= 1) for second in seconds) / sum(second.size for second in seconds)
     if smooth >= SMOOTH:

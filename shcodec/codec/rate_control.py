@@ -1,6 +1,6 @@
-"""Rate control: the file that comes nearest to a wanted size or quality.
+"""Rate control: the file that comes nearest to a wanted size or PSNR.
 
-The analysis of a picture is run once, at a rate step guessed from a sample of it. What is tried after that is only the
+The analysis of a picture is run once, at a rate step guessed from a sample of it. Trials after that repeat only the
 cheap part, the choice of symbols, and for a wanted PSNR the synthesis: a file of a neighbouring rate step made from the
 same analysis is nearly as good as one from its own. Only a guess that was far off takes a second analysis.
 """
@@ -13,25 +13,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shcodec.codec.analysis import Analysis, Coded, analyse, code, own_rate_weight
-from shcodec.codec.effort import Effort, refine
-from shcodec.codec.goals import Goal, QualityGoal, Trial
-from shcodec.codec.rate_choice import LAST, Files, is_plain, ladder
+from shcodec.codec.analysis import Analysis, Coded, analyse, encode_latent, own_rate_weight
+from shcodec.codec.effort import Effort
+from shcodec.codec.goals import Goal, PsnrGoal, Trial
+from shcodec.codec.improvement import improve
+from shcodec.codec.rate_choice import LAST, FilesByRate, is_plain, ladder
 from shcodec.container import Chunk
 from shcodec.model.networks import Model
-from shcodec.pictures.picture import Pixels
+from shcodec.pictures.picture import Pixels, as_rgb
 from shcodec.support.errors import ShcError
 from shcodec.support.progress import Report
 
 PROBES = 8  # files that are made of the whole picture, at most
-FIRST_PROBES = 3  # of these before the latent is refined, where the effort asks for that
+FIRST_PROBES = 3  # of these before the latent is improved, where the effort asks for that
 WEIGHT_PROBES = 3  # of these after it, by the rate weight alone
 REACH = 24  # rate steps from an analysis within which its files are good enough
-STEPS = (0.0, 249.0)  # rate steps that are tried: beta from 2 to 3500
-TRIM = 0.02  # squared steps per bit: what a whole step adds to the rate weight in its course
+RATE_STEPS = (0.0, 249.0)  # rate steps that are tried: beta from 2 to 3500
+TRIM = 0.02  # squared quantiser steps per bit: what the rate weight grows by on the way to the next rate step
 MOST_WEIGHT = 0.6
-TILES = (128, 64)  # sides of the squares that the sample is made of, the larger ones if the picture holds enough
-SHARE, MOST_TILES = 8, 16  # the sample: an eighth of the picture, at most 16 squares
+SQUARES = (128, 64)  # sides of the squares that the sample is made of, the larger ones if the picture holds enough
+SHARE, MOST_SQUARES = 8, 16  # the sample: an eighth of the picture, at most 16 squares
 SAMPLE_PROBES = 3
 GOLDEN_RATIO = 0.618034  # rows of the squares: multiples of it lie spread evenly, and not on a line
 
@@ -41,12 +42,12 @@ class TargetError(ShcError):
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search came to.
+class Outcome:
+    """A file, and how it came about.
 
     Attributes:
         coded: the file.
-        probes: files that were made of the whole picture.
+        probes: files that were made of the whole picture on the way.
         analyses: how often the analysis network ran over the whole picture.
         missed: empty, or a phrase that tells how far the file is from what was wanted.
     """
@@ -59,35 +60,33 @@ class Found:
 
 def search(
     model: Model,
-    rgb: Pixels,
+    samples: Pixels,
     goal: Goal,
     effort: Effort,
     report: Report,
     *,
     strict: bool = False,
-    grey: bool = False,
     chunks: tuple[Chunk, ...] = (),
-) -> Found:
+) -> Outcome:
     """Make the file that comes nearest to a goal.
 
     Args:
         model: the model.
-        rgb: (H, W, 3) uint8.
+        samples: (H, W, 3) uint8 of RGB or (H, W) of grey.
         goal: what is wanted.
         effort: how hard to try.
         report: told how the work goes on.
         strict: whether to fail where the goal cannot be met.
-        grey: whether the file is to say that the picture is grey.
         chunks: what the file is to hold besides the symbols.
 
     Raises:
         TargetError: the goal was missed, and `strict`.
     """
-    trials = _Trials(model, rgb, goal, effort, grey, chunks)
-    trials.by_step(guess(model, rgb, goal), FIRST_PROBES if effort.refines else PROBES)
-    if effort.refines:
-        trials.refined(report, PROBES - trials.probes)
-    if trials.falls_short and is_plain(rgb):
+    trials = _Trials(model, samples, goal, effort, chunks)
+    trials.by_rate_step(guess(model, samples, goal), FIRST_PROBES if effort.improves else PROBES)
+    if effort.improves:
+        trials.improve(report, PROBES - trials.probes)
+    if trials.falls_short and is_plain(samples):
         trials.by_ladder()
     best = goal.best(trials.tried)
     missed = "" if goal.met(best.level) else goal.told(best.level)
@@ -97,95 +96,93 @@ def search(
         missed += f", which is as near as model '{model.name}' comes"
     if strict and missed:
         raise TargetError(missed)
-    return Found(best.coded, trials.probes, trials.analyses, missed)
+    return Outcome(best.coded, trials.probes, trials.analyses, missed)
 
 
 class _Trials:
     """Files made of one picture on the way to a goal."""
 
-    def __init__(
-        self, model: Model, rgb: Pixels, goal: Goal, effort: Effort, grey: bool, chunks: tuple[Chunk, ...]
-    ) -> None:
-        self.model, self.rgb, self.goal, self.effort = model, rgb, goal, effort
-        self.grey, self.chunks = grey, chunks
+    def __init__(self, model: Model, samples: Pixels, goal: Goal, effort: Effort, chunks: tuple[Chunk, ...]) -> None:
+        self.model, self.samples, self.goal, self.effort, self.chunks = model, samples, goal, effort, chunks
         self.tried: list[Trial] = []
         self.analysis: Analysis | None = None
         self.probes = self.analyses = 0
-        self.finest = int(STEPS[0])  # rate step; below it, residuals of this picture lie beyond all codewords
+        self.finest = int(RATE_STEPS[0])  # rate step; below it, residuals of this picture lie beyond all codewords
         self.at_finest: float | None = None  # level there
 
-    def by_step(self, start: float, probes: int) -> None:
+    def by_rate_step(self, start: float, probes: int) -> None:
         """Turn the rate step; between whole steps, the rate weight."""
 
         def measure(dial: float) -> float:
-            return self._step(dial, own_rate_weight(self.model, int(dial)))
+            return self._at_dial(dial, own_rate_weight(self.model, int(dial)))
 
-        follow(measure, self.goal, start, self.goal.slope, STEPS, probes, lambda: self.analyses)
+        follow(measure, self.goal, start, self.goal.slope, RATE_STEPS, probes, lambda: self.analyses)
 
     @property
     def falls_short(self) -> bool:
-        """Whether a quality is wanted that the finest rate step does not reach, nor any other that was tried."""
-        quality = isinstance(self.goal, QualityGoal) and self.at_finest is not None
-        return quality and all(
-            trial.level < self.goal.wanted and not self.goal.met(trial.level) for trial in self.tried
+        """Whether a PSNR is wanted that the finest rate step does not reach, nor any other that was tried."""
+        return (
+            isinstance(self.goal, PsnrGoal)
+            and self.at_finest is not None
+            and all(trial.level < self.goal.wanted and not self.goal.met(trial.level) for trial in self.tried)
         )
 
     def by_ladder(self) -> None:
         """Try the few rate steps at which plain pictures are coded, from analyses of their own."""
-        for step in ladder(self.rgb, self.finest):
-            analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks)
-            self.analyses += 1
-            self._try(analysis, step, own_rate_weight(self.model, step))
+        for rate_step in ladder(self.samples, self.finest):
+            self._try(self._analyse(rate_step), rate_step, own_rate_weight(self.model, rate_step))
 
-    def _step(self, dial: float, weight: float, analysis: Analysis | None = None) -> float:
-        """Level at a rate step that is not whole, or at the finest that the picture can have."""
-        while dial > self.finest or self.at_finest is None:
-            step = int(max(dial, self.finest))
-            used = analysis or self._analysed(step)
-            level = self._try(used, step, weight + TRIM * max(dial - step, 0.0))
-            coded = self.tried[-1].coded
-            if (
-                analysis is None
-            ):  # what was done about overload serves the neighbours, too, so that sizes follow the dial
-                self.analysis = replace(used, z=coded.latent.z)
-            if not coded.missed.is_outside or step == LAST:
-                if dial <= self.finest:
-                    self.at_finest = level
-                return level
-            self.finest = max(self.finest, step + coded.missed.steps_to_reach)
-        return self.at_finest
+    def improve(self, report: Report, probes: int) -> None:
+        """Improve the latent for the rate step that came nearest, then turn the rate weight alone.
 
-    def _analysed(self, step: int) -> Analysis:
-        if self.analysis is None or abs(self.analysis.beta_byte - step) > REACH:
-            self.analysis = analyse(self.model, self.rgb, step, grey=self.grey, chunks=self.chunks)
-            self.analyses += 1
-        return self.analysis
-
-    def refined(self, report: Report, probes: int) -> None:
-        """Refines the latent for the rate step that came nearest, then turns the rate weight alone.
-
-        A refined latent lies close to the codewords of its own rate step, so that another step would undo much of it.
-        Only where the weight does not reach far enough, the step is turned after all.
+        An improved latent lies close to the codewords of its own rate step, so that another step would undo much of it.
+        Only where the weight does not reach far enough, the rate step is turned after all.
         """
-        step = self.goal.best(self.tried).coded.beta_byte
-        analysis, start, found = refine(self._analysed(step), step, self.effort, report)
-        self.at_finest, refined = None, len(self.tried)
+        rate_step = self.goal.best(self.tried).coded.beta_byte
+        analysis, start, improved = improve(self._near(rate_step), rate_step, self.effort, report)
+        self.at_finest, before = None, len(self.tried)
 
         def by_weight(weight: float) -> float:
-            return self._keep(analysis, found) if weight == start else self._try(analysis, step, weight)
+            return self._keep(analysis, improved) if weight == start else self._try(analysis, rate_step, weight)
 
-        def by_step(dial: float) -> float:
-            return self._step(dial, start, analysis)
+        def by_rate_step(dial: float) -> float:
+            return self._at_dial(dial, start, analysis)
 
         last = self.probes + probes
         follow(by_weight, self.goal, start, self.goal.weight_slope, (0.0, MOST_WEIGHT), WEIGHT_PROBES)
-        level = self.goal.best(self.tried[refined:]).level
+        level = self.goal.best(self.tried[before:]).level
         if self.probes < last and not self.goal.met(level):
-            dial = step + (self.goal.wanted - level) / self.goal.slope
-            follow(by_step, self.goal, dial, self.goal.slope, STEPS, last - self.probes)
+            dial = rate_step + (self.goal.wanted - level) / self.goal.slope
+            follow(by_rate_step, self.goal, dial, self.goal.slope, RATE_STEPS, last - self.probes)
 
-    def _try(self, analysis: Analysis, step: int, weight: float) -> float:
-        return self._keep(analysis, code(analysis, step, weight))
+    def _at_dial(self, dial: float, weight: float, analysis: Analysis | None = None) -> float:
+        """Try a rate step that is not whole, or the finest that is within reach; return the level of the file."""
+        while dial > self.finest or self.at_finest is None:
+            rate_step = int(max(dial, self.finest))
+            used = analysis or self._near(rate_step)
+            level = self._try(used, rate_step, weight + TRIM * max(dial - rate_step, 0.0))
+            coded = self.tried[-1].coded
+            if analysis is None:  # neighbours get the moved hyper indices, too, so that sizes follow the dial
+                self.analysis = replace(used, z=coded.latent.z)
+            if not coded.overload.is_outside or rate_step == LAST:
+                if dial <= self.finest:
+                    self.at_finest = level
+                return level
+            self.finest = max(self.finest, rate_step + coded.overload.steps_to_reach)
+        return self.at_finest
+
+    def _near(self, rate_step: int) -> Analysis:
+        """Return the last analysis if it was made near enough to a rate step, or else a new one."""
+        if self.analysis is None or abs(self.analysis.beta_byte - rate_step) > REACH:
+            self.analysis = self._analyse(rate_step)
+        return self.analysis
+
+    def _analyse(self, rate_step: int) -> Analysis:
+        self.analyses += 1
+        return analyse(self.model, self.samples, rate_step, chunks=self.chunks)
+
+    def _try(self, analysis: Analysis, rate_step: int, weight: float) -> float:
+        return self._keep(analysis, encode_latent(analysis, rate_step, weight))
 
     def _keep(self, analysis: Analysis, coded: Coded) -> float:
         level = self.goal.level(analysis, coded)
@@ -256,37 +253,36 @@ def follow(
     return dial
 
 
-def guess(model: Model, rgb: Pixels, goal: Goal) -> float:
+def guess(model: Model, samples: Pixels, goal: Goal) -> float:
     """Guess the rate step that reaches the goal from a sample of the picture; for small ones a constant of the goal."""
-    part = sample(rgb)
+    part = sample(samples)
     if part is None:
         return goal.start
-
-    files = Files(model, part)
+    files = FilesByRate(model, as_rgb(part))
 
     def measure(dial: float) -> float:
-        step = files.within_reach(int(dial))
-        return goal.level(files.analysis(step), files.coded(step))
+        rate_step = files.within_reach(int(dial))
+        return goal.level(files.analysis(rate_step), files.coded(rate_step))
 
-    return follow(measure, goal, goal.start, goal.slope, STEPS, SAMPLE_PROBES)
+    return follow(measure, goal, goal.start, goal.slope, RATE_STEPS, SAMPLE_PROBES)
 
 
-def sample(rgb: Pixels) -> Pixels | None:
-    """Squares out of a picture, side by side, spread evenly: at most an eighth of it; None if it holds too few.
+def sample(samples: Pixels) -> Pixels | None:
+    """Return squares out of a picture, side by side, spread evenly: at most an eighth of it; None if it has too few.
 
     Args:
-        rgb: (H, W, 3) uint8.
+        samples: (H, W, 3) or (H, W) uint8.
 
     Returns:
-        (S, n S, 3) uint8, or None.
+        (S, n S, 3) or (S, n S) uint8, or None.
     """
-    height, width = rgb.shape[:2]
-    for side in TILES:
-        count = min(height * width // (SHARE * side * side), MOST_TILES)
+    height, width = samples.shape[:2]
+    for side in SQUARES:
+        count = min(height * width // (SHARE * side * side), MOST_SQUARES)
         if count >= 2 and side <= min(height, width):
             places = (np.arange(count) + 0.5) / count
             rows = ((places * GOLDEN_RATIO * count) % 1 * (height - side)).astype(int)
             columns = (places * (width - side)).astype(int)
-            parts = [rgb[i : i + side, j : j + side] for i, j in zip(rows, columns, strict=True)]
+            parts = [samples[i : i + side, j : j + side] for i, j in zip(rows, columns, strict=True)]
             return np.concatenate(parts, axis=1)
     return None

@@ -71,7 +71,7 @@ class Prices:
 
 
 def _prices(band: Band, bits: Floats, residuals: Floats) -> Floats:
-    """Least |r - c|^2 + bits of each residual; of vectors with nothing in the other elements, which share the bits."""
+    """Return the least |r - c|^2 + bits of each residual; for vectors the other elements are 0, and share the bits."""
     words = band.codebook[:, 0]
     if band.dim == 1:
         nearest = nearest_levels(residuals, words)
@@ -144,7 +144,7 @@ def _costs(prices: Prices, classes: npt.NDArray[np.uint8], residual: Floats, cou
 
 
 def _index(residual: Floats) -> Integers:
-    """Where prices of residuals lie in the tables."""
+    """Return where the prices of residuals lie in the tables."""
     return np.clip(np.rint(residual), -FARTHEST, FARTHEST).astype(np.intp) + FARTHEST
 
 
@@ -157,7 +157,7 @@ def _ways(
     miss: Floats,
     prices: Prices,
 ) -> Iterator[HyperIndices]:
-    """For every window of classes z (C_z, hz, wz) moved towards it, at the positions of missed elements (M, h, w)."""
+    """Yield for every window of classes a z (C_z, hz, wz), moved towards it where elements (M, h, w) were missed."""
     channel, row, column = np.nonzero(missed)
     block = row // HYPER * z.shape[2] + column // HYPER
     order = np.argsort(block, kind="stable")
@@ -190,7 +190,7 @@ def _ways(
 def _least_squares(
     penalty: Doubles, slopes: Doubles, pull: Doubles, wanted: Doubles, first: Integers, counts: Integers
 ) -> Doubles:
-    """Whole-numbered d of about the least d' P d + sum of pull * (slope' d - wanted)^2, for blocks of elements.
+    """Find whole d of about the least d' P d + sum of pull * (slope' d - wanted)^2, for blocks of elements.
 
     Args:
         penalty: P, (C, C).

@@ -1,4 +1,4 @@
-"""A file on its way to a picture: symbols tile by tile, pixels window by window."""
+"""From a file to its latent, tile by tile, and from the latent to pixels, window by window."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from shcodec import container
 from shcodec.container.payload import split
 from shcodec.model.latent import Latent, grown
 from shcodec.model.networks import Model, windows
-from shcodec.pictures.picture import Pixels
+from shcodec.pictures.picture import Pixels, luma
 from shcodec.support.errors import CorruptFileError
 from shcodec.support.progress import Report, unheard
 from shcodec.symbols import stream
 from shcodec.symbols.grid import PATCH, Area, Grid, Tile, check_number, tiles_of
 
 GREY = 128
-"""What a tile is painted with that cannot be decoded."""
+"""The sample value that stands for what cannot be decoded."""
 
 
-def read(
+def decode_latent(
     file: container.Container, model: Model, *, region: Area | None = None, salvage: bool = False
 ) -> tuple[Latent, list[Tile]]:
     """Decode the symbols of a file.
@@ -37,18 +37,18 @@ def read(
         LimitError: the picture is larger than the model codes.
     """
     grid, tables, hyper = Grid.of(file.height, file.width), model.tables, model.tables.hyper
-    tiles, wanted = tiles_of(grid), _needed(region, model, grid)
+    tiles, needed = tiles_of(grid), _needed_latents(region, model, grid)
     check_number(tiles, has_hyper=tables.has_hyper)
     streams = split(container.head(file), file.payload, len(tiles), salvage=salvage)
     if not salvage:  # a few bytes that claim a huge picture: found out before any of it is decoded
         for tile, data in zip(tiles, streams, strict=True):
-            if data is not None and tile.meets(wanted):
+            if data is not None and tile.meets(needed):
                 stream.check_length(tables, data, tile.grid)
     z = np.zeros((hyper.channels, grid.hyper_height, grid.hyper_width), np.int8) if hyper else None
     latent = Latent(model, z, file.beta_byte, grid)
     damaged = []
     for tile, data in zip(tiles, streams, strict=True):
-        if not tile.meets(wanted):
+        if not tile.meets(needed):
             continue
         try:
             if data is None:
@@ -66,28 +66,32 @@ def read(
     return latent, damaged
 
 
-def pixels(
+def synthesise(
     latent: Latent,
     size: tuple[int, ...],
     region: Area | None = None,
+    *,
+    grey: bool = False,
     report: Report = unheard,
 ) -> Pixels:
-    """Synthesises a picture, or a part of it.
+    """Run the synthesis network over a picture, or over a part of it.
 
     Args:
         latent: decoded.
         size: rows and columns of the picture.
         region: rows and columns of pixels that are wanted; all if None.
+        grey: whether to return the luma of what the network shows.
         report: told how many windows are done.
 
     Returns:
-        (rows, columns, 3) uint8.
+        (rows, columns, 3) uint8 of RGB, or (rows, columns) of grey.
     """
     rows, columns = region or (slice(0, size[0]), slice(0, size[1]))
-    out = np.empty((rows.stop - rows.start, columns.stop - columns.start, 3), np.uint8)
+    shape = rows.stop - rows.start, columns.stop - columns.start
+    out = np.empty(shape if grey else (*shape, 3), np.uint8)
     limits = latent.coded  # beyond it the network knows zeros, from its training; means there spoil the last rows
     halo = latent.model.halos["synthesis"]
-    area = grown(_latents(rows, columns), 0, limits)
+    area = grown(_latents_of(rows, columns), 0, limits)
     parts = [
         (slice(area[0].start + top, area[0].start + bottom), slice(area[1].start + left, area[1].start + right))
         for _, _, top, bottom in windows(area[0].stop - area[0].start, halo)
@@ -102,33 +106,34 @@ def pixels(
             top - PATCH * outer[0].start : bottom - PATCH * outer[0].start,
             left - PATCH * outer[1].start : right - PATCH * outer[1].start,
         ]
-        out[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = inner
+        into = out[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start]
+        into[:] = luma(inner) if grey else inner
         report("decoding", done, len(parts))
     return out
 
 
-def paint(picture: Pixels, damaged: list[Tile], region: Area | None = None) -> None:
-    """Paints damaged tiles grey, in place."""
+def fill_damaged(samples: Pixels, damaged: list[Tile], region: Area | None = None) -> None:
+    """Fill damaged tiles with grey, in place; `samples` are those of the region."""
     top, left = (region[0].start, region[1].start) if region else (0, 0)
     for tile in damaged:
         rows, columns = (slice(PATCH * side.start, PATCH * side.stop) for side in tile.area)
-        picture[
+        samples[
             max(rows.start - top, 0) : max(rows.stop - top, 0),
             max(columns.start - left, 0) : max(columns.stop - left, 0),
         ] = GREY
 
 
-def _latents(rows: slice, columns: slice) -> Area:
+def _latents_of(rows: slice, columns: slice) -> Area:
     """Return the latents that make an area of pixels."""
     return slice(rows.start // PATCH, -(-rows.stop // PATCH)), slice(columns.start // PATCH, -(-columns.stop // PATCH))
 
 
-def _needed(region: Area | None, model: Model, grid: Grid) -> Area:
+def _needed_latents(region: Area | None, model: Model, grid: Grid) -> Area:
     """Return the latents that a region of pixels depends on."""
     whole = (slice(0, grid.padded[0]), slice(0, grid.padded[1]))
     if region is None:
         return whole
-    area = _latents(*region)
+    area = _latents_of(*region)
     for graph in ("synthesis", "refine", "hyper"):
         area = grown(area, model.halos[graph], whole)
     return area

@@ -2,6 +2,7 @@
 
 from shcodec.container.file import (
     ALPHA,
+    BETA_OCTAVES,
     MAX_BETA,
     MAX_CHUNKS_SIZE,
     MAX_HEADER_SIZE,
@@ -9,6 +10,7 @@ from shcodec.container.file import (
     VERSION,
     Chunk,
     Container,
+    beta_at,
     beta_to_byte,
     byte_to_beta,
     chunks_size,
@@ -22,6 +24,7 @@ from shcodec.support.limits import MAGIC, MAX_CHUNK_SIZE, MAX_PIXELS, MAX_SIDE
 
 __all__ = [
     "ALPHA",
+    "BETA_OCTAVES",
     "MAGIC",
     "MAX_BETA",
     "MAX_CHUNKS_SIZE",
@@ -33,6 +36,7 @@ __all__ = [
     "VERSION",
     "Chunk",
     "Container",
+    "beta_at",
     "beta_to_byte",
     "byte_to_beta",
     "chunks_size",

@@ -78,14 +78,14 @@ def unpack(data: bytes, width: int, height: int) -> Pixels:
 
 
 def _depth(count: int) -> int:
-    """Bits of a sample: of an index into a list of `count` values, or 8 where there is no list."""
+    """Return the bits of a sample: of an index into a list of `count` values, or 8 where there is no list."""
     if not count:
         return 8
     return 1 if count == 2 else 2 if count <= 4 else 4
 
 
 def _filtered(samples: Pixels, filter_: int) -> Pixels:
-    """Differences modulo 256, of which `_packed` keeps the low bits; before the first sample lies 0."""
+    """Return differences modulo 256, of which `_packed` keeps the low bits; before the first sample lies 0."""
     out = samples
     if filter_ & LEFT:
         out = np.diff(out, axis=1, prepend=np.uint8(0))

@@ -29,7 +29,8 @@ KNOWN_CRITICAL: Final[frozenset[bytes]] = frozenset({ALPHA})
 
 MIN_BETA: Final = 2.0
 MAX_BETA: Final = 4096.0
-_OCTAVES: Final = math.log2(MAX_BETA / MIN_BETA)
+BETA_OCTAVES: Final = math.log2(MAX_BETA / MIN_BETA)
+"""Doublings of beta over all rate steps: 11."""
 
 _FLAG_CHUNKS: Final = 0b0001
 _FLAG_GREY: Final = 0b0010
@@ -93,7 +94,7 @@ def beta_to_byte(beta: float) -> int:
     """
     if not MIN_BETA <= beta <= MAX_BETA:
         raise UsageError(f"beta must be from {MIN_BETA:g} to {MAX_BETA:g}, not {beta:g}")
-    return round(255 * math.log2(beta / MIN_BETA) / _OCTAVES)
+    return round(255 * math.log2(beta / MIN_BETA) / BETA_OCTAVES)
 
 
 def byte_to_beta(b: int) -> float:
@@ -104,7 +105,12 @@ def byte_to_beta(b: int) -> float:
     """
     if not 0 <= b <= 255:
         raise UsageError(f"the beta byte must be from 0 to 255, not {b}")
-    return MIN_BETA * math.pow(2.0, _OCTAVES * b / 255)
+    return beta_at(b)
+
+
+def beta_at(rate_step: float) -> float:
+    """Return the formula of `byte_to_beta` at any rate step: the last knot of a model's curves lies beyond 255."""
+    return MIN_BETA * math.pow(2.0, BETA_OCTAVES * rate_step / 255)
 
 
 def pack(container: Container) -> bytes:

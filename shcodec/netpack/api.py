@@ -16,8 +16,7 @@ from shcodec.netpack.packing.report import PackReport, worst_of
 from shcodec.netpack.packing.targets import Target
 from shcodec.netpack.packing.tensors import from_value, read_safetensors, to_array, write_safetensors
 from shcodec.netpack.packing.unpacker import unpack_tensors
-from shcodec.pictures.given import Source as File
-from shcodec.pictures.given import read_bytes
+from shcodec.pictures.arguments import File, read_bytes
 from shcodec.support.progress import Report, unheard
 
 Source = Mapping[str, Any] | File

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shcodec.container import beta_at
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import Conditioned, Residual, conv1, conv3, modulate
 from shcodec.symbols.classes import PLACES, class_coordinate
@@ -155,4 +156,4 @@ def start_steps() -> Tensor:
     At high rate D = q^2 / 12 on 0..255 values and dD/dR = -beta give q = 5.1 sqrt(beta); the networks
     see pixels divided by 64.
     """
-    return torch.tensor([0.08 * math.sqrt(2 * 2 ** (11 * SPACING * j / 255)) for j in range(KNOTS)])
+    return torch.tensor([0.08 * math.sqrt(beta_at(SPACING * j)) for j in range(KNOTS)])

@@ -1,1 +1,1 @@
-"""Pictures in and out: every file that Pillow reads becomes 8-bit RGB, and a note tells what was changed."""
+"""Pictures read and written: every file that Pillow reads becomes 8-bit RGB or grey, with notes on what was changed."""

@@ -1,4 +1,4 @@
-"""What the numbers of a picture mean as colours: profiles, transfer curves and primaries, and the way to sRGB.
+"""Colour: what samples mean (profiles, transfer curves, primaries), and their conversion to sRGB.
 
 Two descriptions are the same if they do the same to a grid of colours, whatever they are called: profiles whose name
 says sRGB may be in linear light, and those of sRGB have many names.
@@ -32,12 +32,12 @@ class Curve(NamedTuple):
     d: float = 0.0
 
     def light(self, samples: Floats) -> Floats:
-        """Linear light of samples."""
+        """Return the linear light of samples."""
         above: Floats = np.power(np.maximum(self.a * samples + self.b, 0.0), self.g)
         return np.where(samples >= self.d, above, self.c * samples)
 
     def samples(self, light: Floats) -> Floats:
-        """Return the opposite of `light`."""
+        """Return the samples of linear light: the inverse of `light`."""
         above: Floats = (np.power(np.maximum(light, 0.0), 1.0 / self.g) - self.b) / self.a
         below = light / self.c if self.c else above
         return np.where(light >= self.c * self.d, above, below)
@@ -100,7 +100,7 @@ class Meaning:
     primaries: Primaries = SRGB_PRIMARIES
 
     def table(self, largest: int) -> npt.NDArray[np.uint8]:
-        """For each sample 0..`largest` the sample 0..255 of the same light with sRGB's curve."""
+        """Return for each sample 0..`largest` the sample 0..255 of the same light with sRGB's curve."""
         samples = np.arange(largest + 1) / largest
         if self.curve != SRGB_CURVE:
             samples = SRGB_CURVE.samples(np.clip(self.curve.light(samples), 0.0, 1.0))
@@ -176,7 +176,7 @@ def fitting_profile(icc: bytes, *, grey: bool) -> tuple[bytes, str]:
 
 
 def to_srgb(image: Image.Image, icc: bytes) -> tuple[Image.Image, str]:
-    """Follows a colour profile to sRGB; grey pictures stay grey, alpha stays, others become RGB.
+    """Follow a colour profile to sRGB; grey pictures stay grey, alpha stays, others become RGB.
 
     A profile that cannot be followed changes nothing, nor does one that shows the same colours as sRGB.
     """

@@ -11,8 +11,9 @@ from typing import Final
 from PIL import ExifTags, Image, ImageOps
 
 from shcodec.pictures.colour import profile_space
-from shcodec.pictures.exif import with_resolution
-from shcodec.pictures.metadata import EXIF_PREFIX, LIMIT, Metadata, fits
+from shcodec.pictures.formats.exif import EXIF_PREFIX, with_resolution
+from shcodec.pictures.metadata import Metadata, fits
+from shcodec.support.limits import MAX_METADATA_SIZE
 
 # Tags of a picture's first IFD that describe the picture. The others of a TIFF file describe the file.
 _DESCRIPTIVE: Final = frozenset(
@@ -65,7 +66,7 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[str, ...]]:
     found = {"icc": icc, "exif": exif, "xmp": xmp}
     kept = {name: data for name, data in found.items() if isinstance(data, bytes) and fits(data)}
     if any(isinstance(data, bytes) and name not in kept for name, data in found.items()):
-        notes.append(f"metadata of more than {LIMIT >> 20} MiB dropped")
+        notes.append(f"metadata of more than {MAX_METADATA_SIZE >> 20} MiB dropped")
     return Metadata(**kept), tuple(notes)
 
 
@@ -108,7 +109,7 @@ def _orientation_in_xmp(image: Image.Image) -> int:
 
 
 def described(block: bytes) -> Image.Exif:
-    """EXIF without the tags that are about a file's layout, which another file must not take over."""
+    """Return EXIF without the tags about a file's layout, which another file must not take over."""
     exif = Image.Exif()
     exif.load(block)
     for tag in [tag for tag in exif if tag not in _DESCRIPTIVE]:
@@ -141,7 +142,7 @@ def upright(image: Image.Image) -> tuple[Image.Image, str]:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height that `upright` gives the picture."""
+    """Return the width and height that `upright` gives the picture."""
     tall = Image.new("1", (1, 2))
     tall.info = dict(image.info)
     return image.size if upright(tall)[0].size == tall.size else (image.height, image.width)

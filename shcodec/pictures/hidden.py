@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +13,27 @@ from shcodec.pictures.picture import Pixels
 STRIP: Final = 256  # rows that are filled at once, which bounds memory
 
 
-def fill_hidden(rgb: Pixels, alpha: Pixels) -> None:
-    """Paints over what nobody can see, in place: smoothly, so that it costs few bytes and no edge of its own.
+def fill_hidden(samples: Pixels, alpha: Pixels) -> None:
+    """Paint over fully transparent pixels, in place: smoothly, so that they cost few bytes and make no edge.
 
     Where alpha is 0 the colours are those of the visible pixels around, from a pyramid of means of visible pixels.
 
     Args:
-        rgb: (H, W, 3) uint8, writable.
+        samples: (H, W, 3) or (H, W) uint8, writable.
         alpha: (H, W) uint8.
     """
     visible = alpha > 0
     if visible.any():
-        _fill(rgb, visible)
+        _fill(samples, visible)
     else:
-        rgb[:] = 128
+        samples[:] = 128
 
 
-def _fill(rgb: Pixels, visible: npt.NDArray[np.bool_]) -> None:
+def _fill(samples: Pixels, visible: npt.NDArray[np.bool_]) -> None:
     """Fill all that is not visible; at least one pixel must be."""
     if visible.all():
         return
-    means, seen = _halved(rgb, visible)
+    means, seen = _halved(samples, visible)
     _fill(means, seen)
     height, width = visible.shape
     coarse = Image.fromarray(means)
@@ -41,19 +41,24 @@ def _fill(rgb: Pixels, visible: npt.NDArray[np.bool_]) -> None:
         bottom = min(top + STRIP, height)
         box = (0, top / 2, width / 2, bottom / 2)
         smooth = coarse.resize((width, bottom - top), Image.Resampling.BILINEAR, box=box)
-        np.copyto(rgb[top:bottom], np.asarray(smooth), where=~visible[top:bottom, :, None])
+        np.copyto(samples[top:bottom], np.asarray(smooth), where=_beside(~visible[top:bottom], samples))
 
 
-def _halved(rgb: Pixels, visible: npt.NDArray[np.bool_]) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """Means of the visible pixels of every 2 x 2 square, and whether there are any."""
+def _halved(samples: Pixels, visible: npt.NDArray[np.bool_]) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    """Return the means of the visible pixels of every 2 x 2 square, and whether there are any."""
     height, width = visible.shape
-    sums = np.zeros((-(-height // 2), -(-width // 2), 3), np.uint16)
-    counts = np.zeros((*sums.shape[:2], 1), np.uint16)
+    counts = np.zeros((-(-height // 2), -(-width // 2)), np.uint16)
+    sums = np.zeros((*counts.shape, *samples.shape[2:]), np.uint16)
     for i in (0, 1):
         for j in (0, 1):
-            seen = visible[i::2, j::2, None]
-            rows, columns = seen.shape[:2]
-            sums[:rows, :columns] += rgb[i::2, j::2] * seen
+            seen = visible[i::2, j::2]
+            rows, columns = seen.shape
+            sums[:rows, :columns] += samples[i::2, j::2] * _beside(seen, samples)
             counts[:rows, :columns] += seen
-    sums += counts // 2  # to round
-    return (sums // np.maximum(counts, 1)).astype(np.uint8), counts[..., 0] > 0
+    sums += _beside(counts // 2, samples)  # to round
+    return (sums // _beside(np.maximum(counts, 1), samples)).astype(np.uint8), counts > 0
+
+
+def _beside(plane: npt.NDArray[Any], samples: Pixels) -> npt.NDArray[Any]:
+    """Return a plane (H, W) with the axes of samples, (H, W, 3) or (H, W)."""
+    return plane[..., None] if samples.ndim == 3 else plane

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from shcodec.pictures.exif import resolution_of, with_size, without_thumbnail
+from shcodec.pictures.formats.exif import EXIF_PREFIX, resolution_of, with_size, without_thumbnail
 from shcodec.support.deflate import deflated
-from shcodec.support.limits import MAX_CHUNK_SIZE
-
-if TYPE_CHECKING:
-    pass
-
-LIMIT: Final = 16 << 20
-"""Bytes that each of the three may have."""
-
-
-EXIF_PREFIX: Final = b"Exif\0\0"
-"""What stands before an EXIF block in JPEG, and in Pillow's `info`; our chunk is without it, as PNG's."""
-
+from shcodec.support.limits import MAX_CHUNK_SIZE, MAX_METADATA_SIZE
 
 _XMP_THUMBNAILS: Final = re.compile(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
 
@@ -40,7 +29,7 @@ class Metadata:
 
     @property
     def pillow_info(self) -> dict[str, Any]:
-        """The same as entries of a Pillow image's `info`, as Pillow's own readers set them; `dpi` if EXIF tells it."""
+        """Return entries of a Pillow image's `info` as Pillow's own readers set them; with `dpi` if EXIF has it."""
         exif = EXIF_PREFIX + self.exif if self.exif else b""
         entries = {"icc_profile": self.icc, "exif": exif, "xmp": self.xmp, "dpi": resolution_of(self.exif)}
         return {key: data for key, data in entries.items() if data}
@@ -52,7 +41,7 @@ class Metadata:
 
 
 def fits(data: bytes) -> bool:
-    """Whether a file can hold these bytes; some that no DEFLATE makes smaller it cannot, close to `LIMIT`."""
-    if len(data) <= LIMIT - (LIMIT >> 10):
+    """Whether a file can hold these bytes; some that no DEFLATE makes smaller it cannot, close to the limit."""
+    if len(data) <= MAX_METADATA_SIZE - (MAX_METADATA_SIZE >> 10):
         return True
-    return len(data) <= LIMIT and len(deflated(data)) <= MAX_CHUNK_SIZE
+    return len(data) <= MAX_METADATA_SIZE and len(deflated(data)) <= MAX_CHUNK_SIZE

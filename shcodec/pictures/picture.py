@@ -20,28 +20,41 @@ class Picture:
     """A picture as the codec takes it: what Pillow shows of it, and what it carries along.
 
     Attributes:
-        rgb: samples, (H, W, 3) uint8, C-contiguous; where `alpha` is 0, painted over smoothly.
-        grey: whether it is a grey picture; the three channels are then equal.
+        samples: (H, W, 3) uint8 of RGB or (H, W) of grey, C-contiguous; where `alpha` is 0, painted over smoothly.
         alpha: (H, W) uint8, 0 transparent, 255 opaque; None where the picture is opaque.
-        metadata: colour profile (to which `rgb` belongs), EXIF (with the orientation, which is not applied), XMP.
+        metadata: colour profile (to which `samples` belong), EXIF (with the orientation, which is not applied), XMP.
         notes: what was changed on the way, one short phrase each; empty for a plain RGB picture.
     """
 
-    rgb: Pixels
-    grey: bool = False
+    samples: Pixels
     alpha: Pixels | None = None
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
 
+    @property
+    def grey(self) -> bool:
+        """Whether it is a grey picture."""
+        return self.samples.ndim == 2
+
+    @property
+    def rgb(self) -> Pixels:
+        """Return the samples as (H, W, 3), those of a grey picture with equal channels."""
+        return as_rgb(self.samples)
+
+
+def as_rgb(samples: Pixels) -> Pixels:
+    """Return (H, W, 3) as it is, and (H, W) as three equal channels."""
+    return np.repeat(samples[..., None], 3, axis=2) if samples.ndim == 2 else samples
+
 
 def psnr(a: Pixels, b: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB over all samples of two (H, W, 3) uint8 arrays; infinite if they are equal."""
+    """Return the peak signal-to-noise ratio in dB over all samples of two uint8 arrays; infinite if they are equal."""
     # Row by row and exact: no temporary array of the picture's size.
     squares = sum(int(np.square(x.astype(np.int32) - y).sum(dtype=np.int64)) for x, y in zip(a, b, strict=True))
     return float("inf") if squares == 0 else 10.0 * float(np.log10(255.0**2 * a.size / squares))
 
 
-def luma(rgb: Pixels) -> npt.NDArray[np.uint8]:
+def luma(rgb: Pixels) -> Pixels:
     """Return the one channel (H, W) as which (H, W, 3) decoded pixels of a grey file are shown."""
     out = np.empty(rgb.shape[:2], np.uint8)
     weights = np.array([19595, 38470, 7471], np.uint32)
@@ -50,10 +63,15 @@ def luma(rgb: Pixels) -> npt.NDArray[np.uint8]:
     return out
 
 
-def check_pixels(rgb: npt.NDArray[np.generic]) -> None:
-    """Raise PictureError for anything but (H, W, 3) uint8 pixels with sides that a file can hold."""
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
-        raise PictureError(f"pixels must be (H, W, 3) uint8, not {rgb.shape} {rgb.dtype}")
-    height, width = rgb.shape[:2]
+def check_samples(samples: npt.NDArray[np.generic]) -> None:
+    """Raise PictureError for anything but uint8 of (H, W, 3) or (H, W) with sides that a file can hold."""
+    if (
+        samples.ndim not in (2, 3)
+        or samples.shape[2:] not in ((), (3,))
+        or samples.dtype != np.uint8
+        or not samples.size
+    ):
+        raise PictureError(f"pixels must be (H, W, 3) uint8, not {samples.shape} {samples.dtype}")
+    height, width = samples.shape[:2]
     if max(height, width) > MAX_SIDE:
         raise PictureError(f"{width}x{height} pixels: a side is longer than {MAX_SIDE}")

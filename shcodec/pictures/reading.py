@@ -1,6 +1,6 @@
-"""Pictures in and out through Pillow: every readable picture becomes 8-bit RGB, and says what was changed.
+"""Pictures read through Pillow: each becomes 8-bit RGB or grey, with a note about everything that was changed.
 
-The codec knows one kind of picture: an array of RGB samples, 8 bits each. Grey, alpha and metadata lie beside it.
+The codec knows two kinds of samples, RGB and grey, 8 bits each; alpha and metadata lie beside them.
 Whatever else Pillow can read is converted here, and each conversion leaves a note, so that nothing is lost silently.
 """
 
@@ -20,8 +20,8 @@ from shcodec.pictures.colour import fitting_profile, lab_to_srgb, profile_space,
 from shcodec.pictures.conversions import is_grey, metadata_of, upright, without_alpha
 from shcodec.pictures.hidden import fill_hidden
 from shcodec.pictures.metadata import Metadata
+from shcodec.pictures.opening import OpenedPicture, Unlimited, foreign_errors, open_file, open_image
 from shcodec.pictures.picture import Picture
-from shcodec.pictures.sources import Source, Unlimited, foreign_errors, of_image, open_file
 from shcodec.support.errors import LimitError, PictureError, ShcError
 from shcodec.support.limits import MAX_PIXELS, MAX_SIDE
 from shcodec.support.quiet import Quiet
@@ -45,7 +45,7 @@ def read_picture(
     strip: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """Read anything that Pillow reads as 8-bit RGB.
+    """Read anything that Pillow reads as 8-bit RGB or grey.
 
     Args:
         source: a path, the bytes of a file, a binary file object (need not be seekable) or a Pillow image, which is
@@ -70,14 +70,14 @@ def read_picture(
         source = io.BytesIO(source)
     with _quiet, Unlimited.to(max_pixels):
         if isinstance(source, Image.Image):
-            return _guarded(of_image(source), strip, max_pixels)
+            return _guarded(open_image(source), strip, max_pixels)
         opened = open_file(source)
         with opened.image:
             return _guarded(opened, strip, max_pixels)
 
 
-def _guarded(source: Source, strip: bool, max_pixels: int) -> Picture:
-    """Convert an opened picture; turns what Pillow raises on damaged data into `PictureError`."""
+def _guarded(source: OpenedPicture, strip: bool, max_pixels: int) -> Picture:
+    """Check the size of an opened picture and convert it; what Pillow raises on damaged data becomes `PictureError`."""
     width, height = source.image.size
     if width < 1 or height < 1:
         raise PictureError("the picture has no pixels")
@@ -89,8 +89,8 @@ def _guarded(source: Source, strip: bool, max_pixels: int) -> Picture:
         return _convert(source, strip)
 
 
-def _convert(source: Source, strip: bool) -> Picture:
-    """Frame, bit depth, orientation, alpha, colour: one after the other, each with its note."""
+def _convert(source: OpenedPicture, strip: bool) -> Picture:
+    """Convert frame, bit depth, orientation, alpha and colour, one after the other, each with its note."""
     frames = source.frames
     image = source.decoded()
     metadata, more = metadata_of(source.image)
@@ -112,13 +112,13 @@ def _convert(source: Source, strip: bool) -> Picture:
         notes.append(note)
     image, icc, note = _coloured(image.convert("L") if grey else image, metadata.icc, strip)
     metadata = Metadata() if strip else replace(metadata, icc=icc)
-    rgb = np.array(image.convert("RGB") if grey else image, dtype=np.uint8)
+    samples = np.array(image, dtype=np.uint8)  # (H, W) of mode L
     del image, source  # of a large picture, much memory that filling needs
     plane = None
     if alpha is not None:
         plane = np.array(alpha, dtype=np.uint8)
-        fill_hidden(rgb, plane)
-    return Picture(rgb, grey, plane, metadata, tuple(text for text in (*notes, note) if text))
+        fill_hidden(samples, plane)
+    return Picture(samples, plane, metadata, tuple(text for text in (*notes, note) if text))
 
 
 def _coloured(image: Image.Image, icc: bytes, strip: bool) -> tuple[Image.Image, bytes, str]:

@@ -22,7 +22,7 @@ Planes = npt.NDArray[Any]
 
 
 def ms_ssim_db(original: Pixels, decoded: Pixels) -> float | None:
-    """MS-SSIM in dB, -10 log10(1 - MS-SSIM): infinite for equal pictures, None below 161 pixels a side.
+    """Return MS-SSIM in dB, -10 log10(1 - MS-SSIM): infinite for equal pictures, None below 161 pixels a side.
 
     The five scales, the Gaussian window and the mean over the channels are those of pytorch-msssim.
 
@@ -44,7 +44,7 @@ def ms_ssim_db(original: Pixels, decoded: Pixels) -> float | None:
 
 
 def _means(first: Planes, second: Planes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """SSIM and its term of contrast and structure, each the mean over all windows of a plane: (3,)."""
+    """Return SSIM and its contrast-structure term, each the mean over all windows of a plane: (3,)."""
     height, width = (side - _SIDE + 1 for side in first.shape[1:])
     whole, structure = np.zeros(3), np.zeros(3)
     for top in range(0, height, _ROWS):
@@ -58,7 +58,7 @@ def _means(first: Planes, second: Planes) -> tuple[npt.NDArray[np.float64], npt.
 
 
 def _blurred(planes: Planes) -> Planes:
-    """Planes (..., H, W) under the window: (..., H - 10, W - 10)."""
+    """Filter planes (..., H, W) with the window: (..., H - 10, W - 10)."""
     taps = np.exp(-((np.arange(_SIDE) - _SIDE // 2) ** 2) / (2 * _SIGMA**2))
     taps = (taps / taps.sum()).astype(np.float32)
     for axis in (-2, -1):
@@ -79,7 +79,7 @@ def _part(planes: Planes, start: int, length: int, axis: int) -> Planes:
 
 
 def _halved(planes: Planes) -> Planes:
-    """Means of 2x2 samples, (3, ceil(H / 2), ceil(W / 2)) float32; zeros go before an odd side, as in the library."""
+    """Return means of 2x2 samples, (3, ceil(H/2), ceil(W/2)) float32; zeros pad odd sides in front, as there."""
     height, width = ((side + 1) // 2 for side in planes.shape[1:])
     top, left = (side % 2 for side in planes.shape[1:])
     half = np.zeros((len(planes), height, width), np.float32)

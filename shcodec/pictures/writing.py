@@ -1,4 +1,4 @@
-"""Pictures out through Pillow, with all that their format can hold, and a note about the rest."""
+"""Pictures written through Pillow, with all that their format can hold, and a note about the rest."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from shcodec.pictures.colour import fitting_profile, to_srgb
 from shcodec.pictures.conversions import described, on_white, orientation_of, upright
-from shcodec.pictures.exif import Resolution, resolution_of, tells_resolution_alone
-from shcodec.pictures.metadata import EXIF_PREFIX
-from shcodec.pictures.sources import foreign_errors
+from shcodec.pictures.formats.exif import EXIF_PREFIX, Resolution, resolution_of, tells_resolution_alone
+from shcodec.pictures.opening import foreign_errors
 from shcodec.support.errors import PictureError, UsageError
 from shcodec.support.quiet import Quiet
 
@@ -109,7 +108,7 @@ def check_quality(format: str) -> None:
 
 
 def format_for(path: str | os.PathLike[str]) -> str:
-    """Pillow's name of the format that the suffix of `path` stands for.
+    """Return Pillow's name of the format that the suffix of `path` stands for.
 
     Raises:
         UsageError: the suffix is missing or not one of `FORMATS`.
@@ -122,7 +121,7 @@ def format_for(path: str | os.PathLike[str]) -> str:
 
 
 def _held(image: Image.Image, format: str) -> frozenset[str]:
-    """Which of an image's metadata a file of this format can hold, by their keys in `info`."""
+    """Return the keys in `info` of the metadata that a file of this format can hold."""
     present = {key: image.info[key] for key in _KEYS if image.info.get(key)}
     held = set(present) if format in _HOLDING else set()
     if format == "JPEG":
@@ -195,7 +194,7 @@ def _save(
     given: Mapping[str, Any],
     dpi: Resolution | None = None,
 ) -> None:
-    """Pillow's `save`; an empty profile is given too, or it would take the one in the image's `info`."""
+    """Call Pillow's `save`; an empty profile is given too, or it would take the one in the image's `info`."""
     icc, exif, xmp = (info.get(key, b"") for key in _KEYS)
     if format in _WITH_DPI and tells_resolution_alone(exif.removeprefix(EXIF_PREFIX)):
         exif = b""  # the format says it in its own way

@@ -10,6 +10,8 @@ MAX_SIDE: Final = 65_535
 MAX_PIXELS: Final = 178_956_970
 """Pixels that a reader accepts unless told otherwise: the number above which Pillow, too, refuses a picture."""
 MAX_CHUNK_SIZE: Final = 16 << 20
+MAX_METADATA_SIZE: Final = 16 << 20
+"""Bytes that a colour profile, an EXIF block or an XMP packet may have."""
 
 BY_OTHER_PROGRAMS: Final = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Kinds of picture, as Pillow names them, that it reads with the help of other programs at most.

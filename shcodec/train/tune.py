@@ -9,6 +9,7 @@ import numpy as np
 import tomli_w
 
 from shcodec.codec import decoding, encoding
+from shcodec.codec.improvement import price_between
 from shcodec.container import byte_to_beta
 from shcodec.model.card import CARD, ENCODER, read_card, read_tensors, write_tensors
 from shcodec.model.networks import Model
@@ -39,8 +40,8 @@ def tune_rate_weight(model_dir: Path, pictures: Path) -> list[float]:
     model = Model(model_dir)
     best = []
     for beta_byte in BETA_BYTES:
-        (more, low), (less, high) = (_measure(model, loaded, beta_byte + way, PROBE_WEIGHT) for way in (-8, 8))
-        price = (high - low) / (more - less) if more > less else byte_to_beta(beta_byte)
+        finer, coarser = (_measure(model, loaded, beta_byte + way, PROBE_WEIGHT) for way in (-8, 8))
+        price = price_between(finer, coarser, byte_to_beta(beta_byte))
         found = {weight: _measure(model, loaded, beta_byte, weight) for weight in WEIGHTS}
         costs = {weight: error + price * rate for weight, (rate, error) in found.items()}
         best.append(min(costs, key=costs.__getitem__))

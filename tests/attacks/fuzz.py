@@ -36,10 +36,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What only encoders, training and the command line call; fuzzing the reader cannot reach it.
 WRITERS = {
     "pack", "beta_to_byte", "byte_to_beta", "chunks_size", "_check_fields", "_check_limits", "join",
-    "chunks_of", "names", "mode", "pillow_info", "deflated", "write", "row_bits", "choose", "search", "search_among",
-    "_search_levels", "nearest_levels", "class_spread",
-    "class_coordinate", "encode", "bits", "integer_table", "_filtered", "_packed", "fill_hidden", "_fill",
-    "_halved", "paint", "box", "_check", "check_tables",
+    "pack_extras", "metadata_names", "pillow_mode", "pillow_info", "deflated", "write", "row_bits", "choose", "search",
+    "search_among", "_search_levels", "nearest_levels", "class_spread", "class_coordinate", "encode", "bits",
+    "integer_table", "_filtered", "_packed", "fill_hidden", "_fill", "_halved", "_beside", "fill_damaged", "box",
+    "_check", "check_tables",
 }  # fmt: skip
 READERS = ("container", "symbols", "support.bytestream", "support.deflate", "codec.synthesis")
 """Packages and modules whose lines are looked at."""
@@ -54,7 +54,7 @@ def container_target() -> Callable[[bytes], None]:
     from made_up_bytes import sealed
 
     from shcodec import container
-    from shcodec.container import picture_chunks
+    from shcodec.container.extras import unpack_metadata
     from shcodec.container.payload import split
     from shcodec.symbols.grid import Grid, tiles_of
 
@@ -64,7 +64,7 @@ def container_target() -> Callable[[bytes], None]:
             raise AssertionError("accepted, but not canonical")
         if sum(container.part_sizes(data).values()) != len(data):
             raise AssertionError("the parts do not add up")
-        picture_chunks.read(file.chunks)
+        unpack_metadata(file.chunks)
         count = len(tiles_of(Grid.of(file.height, file.width)))
         split(container.head(file), file.payload, count)
 

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from made_up_bytes import deflated
 
 from shcodec import container
-from shcodec.codec import decoding, inspection, synthesis
-from shcodec.container import Chunk, alpha, picture_chunks
-from shcodec.pictures import metadata
+from shcodec.codec import decoding, inspection
+from shcodec.container import Chunk, alpha
+from shcodec.container.extras import unpack_metadata
 from shcodec.support.errors import CorruptFileError, LimitError, ShcError
+from shcodec.support.limits import MAX_METADATA_SIZE
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
 TAGS = (b"iccp", b"exif", b"xmlp")
-BOMB = deflated(bytes(metadata.LIMIT + 1))  # 16 KB
+BOMB = deflated(bytes(MAX_METADATA_SIZE + 1))  # 16 KB
 
 
 def peak(call: Callable[[], object]) -> float:
@@ -44,10 +45,10 @@ def test_metadata_stops_inflating(tag: bytes) -> None:
 
     def read() -> None:
         with pytest.raises(CorruptFileError, match="holds more than 16777216 bytes"):
-            picture_chunks.read([Chunk(tag, BOMB)])
+            unpack_metadata([Chunk(tag, BOMB)])
 
     assert peak(read) < 50
-    assert peak(lambda: picture_chunks.read([Chunk(tag, deflated(bytes(metadata.LIMIT)))])) < 50
+    assert peak(lambda: unpack_metadata([Chunk(tag, deflated(bytes(MAX_METADATA_SIZE)))])) < 50
 
 
 def test_alpha_stops_inflating() -> None:
@@ -104,7 +105,7 @@ def test_any_content(tag: bytes, data: bytes) -> None:
             if tag == b"ALPH":
                 assert alpha.unpack(content, 17, 16).shape == (16, 17)
             else:
-                picture_chunks.read([Chunk(tag, content)])
+                unpack_metadata([Chunk(tag, content)])
         except ShcError as error:
             assert "\n" not in str(error)
 
@@ -115,9 +116,9 @@ def test_damaged_chunks_are_found_before_any_network_runs(monkeypatch: pytest.Mo
     def decoded(*arguments: object) -> None:
         raise AssertionError("symbols were read")
 
-    monkeypatch.setattr(synthesis, "read", decoded)
+    monkeypatch.setattr(decoding, "decode_latent", decoded)
     for tag in (*TAGS, container.ALPHA):
         file = put_together(with_chunks(small(), chunk(tag, b"\3\0x")))
-        for read in (decoding.decode, decoding.decode_parts, inspection.verify):
+        for read in (decoding.decode, decoding.decode_picture, inspection.verify):
             with pytest.raises(CorruptFileError, match=tag.decode()):
                 read(file)

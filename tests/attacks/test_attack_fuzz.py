@@ -55,9 +55,9 @@ def test_parts_of_files_that_are_lost_on_the_way(data: bytes, draw: st.DataObjec
 def test_salvage_of_what_is_damaged(data: bytes, noise: bytes, start: int) -> None:
     """`--keep-going` accepts damage, and still nothing but a picture or one line comes of it."""
     changed = data[: -1 - start] + noise
-    read_or_reject(changed, lambda file: decoding.decode_parts(file, keep_going=True, max_pixels=1 << 16))
+    read_or_reject(changed, lambda file: decoding.decode_picture(file, keep_going=True, max_pixels=1 << 16))
     tampered = changed[:-4] + zlib.crc32(changed[:-4]).to_bytes(4, "little")
-    read_or_reject(tampered, lambda file: decoding.decode_parts(file, keep_going=True, max_pixels=1 << 16))
+    read_or_reject(tampered, lambda file: decoding.decode_picture(file, keep_going=True, max_pixels=1 << 16))
 
 
 @given(st.integers(0, 9), st.booleans(), st.binary(max_size=120), st.integers(0, 255), st.integers(1, 40))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bench_runs import rows
-from conftest import Shc, make_photo
+from conftest import Shc, make_photo, open_picture
 from PIL import Image
 
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
@@ -126,7 +126,7 @@ def test_what_a_run_leaves(run: Callable[..., Report], tmp_path: Path) -> None:
 
 def test_psnr_is_that_of_the_file(run: Callable[..., Report], pictures: Path, tmp_path: Path) -> None:
     run(limit=1, codecs=["jpeg444"])
-    original = Image.open(pictures / "large.png")
+    original = open_picture(pictures / "large.png")
     original.save(tmp_path / "q60.jpg", quality=60, subsampling="4:4:4", optimize=True)
     error = np.asarray(Image.open(tmp_path / "q60.jpg"), float) - np.asarray(original, float)
     row = next(row for row in rows(tmp_path / "out") if row["setting"] == "60")

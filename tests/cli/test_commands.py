@@ -17,14 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, Shc, make_photo, run_process
+from conftest import GOLDEN, Shc, make_photo, open_picture, run_process
 from PIL import Image
 
 import shcodec
 from shcodec import __version__
 from shcodec.cli import COMMANDS
 from shcodec.codec import decoding, encoding
+from shcodec.codec.request import Request
 from shcodec.container import pack, unpack
+from shcodec.pictures.picture import Picture
+from shcodec.support.progress import Report
 from shcodec.symbols import grid as grids
 
 ENCODED = re.compile(r"photo\.png 83x61 -> photo\.shc [\d,]+ B \d+\.\d{3} bpp \d+\.\d dB \d+\.\d\d s\n")
@@ -55,7 +58,7 @@ def test_a_grey_file_becomes_a_grey_picture(encode: Shc, shc: Shc) -> None:
     encode("photo.png")
     Path("grey.shc").write_bytes(pack(replace(unpack(Path("photo.shc").read_bytes()), grey=True)))
     assert shc("decode", "grey.shc", "grey.png").code == 0
-    assert Image.open("grey.png").mode == "L"
+    assert open_picture("grey.png").mode == "L"
     assert shcodec.decode("grey.shc").mode == "L"
 
 
@@ -90,7 +93,7 @@ def test_odd_sides(encode: Shc, shc: Shc, sides: tuple[int, int]) -> None:
     Image.fromarray(make_photo(*sides)).save("odd.png")
     assert encode("odd.png").code == 0
     assert shc("decode", "-f", "odd.shc").code == 0
-    assert Image.open("odd.png").size == sides[::-1]
+    assert open_picture("odd.png").size == sides[::-1]
 
 
 # Names of outputs
@@ -105,7 +108,7 @@ def test_several_inputs_beside_and_in_a_folder(encode: Shc, shc: Shc, photo: np.
     outcome = shc("decode", "photo.shc", "sub/other.shc", "-o", "out/deep", "--format", "webp")
     assert outcome.code == 0
     assert sorted(os.listdir("out/deep")) == ["other.webp", "photo.webp"]
-    assert Image.open("out/deep/other.webp").format == "WEBP"
+    assert open_picture("out/deep/other.webp").format == "WEBP"
     assert len(outcome.out.splitlines()) == 2
 
 
@@ -113,14 +116,14 @@ def test_two_pictures_are_two_inputs(encode: Shc, photo: np.ndarray) -> None:
     Image.fromarray(photo).save("second.png")
     assert encode("photo.png", "second.png").code == 0
     assert Path("second.shc").exists()
-    assert Image.open("second.png").size == (83, 61)
+    assert open_picture("second.png").size == (83, 61)
 
 
 def test_the_suffix_chooses_the_format(encode: Shc, shc: Shc) -> None:
     encode("photo.png")
     for name, kind in {"a.jpg": "JPEG", "b.tif": "TIFF", "c.WEBP": "WEBP"}.items():
         assert shc("decode", "photo.shc", name).code == 0
-        assert Image.open(name).format == kind
+        assert open_picture(name).format == kind
 
 
 @pytest.mark.parametrize(
@@ -197,7 +200,7 @@ def test_a_terminal_is_refused_before_any_work(encode: Shc, shc: Shc, monkeypatc
         raise AssertionError
 
     monkeypatch.setattr("shcodec.cli.batch.plan.is_terminal", lambda stream: True)
-    for place in ("pictures.reading.read_picture", "model.zoo.load", "codec.decoding.decode_parts"):
+    for place in ("pictures.reading.read_picture", "model.zoo.load", "codec.decoding.decode_picture"):
         monkeypatch.setattr(f"shcodec.{place}", worked)
     for arguments in (("encode", "-"), ("encode", "photo.png", "/dev/stdout"), ("decode", "photo.shc", "-o", "-")):
         outcome = shc(*arguments)
@@ -257,13 +260,13 @@ def test_strip_leaves_out_metadata(encode: Shc, shc: Shc, photo: np.ndarray) -> 
 
 
 def test_seconds_are_those_of_the_whole_work(encode: Shc, shc: Shc, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = decoding.decode_parts
+    decode = decoding.decode_picture
 
     def slow(*arguments: object, **options: object) -> object:
         time.sleep(0.3)
         return decode(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decoding, "decode_parts", slow)
+    monkeypatch.setattr(decoding, "decode_picture", slow)
     told = json.loads(encode("--json", "photo.png").out)
     assert told["seconds"] == pytest.approx(told["times"]["encoding"] + told["times"]["checking"])
     assert told["seconds"] >= 0.3
@@ -278,12 +281,14 @@ def test_the_wanted_beta_beside_the_coded_one(encode: Shc, monkeypatch: pytest.M
         assert told["beta_wanted"] == wanted
         assert wanted is None or told["beta"] == pytest.approx(wanted, rel=0.02)
         assert "took" not in outcome.err
-    found = encoding.encode_found
+    encode_picture = encoding.encode_picture
 
-    def coarser(rgb: np.ndarray, beta: float, **options: object) -> object:
-        return replace(found(rgb, 2 * beta, **options), missed=f"wanted beta {beta:g}, took 10")  # type: ignore[arg-type]
+    def coarser(picture: Picture, request: Request, report: Report) -> object:
+        assert request.beta is not None
+        outcome = encode_picture(picture, replace(request, beta=2 * request.beta), report)
+        return replace(outcome, missed=f"wanted beta {request.beta:g}, took 10")
 
-    monkeypatch.setattr(encoding, "encode_found", coarser)
+    monkeypatch.setattr(encoding, "encode_picture", coarser)
     outcome = encode("-f", "photo.png", "--beta", "5")
     assert outcome.err == "shc: note: photo.png: wanted beta 5, took 10\n"
 

@@ -89,7 +89,7 @@ def test_interrupted_refinement_leaves_nothing(encode: Shc, monkeypatch: pytest.
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shcodec.codec.encoding.refine", interrupted)
+    monkeypatch.setattr("shcodec.codec.encoding.improve", interrupted)
     assert effort.DEFAULT_EFFORT < 6
     assert encode("--effort", 6).code == 130
     assert not Path("photo.shc").exists()

@@ -160,13 +160,13 @@ def test_a_file_that_appears_meanwhile_is_kept(
     folder: Path, shc: Shc, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process has made it; or another job, on a disk that takes a.shc and A.shc for one name."""
-    encode = encoding.encode_found
+    encode = encoding.encode_picture
 
     def slow(*arguments: object, **options: object) -> object:
         Path("photo.shc").write_bytes(b"precious")
         return encode(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(encoding, "encode_found", slow)
+    monkeypatch.setattr(encoding, "encode_picture", slow)
     assert_fails(shc("encode", "-m", tiny_model, "photo.png"), "photo.shc: exists by now", "-f")
     assert Path("photo.shc").read_bytes() == b"precious"
     assert shc("encode", "-f", "-m", tiny_model, "photo.png").code == 0
@@ -209,8 +209,8 @@ def test_what_will_fail_costs_no_work(folder: Path, shc: Shc, tiny_model: str, m
         raise AssertionError
 
     Path("closed").mkdir()
-    monkeypatch.setattr("shcodec.codec.encoding.encode_found", worked)
-    monkeypatch.setattr("shcodec.codec.decoding.decode_parts", worked)
+    monkeypatch.setattr("shcodec.codec.encoding.encode_picture", worked)
+    monkeypatch.setattr("shcodec.codec.decoding.decode_picture", worked)
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("closed"))
     encode, decode = ("encode", "-m", tiny_model, "photo.png"), ("decode", "good.shc")
     for command, name in ((encode, "photo.shc"), (decode, "good.png")):

@@ -15,11 +15,14 @@ import pytest
 from conftest import ROOT, make_photo
 from PIL import Image
 
-from shcodec.codec import decoding, effort, encoding, inspection
-from shcodec.codec.analysis import analyse, code, decoded_pixels
-from shcodec.codec.effort import DEFAULT_EFFORT, LEVELS, Effort, bit_price, effort_of
+from shcodec.codec import decoding, effort, encoding, improvement, inspection
+from shcodec.codec.analysis import analyse, decoded_pixels, encode_latent
+from shcodec.codec.effort import DEFAULT_EFFORT, LEVELS, Effort, effort_of
+from shcodec.codec.improvement import bit_price
+from shcodec.codec.request import Request
 from shcodec.container import beta_to_byte
 from shcodec.model.networks import Model
+from shcodec.pictures.picture import Picture
 from shcodec.support.errors import LimitError, MissingExtraError, UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -82,12 +85,10 @@ def test_gradient_descent_pays(model: Model, monkeypatch: pytest.MonkeyPatch) ->
     rgb = make_photo(130, 200)
     monkeypatch.setattr(effort, "LEVELS", (*LEVELS[:9], Effort(9, steps=40)))
     steps: list[tuple[int, int]] = []
-    found = encoding.encode_found(
-        rgb,
-        BETA,
-        model=model,
-        effort=9,
-        report=lambda what, done, total: steps.append((done, total)) if what == "refining" else None,
+    found = encoding.encode_picture(
+        Picture(rgb),
+        Request(model, BETA, effort=9),
+        lambda what, done, total: steps.append((done, total)) if what == "refining" else None,
     )
     assert steps == [(done, 40) for done in range(1, 41)]
     assert loss(found.coded.data, rgb, model) < loss(encoding.encode_array(rgb, BETA, model=model), rgb, model)
@@ -102,7 +103,7 @@ def test_descent_sees_what_the_decoder_shows(model: Model) -> None:
 
     rgb, step = make_photo(70, 150), beta_to_byte(BETA)
     analysis = analyse(model, rgb, step)
-    cold, exact = 1e-6, code(analysis, step, 0.1)
+    cold, exact = 1e-6, encode_latent(analysis, step, 0.1)
     analysis = replace(analysis, z=exact.latent.z)
     decoder = _Decoder(analysis, step, 0.1)
     with torch.no_grad():
@@ -116,7 +117,9 @@ def test_descent_sees_what_the_decoder_shows(model: Model) -> None:
 @pytest.mark.parametrize("level", [0, 4, pytest.param(8, marks=has_torch)])
 @pytest.mark.usefixtures("few_steps")
 def test_targets_are_met_at_every_effort(model: Model, level: int, wanted: dict[str, float]) -> None:
-    found = encoding.encode_found(make_photo(150, 140), model=model, effort=level, strict=True, **wanted)  # type: ignore[arg-type]
+    found = encoding.encode_picture(
+        Picture(make_photo(150, 140)), Request(model=model, effort=level, strict=True, **wanted)
+    )  # type: ignore[arg-type]
     assert found.probes <= 8
     assert found.missed == ""
 
@@ -131,7 +134,7 @@ def test_the_price_of_a_bit_is_near_beta(model: Model) -> None:
 
 
 def test_large_pictures_are_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effort, "MOST_PIXELS", 5000)
+    monkeypatch.setattr(improvement, "MOST_PIXELS", 5000)
     with pytest.raises(LimitError, match=r"effort 7 takes pictures of at most .* not 90x70; effort 6 takes any"):
         encoding.encode_array(make_photo(70, 90), BETA, model=model, effort=7)
     encoding.encode_array(make_photo(70, 90), BETA, model=model, effort=6)
@@ -157,12 +160,14 @@ from conftest import GOLDEN, make_photo
 from shcodec.codec import decoding
 from shcodec.codec import encoding
 from shcodec.codec import inspection
+from shcodec.codec.request import Request
 from shcodec.model.networks import Model
+from shcodec.pictures.picture import Picture
 
 model = Model(GOLDEN / "model")
 for level in range(7):
     encoding.encode_array(make_photo(40, 50), 50, model=model, effort=level)
-encoding.encode_found(make_photo(200, 150), model=model, size=400, effort=6)
+encoding.encode_picture(Picture(make_photo(200, 150)), Request(model=model, size=400, effort=6))
 print("torch" in sys.modules)
 """
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])

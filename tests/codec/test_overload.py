@@ -12,13 +12,23 @@ from conftest import Shc, make_photo
 from PIL import Image
 
 from shcodec.codec import decoding, encoding
-from shcodec.codec.analysis import MUCH, _code, _units, analyse, code, decoded_pixels, own_rate_weight, unheard
-from shcodec.codec.rate_choice import LADDER, Files, is_plain, ladder
+from shcodec.codec.analysis import (
+    MUCH,
+    _encode_once,
+    _units,
+    analyse,
+    decoded_pixels,
+    encode_latent,
+    own_rate_weight,
+    unheard,
+)
+from shcodec.codec.rate_choice import LADDER, FilesByRate, is_plain, ladder
+from shcodec.codec.request import Request
 from shcodec.codec.steering import Prices, steered
 from shcodec.container import beta_to_byte
 from shcodec.model import zoo
 from shcodec.model.networks import Model
-from shcodec.pictures.picture import psnr
+from shcodec.pictures.picture import Picture, psnr
 from shcodec.symbols import grid as grids
 
 BETAS = np.geomspace(2, 4096, 24).tolist()
@@ -71,7 +81,7 @@ PLAIN = {
 
 
 def assert_quality_never_falls(model: Model, rgb: np.ndarray, slack: float = SLACK) -> None:
-    files = Files(model, rgb)
+    files = FilesByRate(model, rgb)
     qualities = [-10 * np.log10(max(files.error(files.choose(beta_to_byte(beta))), 1e-9)) for beta in BETAS]
     falls = [max(qualities[i:]) - quality for i, quality in enumerate(qualities)]
     assert max(falls) <= slack
@@ -96,7 +106,7 @@ def test_quality_never_falls_on_a_photograph(fast: Model, shc_data: Path) -> Non
 def test_a_bright_photograph_is_not_ruined(fast: Model, shc_data: Path) -> None:
     """36.0 dB in 87,977 bytes at beta 2 it was, where beta 4 gave 39.3 in 68,593."""
     rgb = np.asarray(Image.open(shc_data / "kodak" / "kodim20.webp").convert("RGB"))
-    found = encoding.encode_found(rgb, 2, model=fast)
+    found = encoding.encode_picture(Picture(rgb), Request(fast, 2))
     assert psnr(decoding.decode_array(found.coded.data, model=fast), rgb) > 41.5
     assert len(found.coded.data) < 85_000
 
@@ -106,10 +116,10 @@ def test_moving_z_brings_codewords_near(fast: Model, colour: tuple[int, ...], be
     """Without that: 44.9, 32.8 and 47 dB."""
     rgb, step = flat(*colour, sides=(256, 320)), beta_to_byte(beta)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
-    plain = _code(analysis, step, weight, unheard)
-    assert plain.missed.is_much
-    coded = code(analysis, step, weight)
-    assert coded.missed.excess < MUCH * plain.missed.excess
+    plain = _encode_once(analysis, step, weight, unheard)
+    assert plain.overload.is_much
+    coded = encode_latent(analysis, step, weight)
+    assert coded.overload.excess < MUCH * plain.overload.excess
     shown = decoding.decode_array(coded.data, model=fast)
     assert (shown == decoded_pixels(analysis, coded)).all()
     assert psnr(shown, rgb) > least
@@ -119,9 +129,9 @@ def test_moving_z_brings_codewords_near(fast: Model, colour: tuple[int, ...], be
 def test_moving_z_leaves_other_places_alone(fast: Model) -> None:
     rgb, step = sky(), beta_to_byte(4)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
-    plain = _code(analysis, step, weight, unheard)
+    plain = _encode_once(analysis, step, weight, unheard)
     units, prices = _units(plain), Prices.of(fast.tables, weight)
-    z = steered(plain.latent, analysis.y, units, plain.missed.tiles, prices, second=False)
+    z = steered(plain.latent, analysis.y, units, plain.overload.tiles, prices, second=False)
     assert z is not None and analysis.z is not None
     moved = (z != analysis.z).any(0)
     assert moved[:1].any()
@@ -134,7 +144,7 @@ def test_tiles_are_steered_as_well(fast: Model, monkeypatch: pytest.MonkeyPatch)
     rgb, step = sky(), beta_to_byte(4)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
     assert len(grids.tiles_of(analysis.grid)) == 2
-    plain, coded = _code(analysis, step, weight, unheard), code(analysis, step, weight)
+    plain, coded = _encode_once(analysis, step, weight, unheard), encode_latent(analysis, step, weight)
     shown = decoding.decode_array(coded.data, model=fast)
     assert (shown == decoded_pixels(analysis, coded)).all()
     assert np.square(shown[:60] - 255.0).mean() < 0.1 * np.square(decoded_pixels(analysis, plain)[:60] - 255.0).mean()
@@ -143,20 +153,20 @@ def test_tiles_are_steered_as_well(fast: Model, monkeypatch: pytest.MonkeyPatch)
 def test_what_is_not_overloaded_stays_as_it_was(fast: Model) -> None:
     rgb, step = make_photo(128, 192), beta_to_byte(50)
     analysis, weight = analyse(fast, rgb, step), own_rate_weight(fast, step)
-    coded = code(analysis, step, weight)
-    assert not coded.missed.is_much
+    coded = encode_latent(analysis, step, weight)
+    assert not coded.overload.is_much
     assert coded.latent.z is analysis.z
     assert encoding.encode_array(rgb, 50, model=fast) == coded.data
 
 
 def test_beyond_all_codewords_the_next_coarser_beta_is_taken(fast: Model) -> None:
     rgb = sky()
-    found = encoding.encode_found(rgb, 2, model=fast)
+    found = encoding.encode_picture(Picture(rgb), Request(fast, 2))
     assert beta_to_byte(2) < found.coded.beta_byte <= beta_to_byte(3.5)
     assert re.fullmatch(r"wanted beta 2, took [23]\.\d+", found.missed)
-    forced = code(replace(analyse(fast, rgb, 0)), 0, own_rate_weight(fast, 0))
-    assert forced.missed.is_outside
-    assert found.coded.missed.excess < MUCH * forced.missed.excess
+    forced = encode_latent(replace(analyse(fast, rgb, 0)), 0, own_rate_weight(fast, 0))
+    assert forced.overload.is_outside
+    assert found.coded.overload.excess < MUCH * forced.overload.excess
     assert psnr(decoding.decode_array(found.coded.data, model=fast), rgb) > (
         psnr(decoding.decode_array(forced.data, model=fast), rgb) + 1
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Shc, assert_wrong_usage, make_photo
+from conftest import Shc, assert_wrong_usage, make_photo, open_picture
 from PIL import Image
 
 import shcodec
@@ -124,7 +124,7 @@ def test_the_quality_of_what_is_written(encode: Shc, shc: Shc, suffix: str) -> N
     for quality in (0, 20, 80, 100):
         assert shc("decode", "-f", "-q", quality, "photo.shc", f"back.{suffix}").code == 0
         sizes.append(Path(f"back.{suffix}").stat().st_size)
-        assert Image.open(f"back.{suffix}").size == (120, 90)
+        assert open_picture(f"back.{suffix}").size == (120, 90)
     assert sizes[0] < sizes[1] < sizes[2] < sizes[3]
 
 

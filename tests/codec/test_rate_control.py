@@ -14,11 +14,12 @@ from PIL import Image
 
 import shcodec
 from shcodec.codec import decoding, encoding, inspection, rate_control
-from shcodec.codec.goals import LEAST, TOLERANCE, WORD, QualityGoal, SizeGoal, Trial, goal_of
-from shcodec.codec.rate_control import PROBES, STEPS, TargetError, follow, sample
+from shcodec.codec.goals import LEAST, TOLERANCE, WORD, PsnrGoal, SizeGoal, Trial
+from shcodec.codec.rate_control import PROBES, RATE_STEPS, TargetError, follow, sample
+from shcodec.codec.request import ContradictionError, Request
 from shcodec.container import byte_to_beta
 from shcodec.model.networks import Model
-from shcodec.pictures.picture import psnr
+from shcodec.pictures.picture import Picture, psnr
 from shcodec.support.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -28,7 +29,7 @@ SIDES = [(1, 1), (17, 5), (61, 83), (200, 150), (300, 420)]  # height, width
 
 def ends(rgb: np.ndarray, model: Model) -> tuple[bytes, bytes]:
     """Return the largest and the smallest file that the search can make."""
-    large, small = (encoding.encode_array(rgb, byte_to_beta(int(step)), model=model) for step in STEPS)
+    large, small = (encoding.encode_array(rgb, byte_to_beta(int(step)), model=model) for step in RATE_STEPS)
     return large, small
 
 
@@ -41,7 +42,7 @@ def test_sizes_are_met(model: Model, sides: tuple[int, int], share: float) -> No
     rgb = make_photo(*sides)
     large, small = (len(data) for data in ends(rgb, model))
     wanted = round(small + share * (large - small))
-    found = encoding.encode_found(rgb, model=model, size=wanted)
+    found = encoding.encode_picture(Picture(rgb), Request(model=model, size=wanted))
     size = len(found.coded.data)
     assert size <= wanted
     nearly = size >= LEAST * wanted or wanted - size < WORD or size >= large - WORD
@@ -53,8 +54,8 @@ def test_sizes_are_met(model: Model, sides: tuple[int, int], share: float) -> No
 
 def test_bits_per_pixel_are_a_size(model: Model) -> None:
     rgb = make_photo(200, 150)
-    assert encoding.encode_found(rgb, model=model, bpp=0.2).coded.data == (
-        encoding.encode_found(rgb, model=model, size=int(0.2 * 200 * 150 / 8)).coded.data
+    assert encoding.encode_picture(Picture(rgb), Request(model=model, bpp=0.2)).coded.data == (
+        encoding.encode_picture(Picture(rgb), Request(model=model, size=int(0.2 * 200 * 150 / 8))).coded.data
     )
 
 
@@ -62,11 +63,11 @@ def test_beyond_the_model_the_nearest_end_is_taken(model: Model) -> None:
     rgb = make_photo(200, 150)
     large, small = ends(rgb, model)
     for wanted, end in ((10, small), (1_000_000, large)):
-        found = encoding.encode_found(rgb, model=model, size=wanted)
+        found = encoding.encode_picture(Picture(rgb), Request(model=model, size=wanted))
         assert found.coded.data == end
         assert found.missed == f"wanted {wanted:,} bytes, reached {len(end):,}"
         with pytest.raises(TargetError, match=rf"wanted {wanted:,} bytes, reached {len(end):,}, which is as near"):
-            encoding.encode_found(rgb, model=model, size=wanted, strict=True)
+            encoding.encode_picture(Picture(rgb), Request(model=model, size=wanted, strict=True))
 
 
 # Quality
@@ -77,16 +78,16 @@ def test_beyond_the_model_the_nearest_end_is_taken(model: Model) -> None:
 def test_qualities_are_met(model: Model, sides: tuple[int, int], beta: float) -> None:
     rgb = make_photo(*sides)
     wanted = psnr(decoding.decode_array(encoding.encode_array(rgb, beta, model=model), model=model), rgb)
-    found = encoding.encode_found(rgb, model=model, psnr=wanted, strict=True)
+    found = encoding.encode_picture(Picture(rgb), Request(model=model, psnr=wanted, strict=True))
     assert abs(psnr(decoding.decode_array(found.coded.data, model=model), rgb) - wanted) <= TOLERANCE
     assert found.probes <= PROBES
 
 
 def test_quality_beyond_the_model(model: Model) -> None:
-    found = encoding.encode_found(make_photo(200, 150), model=model, psnr=90)
+    found = encoding.encode_picture(Picture(make_photo(200, 150)), Request(model=model, psnr=90))
     assert found.missed.startswith("wanted 90.00 dB, reached ")
     with pytest.raises(TargetError, match="wanted 90"):
-        encoding.encode_found(make_photo(200, 150), model=model, psnr=90, strict=True)
+        encoding.encode_picture(Picture(make_photo(200, 150)), Request(model=model, psnr=90, strict=True))
 
 
 # How much work it is
@@ -99,7 +100,7 @@ def test_the_analysis_runs_once(model: Model, shc_data: Path, monkeypatch: pytes
     for path in sorted((shc_data / "val").iterdir())[:3]:
         rgb = np.asarray(Image.open(path).convert("RGB"))
         for bpp in (0.1, 0.3, 0.7):
-            found = encoding.encode_found(rgb, bpp=bpp)
+            found = encoding.encode_picture(Picture(rgb), Request("fast", bpp=bpp))
             assert not found.missed
             analyses.append(found.analyses)
             probes.append(found.probes)
@@ -110,9 +111,9 @@ def test_the_analysis_runs_once(model: Model, shc_data: Path, monkeypatch: pytes
 
 def test_an_analysis_serves_its_neighbours_only(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guess that is far off takes a second analysis."""
-    monkeypatch.setattr(rate_control, "guess", lambda *arguments: STEPS[1])
+    monkeypatch.setattr(rate_control, "guess", lambda *arguments: RATE_STEPS[1])
     rgb = make_photo(300, 420)
-    found = encoding.encode_found(rgb, model=model, size=len(ends(rgb, model)[0]) * 9 // 10)
+    found = encoding.encode_picture(Picture(rgb), Request(model=model, size=len(ends(rgb, model)[0]) * 9 // 10))
     assert not found.missed
     assert found.analyses > 1
 
@@ -137,7 +138,7 @@ class Line(SizeGoal):
 def test_following_smooth_curves(curve: Callable[[float], float], place: float, start: float) -> None:
     goal = Line(curve(place))
     slope = (curve(249) - curve(14)) / 235 * 1.5
-    dial = follow(curve, goal, start, slope, STEPS, 20)
+    dial = follow(curve, goal, start, slope, RATE_STEPS, 20)
     assert abs(curve(dial) - goal.wanted) < 0.01
 
 
@@ -147,7 +148,7 @@ def test_following_a_curve_with_dips() -> None:
 
     for place in (30.0, 77.7, 200.0):
         goal = Line(curve(place))
-        assert abs(curve(follow(curve, goal, 120.0, -0.026, STEPS, 20)) - goal.wanted) < 0.01
+        assert abs(curve(follow(curve, goal, 120.0, -0.026, RATE_STEPS, 20)) - goal.wanted) < 0.01
 
 
 @pytest.mark.parametrize("wanted", [-1000.0, 1000.0])
@@ -158,7 +159,7 @@ def test_following_ends_at_an_end(wanted: float) -> None:
         calls.append(x)
         return -x
 
-    assert follow(curve, Line(wanted), 100.0, -1.0, STEPS, 8) == STEPS[0 if wanted > 0 else 1]
+    assert follow(curve, Line(wanted), 100.0, -1.0, RATE_STEPS, 8) == RATE_STEPS[0 if wanted > 0 else 1]
     assert len(calls) == 2
 
 
@@ -196,8 +197,8 @@ def test_wrong_wishes(wanted: dict[str, float]) -> None:
 
 
 def test_a_goal_is_one_thing() -> None:
-    with pytest.raises(UsageError):
-        goal_of(100)
+    with pytest.raises(ContradictionError, match="size and psnr exclude each other"):
+        Request("fast", size=100, psnr=30)
 
 
 def test_the_python_interface(model: Model) -> None:
@@ -220,7 +221,7 @@ class Tried:
 
 
 def test_no_larger_and_worse_file_is_taken() -> None:
-    goal = QualityGoal(39.4)
+    goal = PsnrGoal(39.4)
     better, worse = Tried(39.9, 52_000), Tried(38.9, 85_000)
     assert goal.best([worse, better]) is better  # type: ignore[list-item]
     better, worse = Tried(39.6, 52_000), Tried(39.4, 85_000)
@@ -248,7 +249,7 @@ def test_following_a_curve_that_turns(place: float, start: float) -> None:
         calls.append(-abs(x - place))
         return calls[-1]
 
-    follow(curve, Line(5.0), start, -1.0, STEPS, 14)
+    follow(curve, Line(5.0), start, -1.0, RATE_STEPS, 14)
     assert max(calls) > -8
 
 
@@ -258,7 +259,7 @@ GREEN = np.broadcast_to(np.array([0, 255, 0], np.uint8), (256, 320, 3))
 def test_the_quality_of_a_saturated_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """20.5 dB it was, at beta 2, where beta 4 gave 44.9."""
     monkeypatch.delenv("SHC_MODELS")
-    found = encoding.encode_found(GREEN, model="fast", psnr=45)
+    found = encoding.encode_picture(Picture(GREEN), Request(model="fast", psnr=45))
     assert 44.6 < psnr(decoding.decode_array(found.coded.data), GREEN) < 46
 
 
@@ -266,11 +267,11 @@ def test_a_ceiling_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHC_MODELS")
     rgb = np.tile(np.array([[[0, 255, 255], [255, 0, 0]]], np.uint8), (48, 32, 1))  # stripes, a pixel wide
     told = r"wanted 60.00 dB, reached \d+\.\d\d, the most that model 'fast' can show of this picture"
-    found = encoding.encode_found(rgb, model="fast", psnr=60)
+    found = encoding.encode_picture(Picture(rgb), Request(model="fast", psnr=60))
     assert re.fullmatch(told, found.missed)
     assert f"{psnr(decoding.decode_array(found.coded.data), rgb):.2f}" in found.missed
     with pytest.raises(TargetError, match=told):
-        encoding.encode_found(rgb, model="fast", psnr=60, strict=True)
+        encoding.encode_picture(Picture(rgb), Request(model="fast", psnr=60, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -282,6 +283,6 @@ def test_targets_of_a_bright_photograph(
     """38.9 dB in 85 kB, and 36.0 dB in 88 kB it was."""
     monkeypatch.delenv("SHC_MODELS")
     rgb = np.asarray(Image.open(shc_data / "kodak" / "kodim20.webp").convert("RGB"))
-    found = encoding.encode_found(rgb, model="fast", **wanted)  # type: ignore[arg-type]
+    found = encoding.encode_picture(Picture(rgb), Request(model="fast", **wanted))  # type: ignore[arg-type]
     assert psnr(decoding.decode_array(found.coded.data), rgb) >= least
     assert len(found.coded.data) <= most_bytes

@@ -115,7 +115,7 @@ def test_a_region_is_part_of_the_whole(model: Model, small_tiles: None) -> None:
     data = encoding.encode_array(PICTURE, 50, model=model)
     whole = decoding.decode_array(data, model=model).astype(int)
     for left, top, width, height in ((0, 0, 500, 300), (499, 299, 1, 1), (130, 70, 200, 100), (0, 127, 129, 2)):
-        part = decoding.decode_parts(data, model=model, region=(left, top, width, height)).rgb
+        part = decoding.decode_picture(data, model=model, region=(left, top, width, height)).samples
         assert part.shape == (height, width, 3)
         assert np.abs(part - whole[top : top + height, left : left + width]).max() <= 1
 
@@ -127,7 +127,7 @@ def test_a_region_reads_only_the_tiles_it_needs(model: Model, monkeypatch: pytes
     read: list[Any] = []
     original = stream.read
     monkeypatch.setattr(stream, "read", lambda *given: read.append(given) or original(*given))
-    decoding.decode_parts(data, model=model, region=(0, 0, 64, 64))
+    decoding.decode_picture(data, model=model, region=(0, 0, 64, 64))
     assert 0 < len(read) < 40
 
 
@@ -135,7 +135,7 @@ def test_a_region_reads_only_the_tiles_it_needs(model: Model, monkeypatch: pytes
 def test_a_region_must_lie_in_the_picture(region: tuple[int, int, int, int], model: Model) -> None:
     data = encoding.encode_array(PICTURE, 500, model=model)
     with pytest.raises(UsageError, match="not within the picture of 500x300"):
-        decoding.decode_parts(data, model=model, region=region)
+        decoding.decode_picture(data, model=model, region=region)
 
 
 def test_a_damaged_tile(model: Model, small_tiles: None) -> None:
@@ -145,28 +145,28 @@ def test_a_damaged_tile(model: Model, small_tiles: None) -> None:
     damaged[-20] ^= 4  # in the last tile
     with pytest.raises(CorruptFileError, match="checksum does not match"):
         decoding.decode_array(bytes(damaged), model=model)
-    parts = decoding.decode_parts(bytes(damaged), model=model, keep_going=True)
+    parts = decoding.decode_picture(bytes(damaged), model=model, keep_going=True)
     assert parts.damaged == ((384, 192, 116, 108),)
-    assert (parts.rgb[192:, 384:] == synthesis.GREY).all()
-    assert np.abs(parts.rgb[:100] - whole[:100]).max() <= 1
-    region = decoding.decode_parts(bytes(damaged), model=model, keep_going=True, region=(380, 186, 20, 20)).rgb
+    assert (parts.samples[192:, 384:] == synthesis.GREY).all()
+    assert np.abs(parts.samples[:100] - whole[:100]).max() <= 1
+    region = decoding.decode_picture(bytes(damaged), model=model, keep_going=True, region=(380, 186, 20, 20)).samples
     assert (region[6:, 4:] == synthesis.GREY).all() and not (region[:6, :4] == synthesis.GREY).all()
 
 
 def test_a_file_that_breaks_off(model: Model, small_tiles: None) -> None:
     data = encoding.encode_array(PICTURE, 20, model=model)
     whole = decoding.decode_array(data, model=model).astype(int)
-    parts = decoding.decode_parts(data[: 2 * len(data) // 3], model=model, keep_going=True)
+    parts = decoding.decode_picture(data[: 2 * len(data) // 3], model=model, keep_going=True)
     assert 1 <= len(parts.damaged) < 12
     assert parts.damaged[-1] == (384, 192, 116, 108)
-    assert np.abs(parts.rgb[:20, :20] - whole[:20, :20]).max() <= 1
+    assert np.abs(parts.samples[:20, :20] - whole[:20, :20]).max() <= 1
 
 
 def test_nothing_can_be_saved_of_a_small_picture(model: Model) -> None:
     data = bytearray(encoding.encode_array(make_photo(60, 60), 20, model=model))
     data[-10] ^= 1
     with pytest.raises(CorruptFileError):
-        decoding.decode_parts(bytes(data), model=model, keep_going=True)
+        decoding.decode_picture(bytes(data), model=model, keep_going=True)
 
 
 def test_verify_reads_every_tile(small_tiles: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,10 +26,11 @@ import numpy.typing as npt
 from PIL import Image, ImageCms
 
 from shcodec import container
-from shcodec.codec import decoding, encoding
+from shcodec.codec import decoding
+from shcodec.codec.rate_choice import FilesByRate
+from shcodec.container.extras import pack_extras
 from shcodec.container.payload import split
-from shcodec.container.picture_chunks import chunks_of
-from shcodec.model.zoo import load_by_id
+from shcodec.model.zoo import load, load_by_id
 from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
 from shcodec.symbols import stream
@@ -153,8 +154,9 @@ def describe(data: bytes) -> dict[str, Any]:
 def write(case: Case) -> dict[str, Any]:
     """Write one golden file and its pixels; returns its line of the manifest."""
     read = read_picture(image_of(case))
-    chunks = (*chunks_of(read), *([NOTE] if case.chunk else []))
-    data = encoding.encode_found(read.rgb, case.beta, model=MODEL, grey=read.grey, chunks=chunks).coded.data
+    chunks = (*pack_extras(read), *([NOTE] if case.chunk else []))
+    files = FilesByRate(load(MODEL), read.samples, chunks=chunks)
+    data = files.coded(files.choose(container.beta_to_byte(case.beta))).data
     (FILES / f"{case.name}.shc").write_bytes(data)
     write_pixels(case.name)
     return {"width": case.width, "height": case.height, "beta": case.beta, "mode": case.mode, **describe(data)}

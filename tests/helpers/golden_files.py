@@ -8,10 +8,9 @@ import subprocess
 import sys
 from typing import Any
 
+import make_golden
 import numpy as np
-from conftest import GOLDEN, ROOT
-from golden import make_golden
-from PIL import Image
+from conftest import GOLDEN, ROOT, open_picture
 
 MANIFEST: dict[str, dict[str, Any]] = json.loads(make_golden.MANIFEST.read_text(encoding="utf-8"))
 # How the symbols of the golden files are read in a process of their own, whatever that process may import.
@@ -19,7 +18,7 @@ SYMBOLS_IN_A_PROCESS = """
 import json, sys
 for name in {blocked!r}:
     sys.modules[name] = None
-from golden import make_golden
+import make_golden
 print(json.dumps({{path.stem: make_golden.describe(path.read_bytes()) for path in make_golden.FILES.glob("*.shc")}}))
 """
 
@@ -35,7 +34,7 @@ def pinned(name: str) -> dict[str, Any]:
 
 def assert_pixels_as_stored(name: str, pixels: np.ndarray) -> None:
     """Floats may differ between machines, by 1 of 255 at most."""
-    image = Image.open(make_golden.FILES / f"{name}.png")
+    image = open_picture(make_golden.FILES / f"{name}.png")
     stored = np.asarray(image.convert("RGB")).astype(int)
     assert pixels.shape == stored.shape
     assert np.abs(pixels.astype(int) - stored).max() <= 1
@@ -45,7 +44,7 @@ def symbols_in_a_process(
     blocked: tuple[str, ...] = (), interpreter: str = sys.executable, **variables: str
 ) -> dict[str, Any]:
     """Return the golden files' symbols, read by a process with these modules blocked and these variables set."""
-    path = os.pathsep.join([str(GOLDEN.parent), str(ROOT)])
+    path = os.pathsep.join([str(GOLDEN), str(ROOT)])
     environment = {**os.environ, **variables, "SHC_MODELS": str(GOLDEN), "PYTHONPATH": path}
     done = subprocess.run(
         [interpreter, "-c", SYMBOLS_IN_A_PROCESS.format(blocked=blocked)],

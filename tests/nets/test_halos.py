@@ -109,7 +109,7 @@ def results(model: Model, pixels: Any) -> dict[str, Any]:
         [latent.values((slice(top, bottom), slice(left, right))) for _, _, left, right in windows(grid.width, 0)]
         for _, _, top, bottom in windows(grid.height, 0)
     ]
-    rgb = synthesis.pixels(latent, pixels.shape[:2])
+    rgb = synthesis.synthesise(latent, pixels.shape[:2])
     return {"y": y, "z": z.astype(int), "values": np.block(values), "rgb": rgb.astype(int)}
 
 

@@ -18,14 +18,19 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from shcodec import container
 from shcodec.codec import decoding, encoding, inspection
-from shcodec.container import Chunk, picture_chunks
-from shcodec.container.picture_chunks import chunks_of
+from shcodec.codec.effort import effort_of
+from shcodec.codec.goals import SizeGoal
+from shcodec.codec.rate_control import search
+from shcodec.container import Chunk
+from shcodec.container.extras import metadata_names, pack_extras, unpack_metadata
 from shcodec.model.networks import Model
-from shcodec.pictures.metadata import LIMIT, Metadata
+from shcodec.pictures.metadata import Metadata
 from shcodec.pictures.picture import Picture
 from shcodec.pictures.reading import read_picture
 from shcodec.pictures.writing import FORMATS, write_picture
-from shcodec.support.errors import CorruptFileError
+from shcodec.support.errors import CorruptFileError, ShcWarning
+from shcodec.support.limits import MAX_METADATA_SIZE as LIMIT
+from shcodec.support.progress import unheard
 
 ALL = Metadata(srgb(), exif_block(), XMP)
 HOLDING = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF")
@@ -74,18 +79,18 @@ def described_alike(one: Image.Image, other: Image.Image) -> bool:
 
 
 def test_chunks_hold_what_they_are_given() -> None:
-    chunks = chunks_of(picture())
+    chunks = pack_extras(picture())
     assert [chunk.tag for chunk in chunks] == [b"iccp", b"exif", b"xmlp"]
-    assert picture_chunks.read(chunks) == ALL
-    assert picture_chunks.read(chunks[::-1]) == ALL
-    assert picture_chunks.read(chunks[1:2]) == Metadata(exif=ALL.exif)
-    assert picture_chunks.names(chunks[1:]) == ("EXIF", "XMP")
-    assert chunks_of(picture(Metadata())) == ()
+    assert unpack_metadata(chunks) == ALL
+    assert unpack_metadata(chunks[::-1]) == ALL
+    assert unpack_metadata(chunks[1:2]) == Metadata(exif=ALL.exif)
+    assert metadata_names(chunks[1:]) == ("EXIF", "XMP")
+    assert pack_extras(picture(Metadata())) == ()
 
 
 def test_a_plain_inflater_reads_them() -> None:
     """As FORMAT.md says: bare DEFLATE."""
-    for chunk, data in zip(chunks_of(picture()), (ALL.icc, ALL.exif, ALL.xmp), strict=True):
+    for chunk, data in zip(pack_extras(picture()), (ALL.icc, ALL.exif, ALL.xmp), strict=True):
         inflater = zlib.decompressobj(-15)
         assert inflater.decompress(chunk.data) == data
         assert inflater.eof
@@ -106,7 +111,7 @@ def test_a_plain_inflater_reads_them() -> None:
 )
 def test_damaged_chunks(tag: bytes, data: bytes, message: str) -> None:
     with pytest.raises(CorruptFileError, match=f"^chunk {tag.decode()} {message}$"):
-        picture_chunks.read((Chunk(tag, data),))
+        unpack_metadata((Chunk(tag, data),))
 
 
 # Files
@@ -114,7 +119,7 @@ def test_damaged_chunks(tag: bytes, data: bytes, message: str) -> None:
 
 def test_a_file_keeps_everything(model: Model) -> None:
     alpha = np.tile(np.arange(56, dtype=np.uint8), (40, 1))
-    data = encoding.encode(picture(alpha=alpha, grey=False), model=model)
+    data = encoding.encode(picture(alpha=alpha), model=model)
     image = decoding.decode(data)
     assert image.mode == "RGBA"
     assert image.info == {"icc_profile": ALL.icc, "exif": b"Exif\0\0" + ALL.exif, "xmp": ALL.xmp}
@@ -162,7 +167,8 @@ def test_a_wanted_size_is_that_of_the_whole_file(model: Model, share: float) -> 
     chunk = Chunk(b"exif", np.random.default_rng(1).bytes(300))
     symbols = len(encoding.encode_array(rgb, 40, model=model))
     wanted = int(share * symbols) + 311
-    found = encoding.encode_found(rgb, model=model, size=wanted, chunks=(chunk,), strict=True)
+    goal = SizeGoal(wanted, 200 * 150, (chunk,))
+    found = search(model, rgb, goal, effort_of(None), unheard, strict=True, chunks=(chunk,))
     assert 0.97 * wanted <= len(found.coded.data) <= wanted
     assert container.unpack(found.coded.data).chunks == (chunk,)
 
@@ -317,7 +323,8 @@ def test_the_commands_carry_everything(shc: Shc, tmp_path: Path, monkeypatch: py
 
 def test_strip_leaves_nothing(model: Model) -> None:
     file = saved(Image.fromarray(make_photo(40, 56)), "PNG", replace(ALL, icc=srgb(swapped=True)))
-    data = encoding.encode(file, model=model, strip=True)
+    with pytest.warns(ShcWarning, match="orientation applied"), pytest.warns(ShcWarning, match="converted to sRGB"):
+        data = encoding.encode(file, model=model, strip=True)
     assert inspection.info(data).chunks == []
     decoded = decoding.decode(data)
     assert (decoded.size, decoded.info) == ((40, 56), {})

@@ -17,10 +17,11 @@ from PIL import ExifTags, Image, ImageOps
 
 from shcodec.codec import decoding, encoding
 from shcodec.model.networks import Model
-from shcodec.pictures.metadata import LIMIT, Metadata
+from shcodec.pictures.metadata import Metadata
 from shcodec.pictures.reading import read_picture
 from shcodec.pictures.writing import FORMATS, write_picture
 from shcodec.support.errors import LimitError, PictureError
+from shcodec.support.limits import MAX_METADATA_SIZE as LIMIT
 from shcodec.support.limits import MAX_PIXELS
 
 FILES = Path(__file__).parent / "files"

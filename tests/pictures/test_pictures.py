@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import open_picture
 from made_up_files import saved
 from made_up_metadata import grey_profile, srgb
 from PIL import Image
@@ -62,7 +63,7 @@ def test_paths_images_and_pipes_give_the_same(photo: np.ndarray, photo_path: Pat
         read_picture(str(photo_path)),
         read_picture(io.BytesIO(data)),
         read_picture(NotSeekable(data)),
-        read_picture(Image.open(photo_path)),
+        read_picture(open_picture(photo_path)),
     ):
         assert np.array_equal(picture.rgb, photo)
 

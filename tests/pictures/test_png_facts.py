@@ -16,10 +16,10 @@ from PIL import Image
 from shcodec.codec import decoding, encoding
 from shcodec.model.networks import Model
 from shcodec.pictures.colour import CICP_PRIMARIES, SRGB_CURVE, Curve, made_profile, shows_srgb
-from shcodec.pictures.metadata import LIMIT
 from shcodec.pictures.reading import read_picture
 from shcodec.pictures.writing import write_picture
 from shcodec.support.errors import PictureError
+from shcodec.support.limits import MAX_METADATA_SIZE as LIMIT
 
 GREY = np.full((6, 8), 55)
 COLOUR = np.stack([np.full((6, 8), 188), GREY, GREY], axis=-1)

@@ -1,1 +1,1 @@
-"""Formats of others, as far as Pillow does not show them."""
+"""What is read from or changed in files of other formats beside Pillow."""

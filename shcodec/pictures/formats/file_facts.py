@@ -1,4 +1,4 @@
-"""What files of several formats say and Pillow does not: bits of a sample, colours, metadata without a place here."""
+"""What AVIF, BMP, JPEG 2000, PPM and PSD files say and Pillow does not show: sample depth, colours, metadata."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 
 from PIL import Image
 
-from shcodec.pictures.metadata import EXIF_PREFIX
+from shcodec.pictures.formats.exif import EXIF_PREFIX
 
 _HEAD: Final = 1 << 20  # bytes in which headers lie
 _MOST_PROFILE: Final = (16 << 20) + 1
@@ -40,7 +40,7 @@ class FileFacts:
     xmp: bytes = b""
 
     def info(self) -> dict[str, bytes]:
-        """Metadata as entries of a Pillow image's `info`."""
+        """Return the metadata as entries of a Pillow image's `info`."""
         exif = EXIF_PREFIX + self.exif if self.exif else b""
         entries = {"icc_profile": self.icc, "exif": exif, "xmp": self.xmp}
         return {key: data for key, data in entries.items() if data}
@@ -81,7 +81,7 @@ def lost(image: Image.Image, texts: int = 0) -> str:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and content of the boxes that a file or a box consists of."""
+    """Yield type and content of the boxes that a file or a box consists of."""
     place = 0
     while place + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, place)
@@ -159,7 +159,7 @@ def _of_jpeg_2000(data: bytes) -> FileFacts:
 
 
 def _of_psd(data: bytes) -> FileFacts:
-    """EXIF and XMP among the resources, which come behind the header and a table of colours."""
+    """Read EXIF and XMP among the resources, which come behind the header and a table of colours."""
     place = 30 + struct.unpack_from(">I", data, 26)[0]
     end = min(place + 4 + struct.unpack_from(">I", data, place)[0], len(data))
     place += 4
@@ -174,7 +174,7 @@ def _of_psd(data: bytes) -> FileFacts:
 
 
 def _deep(sizes: bytes) -> int:
-    """Bits of a sample if there are more than 8, from a JPEG 2000 component's size."""
+    """Return the bits of a sample from a JPEG 2000 component's size; 0 where there are at most 8."""
     bits = (sizes[0] & 0x7F) + 1
     return bits if bits > 8 else 0
 

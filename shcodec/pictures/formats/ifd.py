@@ -1,7 +1,7 @@
-"""Directories of TIFF files and EXIF blocks, changed without moving anything else.
+"""Image file directories (IFD) of TIFF files and EXIF blocks, changed without moving anything else.
 
-Offsets in such files are absolute, also those that makers' notes hold and nobody knows. So a changed directory goes to
-the end, and the header points to it; all else stays where it is.
+Offsets in such files are absolute, and cameras' maker notes hold some in formats that are not public. So a changed
+directory goes to the end, and the header points to it; all else stays where it is.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Directory:
 
     @property
     def order(self) -> str:
-        """Byte order as `struct` writes it."""
+        """Return the byte order as `struct` writes it."""
         return "<" if self.data[:2] == b"II" else ">"
 
     @property

@@ -1,4 +1,4 @@
-"""Files that Pillow gives up for their metadata: the same pictures without what it stumbles over."""
+"""Files that Pillow cannot open because of damaged metadata, mended by leaving these out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _mended_jpeg(data: bytes) -> bytes:
 
 
 def _mended_webp(chunks: bytes) -> bytes:
-    """Chunks that lead out of the file are left out, and VP8X no longer announces them."""
+    """Leave out chunks that lead out of the file, and clear their flags in VP8X."""
     found: list[tuple[bytes, bytes]] = []
     place = 0
     while place + 8 <= len(chunks):
@@ -62,7 +62,7 @@ def _mended_webp(chunks: bytes) -> bytes:
 
 
 def _mended_avif(data: bytes) -> bytes:
-    """EXIF is left out: its item becomes one of a kind that nobody knows."""
+    """Leave out EXIF: its item is renamed to a kind that readers skip."""
     at = data.find(b"meta", 0, _HEAD)
     end = at - 4 + int.from_bytes(data[at - 4 : at], "big") if at >= 4 else 0
     return data[:at] + data[at:end].replace(b"Exif", b"none") + data[end:] if end > at else data
@@ -83,7 +83,7 @@ def jpeg_kind(file: BinaryIO) -> str:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of a JPEG file's segments; the last is that of the scan and all that follows."""
+    """Yield marker, start and end of a JPEG file's segments; the last is that of the scan and all that follows."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]

@@ -19,8 +19,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from shcodec.pictures.colour import Meaning, of_cicp, of_gamma
-from shcodec.pictures.metadata import EXIF_PREFIX, LIMIT
+from shcodec.pictures.formats.exif import EXIF_PREFIX
 from shcodec.support.errors import PictureError
+from shcodec.support.limits import MAX_METADATA_SIZE
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
@@ -34,7 +35,7 @@ _RAW_PROFILES: Final = {  # texts of hexadecimal digits, from the time before eX
     b"Raw profile type xmp": "xmp",
 }
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_TOO_LONG: Final = f"metadata of more than {LIMIT >> 20} MiB dropped"
+_TOO_LONG: Final = f"metadata of more than {MAX_METADATA_SIZE >> 20} MiB dropped"
 _ROWS: Final = 256  # that are worked on at once, which bounds memory
 
 Samples = npt.NDArray[np.uint16]
@@ -66,12 +67,12 @@ class PngFacts:
 
     @property
     def frames(self) -> int:
-        """Number of frames of an animation; 1 if it is none."""
+        """Return the number of frames of an animation; 1 if it is none."""
         data = self.found.get(b"acTL", b"")
         return max(1, int.from_bytes(data[:4], "big") + self.still) if len(data) >= 8 else 1
 
     def info(self) -> dict[str | tuple[int, int], bytes | tuple[float, float]]:
-        """Entries of a Pillow image's `info`; the profile is that which the specification lets count."""
+        """Return entries of a Pillow image's `info`; the profile is that which the specification lets count."""
         entries: dict[str | tuple[int, int], bytes | tuple[float, float]] = {}
         if b"eXIf" in self.found:
             entries["exif"] = EXIF_PREFIX + self.found[b"eXIf"]
@@ -124,7 +125,7 @@ class PngFacts:
 
 
 def read_facts(file: BinaryIO) -> PngFacts:
-    """Read all chunks of a PNG file but decodes nothing.
+    """Read all chunks of a PNG file without decoding its samples.
 
     Raises:
         PictureError: a critical chunk that is not known, or no header.
@@ -153,7 +154,7 @@ def _take(facts: PngFacts, tag: bytes, data: bytes, *, well: bool) -> None:
     note = ""
     if not well:
         note = f"damaged {tag.decode('ascii')} dropped"
-    elif len(data) > LIMIT:
+    elif len(data) > MAX_METADATA_SIZE:
         note = _TOO_LONG
     elif tag == b"iTXt" and data.startswith(_XMP):
         xmp, note = _international(data[len(_XMP) :])
@@ -202,16 +203,16 @@ def _inflated(data: bytes, unusable: str) -> tuple[bytes, str]:
     """Return a zlib stream as far as the limit allows, and a note where there is nothing."""
     unpacker = zlib.decompressobj()
     try:
-        out = unpacker.decompress(data, LIMIT + 1)
+        out = unpacker.decompress(data, MAX_METADATA_SIZE + 1)
     except zlib.error:
         return b"", unusable
-    if len(out) > LIMIT:
+    if len(out) > MAX_METADATA_SIZE:
         return b"", _TOO_LONG
     return (out, "") if out and unpacker.eof else (b"", unusable)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Tag, content and whether the checksum is right, as far as the file goes; of a cut chunk what there is."""
+    """Yield tag, content and whether the checksum is right, as far as the file goes; of a cut chunk what there is."""
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, tag = int.from_bytes(head[:4], "big"), head[4:]
@@ -308,7 +309,7 @@ def _of_16_bits(image: Image.Image, facts: PngFacts, key: tuple[int, ...] | None
 
 
 def _deep(image: Image.Image, facts: PngFacts) -> Samples:
-    """All 16 bits of each sample, (H, W, channels).
+    """Return all 16 bits of each sample, (H, W, channels).
 
     Pillow shows the upper half of each; the lower comes from reading the file again with its bytes the other way
     around. Grey with alpha is read as four channels of 8 bits, which have its bytes.
@@ -352,7 +353,7 @@ def bent(image: Image.Image, meaning: Meaning, *, narrow: bool = False) -> Image
 
 
 def _widened(samples: Samples, largest: int) -> Samples:
-    """Sample from 16/255 to 235/255 spread over the whole range."""
+    """Spread samples from 16/255 to 235/255 over the whole range."""
     unit = (largest + 1) // 256  # 235 of 255 is 235 * 256 of 65535
     wide = (samples.astype(np.float64) - 16 * unit) * (largest / (219 * unit))
     out: Samples = np.clip(np.floor(wide + 0.5), 0, largest).astype(np.uint16)

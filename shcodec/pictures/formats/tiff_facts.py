@@ -65,7 +65,7 @@ class TiffFacts:
 
     @property
     def largest(self) -> int:
-        """The largest value of a sample of more than 8 bits, as Pillow gives it."""
+        """Return the largest value of a sample of more than 8 bits, as Pillow gives it."""
         return 4095 if self.bits[0] == 12 else 65535
 
     def open(self, plane: int | None = None) -> Image.Image | None:
@@ -88,7 +88,7 @@ class TiffFacts:
 
     @property
     def chromaticities(self) -> tuple[float, ...] | None:
-        """x and y of white, red, green and blue, where both of their tags are there."""
+        """Return x and y of white, red, green and blue, where both of their tags are there."""
         points = self.directory.fractions(_WHITE_POINT) + self.directory.fractions(_PRIMARIES)
         return points if len(points) == 8 else None
 
@@ -99,7 +99,7 @@ class TiffFacts:
         return PictureError(f"a TIFF layout that Pillow cannot read: {how}; convert it first")
 
     def _of_plane(self, plane: int) -> dict[int, tuple[int, tuple[int, ...]] | None]:
-        """Tags of one plane as a grey picture."""
+        """Return the tags of one plane as a grey picture."""
         changes: dict[int, tuple[int, tuple[int, ...]] | None] = {
             _BITS: (ifd.SHORT, (self.bits[plane],)),
             _PHOTOMETRIC: (ifd.SHORT, (_MIN_IS_BLACK,)),
@@ -221,7 +221,7 @@ def _main_page(pages: list[Directory]) -> int:
 
 
 def _check(directory: Directory, bits: tuple[int, ...]) -> None:
-    """Refuses samples whose values have no defined range."""
+    """Refuse samples whose values have no defined range."""
     formats = set(directory.numbers(_FORMAT)) or {_UNSIGNED}
     if _FLOAT in formats:
         raise PictureError("floating-point samples have no defined range; convert to 8 or 16 bits first")
@@ -234,7 +234,7 @@ def _check(directory: Directory, bits: tuple[int, ...]) -> None:
 
 
 def _broken(directory: Directory) -> tuple[int, ...]:
-    """Tags without which the picture is the same, and which Pillow would give it up for."""
+    """Return the damaged tags that Pillow would stop at, though the picture is the same without them."""
     words = directory.entries.get(_XMP)
     odd = {_XMP} if words is not None and words.kind not in (1, 2, 7) else set()
     others = directory.entries.keys() - _ABOUT_SAMPLES
@@ -242,7 +242,7 @@ def _broken(directory: Directory) -> tuple[int, ...]:
 
 
 def _mend_tiles(image: Image.Image, facts: TiffFacts) -> None:
-    """Tells Pillow where it has to decode in another way than it would."""
+    """Tell Pillow where it has to decode in another way than it would."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.tile:
         return
     directory = facts.directory
@@ -276,7 +276,7 @@ def _of_planes(image: Image.Image, facts: TiffFacts) -> tuple[Image.Image, list[
 
 
 def _plane(image: Image.Image, facts: TiffFacts, number: int) -> Pixels:
-    """One plane, rounded to 8 bits."""
+    """Return one plane, rounded to 8 bits."""
     image.load()
     if image.mode == "1":
         image = image.convert("L")

@@ -1,4 +1,4 @@
-"""Picture files opened: Pillow's reader for the samples, beside it what the file says and Pillow does not show."""
+"""Picture files opened: Pillow's reader for the samples, and beside it what the file says and Pillow does not show."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from shcodec.pictures.formats.png_facts import PngFacts
 from shcodec.pictures.formats.tiff_facts import TiffFacts
 from shcodec.support.errors import LimitError, PictureError, ShcError
 from shcodec.support.limits import BY_OTHER_PROGRAMS, MAGIC, MAX_PIXELS
+from shcodec.support.text import one_line
 
 _METADATA: Final = ("icc_profile", "exif", "xmp")
-# Their alpha is often left at 0 by programs that know of none; a picture nobody can see is not meant.
+# Programs that do not use alpha often leave it at 0 in these: an invisible picture is not meant.
 _FORGETFUL: Final = frozenset({"BMP", "DIB", "TGA"})
 
 
 @dataclass
-class Source:
+class OpenedPicture:
     """A picture that is open, its samples not decoded yet.
 
     Attributes:
@@ -43,7 +44,7 @@ class Source:
 
     @property
     def frames(self) -> str:
-        """A note about frames that are left behind."""
+        """Return a note about frames that are left out."""
         if self.tiff is not None and self.tiff.page:
             return f"page {self.tiff.page + 1} of {self.tiff.pages}; those before it are small versions"
         frames = self.png.frames if self.png else getattr(self.image, "n_frames", "several")
@@ -52,7 +53,7 @@ class Source:
 
     @property
     def lost(self) -> str:
-        """A note about metadata for which .shc has no place; after decoding."""
+        """Return a note about metadata for which .shc has no place; after decoding."""
         return file_facts.lost(self.image, self.png.texts if self.png else 0)
 
     def decoded(self) -> Image.Image:
@@ -132,8 +133,8 @@ class Source:
         return picture.convert(picture.mode.removesuffix("A"))
 
 
-def open_file(file: BinaryIO) -> Source:
-    """Read a picture's header; turns what Pillow raises into the package's errors."""
+def open_file(file: BinaryIO) -> OpenedPicture:
+    """Read a picture's header; turn what Pillow raises into the package's errors."""
     try:
         file = file if file.seekable() else io.BytesIO(file.read())
         file.seek(0)
@@ -152,21 +153,21 @@ def open_file(file: BinaryIO) -> Source:
         raise PictureError(f"damaged picture: {one_line(error)}") from error
 
 
-def of_image(image: Image.Image) -> Source:
+def open_image(image: Image.Image) -> OpenedPicture:
     """Wrap a Pillow image; one whose file is still open is read again where that tells more than Pillow does."""
     file: Any = getattr(image, "fp", None)
     kinds = (PngImagePlugin.PngImageFile, TiffImagePlugin.TiffImageFile)
     if not isinstance(image, kinds) or not image.tile or image.tell() or file is None or not file.seekable():
-        return Source(image)
+        return OpenedPicture(image)
     place = file.tell()
     try:
         again = open_file(file)
     finally:
         file.seek(place)
     if again.image.size != image.size:  # the file does not begin where the picture does
-        return Source(image)
+        return OpenedPicture(image)
     if getattr(again.image, "fp", None) is file:  # Pillow reads it as it is
-        return Source(image, tiff=again.tiff)
+        return OpenedPicture(image, tiff=again.tiff)
     given = {key: image.info[key] for key in _METADATA if image.info.get(key)}
     if again.png is not None and given.get("icc_profile") == again.png.profile()[0]:  # or else it was put there
         given.pop("icc_profile", None)
@@ -187,7 +188,7 @@ class Unlimited:
     @classmethod
     @contextlib.contextmanager
     def to(cls, max_pixels: int) -> Iterator[None]:
-        """Lifts the limit if `max_pixels` is above that of the format's own."""
+        """Lift the limit if `max_pixels` is above that of the format's own."""
         if max_pixels <= MAX_PIXELS:
             yield
             return
@@ -204,14 +205,9 @@ class Unlimited:
                     Image.MAX_IMAGE_PIXELS = cls._limit
 
 
-def one_line(error: BaseException) -> str:
-    """Return the text of an error on one line, or its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 @contextlib.contextmanager
 def foreign_errors(what: str) -> Iterator[None]:
-    """Lets our own errors and the system's pass; of Pillow, which raises nearly anything, makes a PictureError.
+    """Let our own errors and the system's pass, and turn Pillow's, which may be nearly anything, into PictureError.
 
     Args:
         what: what went wrong, before the error's own words.
@@ -227,7 +223,7 @@ def foreign_errors(what: str) -> Iterator[None]:
 
 
 def from_16_bits(image: Image.Image, largest: int) -> Image.Image:
-    """Grey samples of 0..`largest` (modes I;16 and I) scaled to 8 bits, rounded; Pillow itself would clip them.
+    """Scale grey samples of 0..`largest` (modes I;16 and I) to 8 bits, rounded; Pillow itself would clip them.
 
     A sample value that stands for transparency gives mode LA.
 
@@ -244,13 +240,13 @@ def from_16_bits(image: Image.Image, largest: int) -> Image.Image:
     return grey
 
 
-def _opened(file: BinaryIO, head: bytes) -> Source:
+def _opened(file: BinaryIO, head: bytes) -> OpenedPicture:
     if head.startswith(MAGIC):  # which Pillow would read, too, once the plugin is registered
         raise PictureError("an .shc file already; decode it first")
     if head == png_facts.SIGNATURE:
         png = png_facts.read_facts(file)
         png.samples.seek(0)
-        source = Source(Image.open(png.samples, formats=["PNG"]), png=png, notes=png.notes)
+        source = OpenedPicture(Image.open(png.samples, formats=["PNG"]), png=png, notes=png.notes)
         source.image.info.update(png.info())
         return source
     if head.startswith(tiff_facts.HEADERS):
@@ -259,7 +255,7 @@ def _opened(file: BinaryIO, head: bytes) -> Source:
         if tiff is not None:
             try:
                 dropped = ["damaged metadata dropped"] if tiff.broken else []
-                return Source(tiff.open() or Image.open(file), tiff=tiff, notes=dropped)
+                return OpenedPicture(tiff.open() or Image.open(file), tiff=tiff, notes=dropped)
             except UnidentifiedImageError as error:
                 raise tiff.refusal() from error
     file.seek(0)
@@ -278,7 +274,7 @@ def _opened(file: BinaryIO, head: bytes) -> Source:
     place = file.tell()
     facts = file_facts.read_facts(file, image.format)
     file.seek(place)
-    return Source(image, file=facts, notes=notes)
+    return OpenedPicture(image, file=facts, notes=notes)
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:

@@ -1,4 +1,4 @@
-"""What callers from Python hand over: bytes, paths, file objects, Pillow images, arrays; and how they are told."""
+"""What callers from Python hand over (bytes, paths, file objects, Pillow images, arrays), and how they are warned."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
     from shcodec.pictures.picture import Picture
 
-Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+File = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 """A file: its bytes, its path, or a binary file object."""
 
 _PACKAGES = frozenset({"shcodec", "PIL"})
 
 
-def read_bytes(source: Source) -> bytes:
-    """All bytes of a file.
+def read_bytes(source: File) -> bytes:
+    """Return all bytes of a file.
 
     Args:
-        source: see `Source`; a file object is read from where it stands to its end.
+        source: see `File`; a file object is read from where it stands to its end.
 
     Raises:
         UsageError: it is none of these.
@@ -47,12 +47,12 @@ def read_bytes(source: Source) -> bytes:
 
 
 def picture_of(
-    source: Image.Image | Picture | npt.NDArray[Any] | Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS
+    source: Image.Image | Picture | npt.NDArray[Any] | File, *, strip: bool = False, max_pixels: int = MAX_PIXELS
 ) -> tuple[Picture, tuple[str, ...]]:
     """Return the picture that a caller means.
 
     Args:
-        source: a file of any kind that Pillow reads (see `Source`), a Pillow image, a picture that has been read, or
+        source: a file of any kind that Pillow reads (see `File`), a Pillow image, a picture that has been read, or
             uint8 samples: (H, W) and (H, W, 1) are grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGB and
             alpha.
         strip, max_pixels: as for `read_picture`.
@@ -86,14 +86,13 @@ def _picture_of_array(samples: npt.NDArray[Any]) -> tuple[Picture, tuple[str, ..
     """Return a picture of samples as they are; two and four channels go through Pillow, for the alpha."""
     from PIL import Image
 
-    from shcodec.pictures.picture import Picture, check_pixels
+    from shcodec.pictures.picture import Picture, check_samples
     from shcodec.pictures.reading import read_picture
 
     plane = samples[..., 0] if samples.ndim == 3 and samples.shape[2] == 1 else samples
     if plane.dtype == np.uint8 and plane.ndim == 2:
-        rgb = np.repeat(plane[..., None], 3, axis=2)
-        check_pixels(rgb)
-        return Picture(rgb, grey=True), ()
+        check_samples(plane)
+        return Picture(plane), ()
     if plane.dtype == np.uint8 and plane.ndim == 3 and plane.shape[2] in (2, 4) and plane.size:
         picture = read_picture(Image.fromarray(plane), max_pixels=plane.size)
         return picture, picture.notes
@@ -106,7 +105,7 @@ def _picture_of_array(samples: npt.NDArray[Any]) -> tuple[Picture, tuple[str, ..
 
 
 def warn(text: str) -> None:
-    """Tells a caller from Python what it did not ask for, as a warning that names the line which called this package.
+    """Tell a caller from Python what it did not ask for, as a warning that names the line which called this package.
 
     The way there may lead through Pillow.
     """

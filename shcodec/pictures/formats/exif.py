@@ -19,11 +19,14 @@ _THUMBNAIL: Final = ((513, 514), (273, 279))  # offsets and lengths
 _EMPTY: Final = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 _MOST_DPI: Final = 65_535
 
+EXIF_PREFIX: Final = b"Exif\0\0"
+"""What stands before an EXIF block in JPEG, and in Pillow's `info`; our chunk is without it, as PNG's."""
+
 Resolution = tuple[float, float]
 
 
 def resolution_of(exif: bytes) -> Resolution | None:
-    """Pixels per inch across and down, as an EXIF block tells; None where it does not."""
+    """Return the pixels per inch across and down that an EXIF block tells; None where it does not."""
     directory = _first(exif)
     if directory is None:
         return None
@@ -131,7 +134,7 @@ def _first(exif: bytes) -> Directory | None:
 
 
 def _sensible(dpi: object) -> Resolution | None:
-    """Two numbers above 0, or None."""
+    """Return a resolution of two positive numbers; None for anything else."""
     try:
         across, down = (float(value) for value in dpi)  # type: ignore[attr-defined]
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
@@ -140,5 +143,5 @@ def _sensible(dpi: object) -> Resolution | None:
 
 
 def _fraction(value: float) -> Fraction:
-    """Round to a whole number where that is meant: PNG counts pixels per metre, in steps of 0.0127 per inch."""
+    """Round to a whole number where one is meant: PNG counts pixels per metre, in steps of 0.0127 per inch."""
     return Fraction(round(value)) if abs(value - round(value)) < 0.013 else Fraction(value).limit_denominator(10_000)
