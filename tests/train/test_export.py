@@ -214,6 +214,7 @@ def test_graphs_compute_what_was_trained(family: str, models: Path) -> None:
     assert np.allclose(y, latents.y[0].numpy(), atol=1e-3 * scale)
     mean, step, *features = model.describe(z, beta_byte, y.shape)
     if latents.z is not None and z is not None:
+        assert model.tables.hyper is not None
         limit = model.tables.hyper.limit
         assert np.array_equal(z, latents.z[0].round().clamp(-limit, limit).numpy())
         classes = model.tables.classes_of(z, beta_byte, Grid.of(128, 192))
