@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,19 @@ def run_process(
         timeout=120,
         check=False,
     )
+
+
+def spy(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[Any]:
+    """Return a list that takes the positional arguments of every call of a function from here on, as tuples."""
+    calls: list[Any] = []
+    original = getattr(owner, name)
+
+    def recorded(*arguments: Any, **named: Any) -> Any:
+        calls.append(arguments)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, recorded)
+    return calls
 
 
 def obey_interrupts() -> None:

@@ -7,6 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from conftest import Shc, make_photo
@@ -17,7 +18,7 @@ from PIL import EpsImagePlugin, Image
 from shcodec.pictures.reading import read_picture
 from shcodec.support.errors import LimitError, PictureError
 
-FORMATS = {
+FORMATS: dict[str, dict[str, Any]] = {
     "PNG": {}, "JPEG": {}, "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_deflate"}, "GIF": {}, "BMP": {},
     "PPM": {}, "JPEG2000": {}, "AVIF": {}, "ICO": {}, "TGA": {},
 }  # fmt: skip

@@ -42,7 +42,10 @@ def pchip(x: Sequence[float], y: np.ndarray) -> Callable[[np.ndarray], np.ndarra
         k = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
         t = (at - np.asarray(x)[k]) / h[k]
         basis = ((1 + 2 * t) * (1 - t) ** 2, t * (1 - t) ** 2, t**2 * (3 - 2 * t), t**2 * (t - 1))
-        return basis[0] * y[k] + basis[1] * h[k] * slopes[k] + basis[2] * y[k + 1] + basis[3] * h[k] * slopes[k + 1]
+        value: np.ndarray = (
+            basis[0] * y[k] + basis[1] * h[k] * slopes[k] + basis[2] * y[k + 1] + basis[3] * h[k] * slopes[k + 1]
+        )
+        return value
 
     return evaluate
 
@@ -120,5 +123,6 @@ def test_mean_over_pictures_tells_how_many() -> None:
     half = bd_rate(curve(RATES, QUALITIES), curve([rate / 2 for rate in RATES], QUALITIES))
     same = bd_rate(curve(RATES, QUALITIES), curve(RATES, QUALITIES))
     mean, count = mean_percent([half, None, same])
-    assert (mean, count) == (pytest.approx(-25.0), 2)
+    assert mean == pytest.approx(-25.0)
+    assert count == 2
     assert mean_percent([None]) == (None, 0)

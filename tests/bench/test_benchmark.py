@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bench_runs import rows
-from conftest import Shc, make_photo, open_picture
+from conftest import Shc, make_photo, open_picture, spy
 from PIL import Image
 
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
@@ -325,11 +325,9 @@ def test_a_codec_that_changed_is_measured_again(
     document = json.loads((tmp_path / "out" / "results.json").read_text())
     document["codecs"][1]["version"] = "older"
     (tmp_path / "out" / "results.json").write_text(json.dumps(document))
-    measured: list[str] = []
-    measure = measuring.measure_cell
-    monkeypatch.setattr(measuring, "measure_cell", lambda task: measured.append(task.codec.name) or measure(task))
+    measured = spy(monkeypatch, measuring, "measure_cell")
     run(limit=1, resume=True)
-    assert measured == ["jpeg444"] * 10
+    assert [task.codec.name for (task,) in measured] == ["jpeg444"] * 10
 
 
 def test_results_of_another_set_are_left_alone(run: Callable[..., Report], tmp_path: Path) -> None:

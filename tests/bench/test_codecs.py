@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_photo
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
@@ -44,7 +44,8 @@ def test_there_and_back(name: str, size: tuple[int, int]) -> None:
     finest = max(codec.settings, key=lambda setting: len(codec.encode(photo, setting)))
     data = codec.encode(photo, finest)
     decoded = codec.decode(data)
-    assert (decoded.shape, decoded.dtype) == (photo.shape, np.uint8)
+    assert decoded.shape == photo.shape
+    assert decoded.dtype == np.uint8
     assert metrics.psnr(photo, decoded) > 30
     assert data.startswith(SIGNATURES.get(name, b""))
     assert len(data) < photo.size
@@ -64,6 +65,7 @@ def test_chroma_subsampling_is_what_the_name_says() -> None:
 
     for name, sampling in (("jpeg420", (2, 2)), ("jpeg444", (1, 1))):
         with Image.open(io.BytesIO(by_name(name).encode(make_photo(32, 32), 50))) as image:
+            assert isinstance(image, JpegImagePlugin.JpegImageFile)
             assert image.layer[0][1:3] == sampling
 
 

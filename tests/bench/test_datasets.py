@@ -17,8 +17,8 @@ pytest.importorskip("pooch", reason="needs the extra 'bench'")
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
 from shcodec.bench import checksums, datasets, download, measuring
-from shcodec.bench.checksums import Pin, load_pins, pins_csv
-from shcodec.bench.datasets import BENCHMARKS, DATA_VARIABLE, Benchmark, PictureFile, find_dataset, pictures_by_name
+from shcodec.bench.checksums import Pin, load_pins, pictures_by_name, pins_csv
+from shcodec.bench.datasets import BENCHMARKS, DATA_VARIABLE, Benchmark, PictureFile, find_dataset
 from shcodec.pictures.reading import read_picture
 from shcodec.support.errors import PictureError, ShcError, UsageError
 

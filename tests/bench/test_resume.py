@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from bench_runs import rows
-from conftest import Shc, make_photo, obey_interrupts
+from conftest import Shc, make_photo, obey_interrupts, spy
 from PIL import Image
 
 pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
 
 from shcodec import bench
-from shcodec.bench import Options, measuring
+from shcodec.bench import Options, crops, measuring
 from shcodec.bench.codecs import ShcCodec
 from shcodec.support.errors import ShcError, UsageError
 
@@ -76,7 +76,7 @@ def test_interrupted_among_the_crops(pictures: Path, tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench.benchmark.crops, "make_viewer", interrupt)
+        patched.setattr(crops, "make_viewer", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bench.run(str(pictures), tmp_path / "out", Options(codecs=["jpeg420"]))
     kept = rows(tmp_path / "out")
@@ -101,12 +101,9 @@ def test_a_narrower_run_does_not_drop_results(pictures: Path, tmp_path: Path, na
 def test_a_wider_run_adds_to_the_results(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.run(str(pictures), tmp_path / "out", Options(codecs=["jpeg420"], limit=2, crops=0))
     before = cells(tmp_path / "out")
-    measured: list[tuple[str, str]] = []
-    measure = measuring.measure_cell
-    monkeypatch.setattr(
-        measuring, "measure_cell", lambda task: measured.append((task.picture.name, task.codec.name)) or measure(task)
-    )
+    tasks = spy(monkeypatch, measuring, "measure_cell")
     bench.run(str(pictures), tmp_path / "out", Options(codecs=["jpeg420", "webp"], crops=0, resume=True))
+    measured = [(task.picture.name, task.codec.name) for (task,) in tasks]
     assert len(cells(tmp_path / "out") - before) == len(measured) == 10 + 3 * 9
     assert set(measured) == {("c.png", "jpeg420"), ("a.png", "webp"), ("b.png", "webp"), ("c.png", "webp")}
 

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,8 +97,8 @@ def test_what_is_no_cifar(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=word):
             read_cifar(tmp_path, "train")
     sprites = write_sprites(tmp_path / "sprites")
-    for content in ("[1, 2]", "[10]", "{}", "!"):
-        (sprites / "test_lables.json").write_text(content, encoding="utf-8")
+    for labels in ("[1, 2]", "[10]", "{}", "!"):
+        (sprites / "test_lables.json").write_text(labels, encoding="utf-8")
         with pytest.raises(UsageError, match="label"):
             read_cifar(sprites, "test")
     (sprites / "test_lables.json").unlink()
@@ -156,7 +157,7 @@ def test_pruning_keeps_its_share() -> None:
         while True:
             yield x, y
 
-    def loss(model: torch.nn.Module, batch: tuple[object, object]) -> object:
+    def loss(model: Any, batch: tuple[Any, Any]) -> object:
         return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
 
     deep.prune(model, loss, batches(), kept=0.2, steps=20, lr=0.01)

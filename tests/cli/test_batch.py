@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import GOLDEN, ROOT, Shc, make_photo, obey_interrupts
@@ -129,9 +130,10 @@ def test_a_killed_worker_loses_its_item_alone() -> None:
 @posix
 def test_workers_end_when_nobody_wants_their_results() -> None:
     start = time.monotonic()
-    with contextlib.closing(workers.outcomes(partial(perish, at=0), range(1, 4), 1)) as outcomes:
-        next(iter(outcomes))
-    busy = workers.outcomes(sleep, range(-1, 3), 2)
+    idle: Any = workers.outcomes(partial(perish, at=0), range(1, 4), 1)
+    with contextlib.closing(idle):
+        next(idle)
+    busy: Any = workers.outcomes(sleep, range(-1, 3), 2)
     with pytest.raises(KeyboardInterrupt), contextlib.closing(busy), interrupt_in(2.0):
         next(busy)
     assert time.monotonic() - start < 20

@@ -102,8 +102,8 @@ def test_missing_inputs(folder: Path, shc: Shc, tiny_model: str) -> None:
         assert_fails(shc(*command, "absent.x"), "absent.x: No such file or directory")
     Path("sub").mkdir()
     assert_fails(shc("encode", "-m", tiny_model, "sub"), "sub: no pictures in this folder")
-    for command in ("decode", "info", "verify"):
-        assert_fails(shc(command, "sub"), "sub: no .shc files in this folder")
+    for name in ("decode", "info", "verify"):
+        assert_fails(shc(name, "sub"), "sub: no .shc files in this folder")
 
 
 def test_names_cannot_forge_lines(folder: Path, shc: Shc) -> None:

@@ -214,8 +214,8 @@ def test_outputs_of_the_last_call_are_no_inputs(tree: Path) -> None:
         assert not [job for job in planned.jobs if is_shc(job.source)]
         assert planned.notes == ("2 left out, as they look like outputs",)
     Path("pics/a.png").touch()
-    for paths in (("pics/*g", "pics/[ag].shc"), ("pics/a.shc", "pics/g.shc", "pics/a.png", "pics/b.png")):
-        planned = decoded_for(*paths)
+    for files in (("pics/*g", "pics/[ag].shc"), ("pics/a.shc", "pics/g.shc", "pics/a.png", "pics/b.png")):
+        planned = decoded_for(*files)
         assert {job.source: job.target for job in planned.jobs} == {
             "pics/a.shc": "pics/a.png",
             "pics/g.shc": "pics/g.png",

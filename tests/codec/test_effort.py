@@ -187,7 +187,9 @@ def test_the_benchmark_of_effort(model: Model, tmp_path: Path) -> None:
         Image.fromarray(make_photo(100 + number, 120)).save(tmp_path / f"{number}.png")
     out = tmp_path / "effort.json"
     command = [sys.executable, ROOT / "benchmarks" / "effort.py", "--data", tmp_path, "--model", "model"]
-    subprocess.run([*command, "--levels", "3,4", "--crop", "96", "--limit", "1", "--out", out], check=True)
+    subprocess.run(
+        [*map(str, command), "--levels", "3,4", "--crop", "96", "--limit", "1", "--out", str(out)], check=True
+    )
     told = json.loads(out.read_text(encoding="utf-8"))
     assert (told["pictures"], told["megapixels"]) == (1, 96 * 96 / 1e6)
     assert told["levels"]["3"]["bd_rate_percent"] == pytest.approx(0)
@@ -197,7 +199,7 @@ def test_the_benchmark_of_effort(model: Model, tmp_path: Path) -> None:
 def test_a_benchmark_without_pictures_ends_with_one_line(tmp_path: Path) -> None:
     pytest.importorskip("scipy", reason="needs the extra 'bench'")
     command = [sys.executable, ROOT / "benchmarks" / "effort.py", "--data", tmp_path / "nowhere"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("effort.py: error: ")
     assert done.stderr.count("\n") == 1

@@ -20,7 +20,6 @@ from shcodec.codec.analysis import (
     decoded_pixels,
     encode_latent,
     own_rate_weight,
-    unheard,
 )
 from shcodec.codec.rate_choice import LADDER, FilesByRate, is_plain, ladder
 from shcodec.codec.request import Request
@@ -28,7 +27,8 @@ from shcodec.codec.steering import Prices, steered
 from shcodec.container import beta_to_byte
 from shcodec.model import zoo
 from shcodec.model.networks import Model
-from shcodec.pictures.picture import Picture, psnr
+from shcodec.pictures.picture import Picture, Pixels, psnr
+from shcodec.support.progress import unheard
 from shcodec.symbols import grid as grids
 
 BETAS = np.geomspace(2, 4096, 24).tolist()
@@ -50,7 +50,8 @@ def flat(*colour: int, sides: tuple[int, int] = SIDES) -> np.ndarray:
 def gradient(low: int, high: int) -> np.ndarray:
     """From left to right and, in one channel, from top to bottom."""
     y, x = np.mgrid[0 : SIDES[0], 0 : SIDES[1]] / (np.array(SIDES)[:, None, None] - 1)
-    return np.rint(low + (high - low) * np.stack([x, y, 1 - x], -1)).astype(np.uint8)
+    ramp: Pixels = np.rint(low + (high - low) * np.stack([x, y, 1 - x], -1)).astype(np.uint8)
+    return ramp
 
 
 def noise(mean: float, spread: float) -> np.ndarray:
@@ -136,6 +137,7 @@ def test_moving_z_leaves_other_places_alone(fast: Model) -> None:
     moved = (z != analysis.z).any(0)
     assert moved[:1].any()
     assert not moved[1:].any()
+    assert fast.tables.hyper is not None
     assert np.abs(z).max() <= fast.tables.hyper.limit
 
 

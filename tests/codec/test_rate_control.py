@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ def test_a_sample_is_an_eighth_at_most() -> None:
     ],
     ids=str,
 )
-def test_wrong_wishes(wanted: dict[str, float]) -> None:
+def test_wrong_wishes(wanted: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         shcodec.encode(make_photo(8, 8), **wanted)
 
@@ -211,32 +212,37 @@ def test_the_python_interface(model: Model) -> None:
 # Worlds that are not monotone
 
 
-class Tried:
-    """Stands for a trial: level, bytes and error."""
+class StandIn:
+    """What the choice among trials needs of one."""
 
-    def __init__(self, level: float, size: int, error: float = 0.0) -> None:
+    def __init__(self, level: float, size: int, error: float) -> None:
         self.level, self.size, self.error = level, size, error
 
     beats = Trial.beats
 
 
+def tried(level: float, size: int, error: float = 0.0) -> Any:
+    """Return what stands for a trial: level, bytes and error."""
+    return StandIn(level, size, error)
+
+
 def test_no_larger_and_worse_file_is_taken() -> None:
     goal = PsnrGoal(39.4)
-    better, worse = Tried(39.9, 52_000), Tried(38.9, 85_000)
-    assert goal.best([worse, better]) is better  # type: ignore[list-item]
-    better, worse = Tried(39.6, 52_000), Tried(39.4, 85_000)
-    assert goal.best([worse, better]) is better  # type: ignore[list-item]
-    small, large = Tried(39.35, 52_000), Tried(39.42, 53_000)
-    assert goal.best([large, small]) is small  # type: ignore[list-item]
-    low, high = Tried(38.0, 40_000), Tried(39.9, 60_000)
-    assert goal.best([low, high]) is high  # type: ignore[list-item]
+    better, worse = tried(39.9, 52_000), tried(38.9, 85_000)
+    assert goal.best([worse, better]) is better
+    better, worse = tried(39.6, 52_000), tried(39.4, 85_000)
+    assert goal.best([worse, better]) is better
+    small, large = tried(39.35, 52_000), tried(39.42, 53_000)
+    assert goal.best([large, small]) is small
+    low, high = tried(38.0, 40_000), tried(39.9, 60_000)
+    assert goal.best([low, high]) is high
 
 
 def test_within_a_size_the_best_picture_is_taken() -> None:
     goal = SizeGoal(150_000, 400_000)
-    large, small, beyond = Tried(0, 88_000, 16.3), Tried(0, 80_000, 4.3), Tried(0, 151_000, 1.0)
-    assert goal.best([large, beyond, small]) is small  # type: ignore[list-item]
-    assert goal.best([beyond, Tried(0, 160_000, 0.1)]) is beyond  # type: ignore[list-item]
+    large, small, beyond = tried(0, 88_000, 16.3), tried(0, 80_000, 4.3), tried(0, 151_000, 1.0)
+    assert goal.best([large, beyond, small]) is small
+    assert goal.best([beyond, tried(0, 160_000, 0.1)]) is beyond
 
 
 @pytest.mark.parametrize("place", [60.0, 100.0])

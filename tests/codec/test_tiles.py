@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from conftest import ROOT, make_photo
+from conftest import ROOT, make_photo, spy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,9 +122,7 @@ def test_a_region_reads_only_the_tiles_it_needs(model: Model, monkeypatch: pytes
     monkeypatch.setattr(grids, "TILE_SIDE", 2)
     picture = np.tile(PICTURE, (2, 4, 1))  # 5 x 16 tiles
     data = encoding.encode_array(picture, 500, model=model)
-    read: list[Any] = []
-    original = stream.read
-    monkeypatch.setattr(stream, "read", lambda *given: read.append(given) or original(*given))
+    read = spy(monkeypatch, stream, "read")
     decoding.decode_picture(data, model=model, region=(0, 0, 64, 64))
     assert 0 < len(read) < 40
 

@@ -38,7 +38,8 @@ def soft_mask(height: int, width: int) -> np.ndarray:
     """Return a disc with a soft edge, transparent outside."""
     y, x = np.mgrid[0:height, 0:width]
     distance = np.hypot(x - width / 2, y - height / 2)
-    return np.clip((height / 3 - distance) * 12, 0, 255).astype(np.uint8)
+    mask: np.ndarray = np.clip((height / 3 - distance) * 12, 0, 255).astype(np.uint8)
+    return mask
 
 
 @pytest.fixture(scope="module")

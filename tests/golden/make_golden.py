@@ -105,7 +105,7 @@ def picture(kind: str, width: int, height: int) -> Pixels:
         grain = np.random.default_rng(5).normal(0, 5, (height, width))
         stripes = 40 * np.sin(x / 3 + y / 7) * (x > width / 2)
         planes = [80 + 90 * x / width + disc, 60 + 120 * y / height + grain, 130 + stripes - disc]
-    return np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.stack(planes, axis=-1), 0, 255), np.uint8)
 
 
 def image_of(case: Case) -> Image.Image:

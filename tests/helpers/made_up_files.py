@@ -6,12 +6,13 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from made_up_metadata import srgb
 from PIL import Image
 
+Order = Literal["<", ">"]  # little-endian, big-endian
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KINDS = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's colour types by the number of channels
 
@@ -63,7 +64,7 @@ def tiff(
     samples: np.ndarray,
     photometric: int,
     *,
-    order: str = "<",
+    order: Order = "<",
     planes: bool = False,
     packed: bool = False,
     predicted: bool = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,9 @@ import numpy.typing as npt
 from shcodec.netpack.packing.tensors import Tensor, from_array, from_floats
 
 
-def sqnr(before: npt.NDArray[np.floating], after: npt.NDArray[np.floating], only: object = ...) -> float:
+def sqnr(before: npt.NDArray[np.floating], after: npt.NDArray[np.floating], only: Any = ...) -> float:
     """Return the power of the weights over that of their error, in dB; `only` is an index of those that count."""
-    a, b = (array[only].astype(np.float64) for array in (before, after))  # type: ignore[index]
+    a, b = (array[only].astype(np.float64) for array in (before, after))
     error = np.square(a - b).sum()
     return float(10 * np.log10(np.square(a).sum() / error)) if error else math.inf
 

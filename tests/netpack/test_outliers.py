@@ -177,7 +177,7 @@ def test_tensors_without_anything_to_quantise() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_floats(dtype: type) -> None:
-    before = weights().astype(dtype)
+    before: npt.NDArray[np.floating] = weights().astype(dtype)
     before[5, 5] = 6e4 if dtype is np.float16 else 1e300
     before[6, 6] = -np.inf
     found, _ = packed({"w": before})

@@ -165,7 +165,7 @@ def test_what_cannot_be_quantised_is_kept(array: np.ndarray) -> None:
 
 def test_extremes_are_quantised() -> None:
     rng = np.random.default_rng(6)
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "outlier": rng.normal(size=(64, 64)).astype(np.float32),
         "tiny": (1e-20 * rng.normal(size=(64, 64))).astype(np.float32),
         "moved": (1000 + rng.normal(size=(64, 64))).astype(np.float32),

@@ -14,7 +14,7 @@ from shcodec.netpack.packing import byte_planes, tensors
 from shcodec.netpack.packing.tensors import Tensor, from_array, from_floats, read_safetensors, to_array, to_floats
 from shcodec.support.errors import ShcError, UsageError
 
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
     "odd": np.array([1, -2, 3], dtype=np.int8),
     "half": np.array([[0.5, -1.5]], dtype=np.float16),

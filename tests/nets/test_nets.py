@@ -114,6 +114,7 @@ def test_hyper_latent_is_hard_with_straight_through_gradient() -> None:
     assert gradient.any()
     loud = make_net()
     with torch.no_grad():
+        assert loud.h_a.down64.bias is not None
         loud.h_a.down64.bias.fill_(1e4)
         coordinate = loud.latents(torch.rand(1, 3, 64, 64) * 255, torch.tensor([100])).coordinate
         limit = torch.full((1, 6, 1, 1), float(loud.config.hyper.limit))

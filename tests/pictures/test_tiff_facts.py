@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import make_photo
-from made_up_files import tiff
+from made_up_files import Order, tiff
 from made_up_metadata import XMP
 from PIL import ExifTags, Image, ImageCms
 
@@ -24,6 +25,7 @@ LAYOUTS: list[dict[str, Any]] = [
     for order in "<>"
     for packed, predicted in ((False, False), (True, False), (True, True))
 ]
+ORDERS: tuple[Order, ...] = ("<", ">")
 
 
 def wide(samples: np.ndarray, bits: int) -> np.ndarray:
@@ -125,7 +127,7 @@ def test_samples_without_a_range_are_refused(dtype: type, photometric: int) -> N
 def test_32_bits() -> None:
     for photometric in (GREY_WHITE, GREY):
         assert one_line(tiff(PHOTO[..., :1].astype(np.uint32) << 24, photometric))
-    for order, packed in (("<", False), (">", False), ("<", True), (">", True)):
+    for order, packed in itertools.product(ORDERS, (False, True)):
         samples = PHOTO[..., :1].astype(np.int32) * 257  # might be of 8, 16 or 32 bits: nothing says so
         file = tiff(samples, GREY, order=order, packed=packed, tags={339: (3, (2,))})
         assert one_line(file).startswith("32-bit integer samples have no defined range")
@@ -182,8 +184,8 @@ def test_the_picture_and_not_its_small_version() -> None:
     assert read.notes == ("page 2 of 2; those before it are small versions",)
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_metadata_and_orientation_survive_another_way_of_reading(order: str) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_metadata_and_orientation_survive_another_way_of_reading(order: Order) -> None:
     tags = {274: (3, (6,)), 282: (4, (300,)), 283: (4, (300,))}
     for file in (
         tiff(wide(PHOTO, 16), RGB, order=order, planes=True, tags=tags),

@@ -46,7 +46,8 @@ def residuals(count: int) -> tuple[Tensor, Tensor]:
 
 def quantise(books: ClassCodebooks, r: Tensor, classes: Tensor, **changes: object) -> Quantised:
     arguments: dict[str, object] = {"sigma": 4.0, "rate_weight": 0.13, "surrogate": "soft"}
-    return books(r, classes, torch.full(r.shape, 0.01), **arguments | changes)
+    found: Quantised = books(r, classes, torch.full(r.shape, 0.01), **arguments | changes)
+    return found
 
 
 # -- lattices ---------------------------------------------------------------------------------------
@@ -104,6 +105,7 @@ def test_distances_are_squared_distances_with_gradients() -> None:
     out = distances(vectors, codebook)
     assert torch.allclose(out, torch.cdist(vectors, codebook).square(), atol=1e-5)
     out.sum().backward()
+    assert codebook.grad is not None
     assert torch.allclose(codebook.grad, 2 * (5 * codebook - vectors.sum(0)).detach(), atol=1e-4)
 
 
@@ -234,6 +236,7 @@ def test_surrogates_pass_gradients_to_residuals(surrogate: str) -> None:
     else:
         assert not torch.equal(out.value, out.hard)
     (out.value.square().sum() + out.bits + out.codebook_loss).backward()
+    assert r.grad is not None
     assert torch.isfinite(r.grad).all()
     assert (r.grad[coded] != 0).float().mean() > 0.9
     assert all(codebook.grad is not None and codebook.grad.any() for codebook in books.codebooks)
@@ -372,6 +375,7 @@ def test_bounded_lets_only_gradients_back_inside() -> None:
     out.backward(torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0]))
     assert out.tolist() == [0, 0, 0.5, 1, 1]
     # descent on a positive gradient lowers x: from below that leads away, from above back
+    assert x.grad is not None
     assert x.grad.tolist() == [0, -1, 1, 1, 0]
 
 

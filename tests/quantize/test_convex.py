@@ -37,7 +37,8 @@ def by_nnls(vector: Tensor, codebook: Tensor, target: Tensor, ridge: float) -> n
     size, heavy = len(codebook), 1e5
     rows = np.concatenate([codebook.numpy().T, math.sqrt(ridge) * np.eye(size), np.full((1, size), heavy)])
     right = np.concatenate([vector.numpy(), math.sqrt(ridge) * target.numpy(), [heavy]])
-    return optimize.nnls(rows, right, maxiter=10_000)[0]
+    found: np.ndarray = optimize.nnls(rows, right, maxiter=10_000)[0]
+    return found
 
 
 # -- projection -------------------------------------------------------------------------------------
@@ -200,6 +201,7 @@ def test_both_forms_on_an_accelerator(solver: object) -> None:
         leaf = vectors.to(device).requires_grad_()
         points = solver(leaf, codebook.to(device), target.to(device), 0.1)
         combine(points, codebook.to(device)).square().sum().backward()
+        assert leaf.grad is not None
         outputs += [points.detach().cpu(), leaf.grad.cpu()]
     assert torch.allclose(outputs[0], outputs[2], atol=1e-7) and torch.allclose(outputs[1], outputs[3], atol=1e-5)
 

@@ -18,12 +18,12 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_training import VARIANTS, shorten, toy_batch, toy_config, write_config, write_pictures
 
+from shcodec.pictures.picture import Pixels
 from shcodec.quantize.density import SmoothDensity
 from shcodec.quantize.lookup import SpreadLookup
 from shcodec.support.errors import ShcError, UsageError
 from shcodec.train import checkpoint, loop, result
 from shcodec.train.config import TrainConfig
-from shcodec.train.data import Pixels
 from shcodec.train.device_crops import DeviceCrops, Draw
 from shcodec.train.export import export
 from shcodec.train.loop import Trainer, train
@@ -174,7 +174,7 @@ def test_training_may_use_spread_lookups(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_compiled_transforms_compute_the_same() -> None:
     """The compiler's front end, without the code generator, which takes a minute."""
-    outcomes = []
+    outcomes: list[tuple[float, Any]] = []
     for compiled in (False, True):
         torch.manual_seed(0)
         learner = Learner(toy_config("shortcut"))
@@ -229,7 +229,7 @@ def test_weights_that_are_not_finite_are_not_saved(pictures: Path, tmp_path: Pat
     trainer._save()
     before = (tmp_path / checkpoint.FILE).read_bytes()
     with torch.no_grad():
-        trainer.run.learner.net.g_s.head.bias[0] = float("inf")
+        trainer.run.learner.net.g_s.get_parameter("head.bias")[0] = float("inf")
     with pytest.raises(ShcError, match="weights are not finite"):
         trainer._save()
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
@@ -240,7 +240,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
 ) -> None:
     whole = Trainer.train_step
 
-    def train_step(self: Trainer, *arguments: object) -> object:
+    def train_step(self: Trainer, *arguments: Any) -> object:
         outcome = whole(self, *arguments)
         self.stepper.losses += float("nan")
         return outcome

@@ -85,8 +85,8 @@ def test_steps_reach_the_mean_of_skewed_gradients_with_heavy_tails() -> None:
     samples = torch.exp(torch.randn(1500, 8, 24, generator=generator))
     mean, median = samples.mean((0, 1)), samples.flatten(0, 1).median(0).values
 
-    def bias(*settings: float) -> float:
-        return float(((fitted(*settings, samples) - mean) / (mean - median)).mean())
+    def bias(beta2: float, limit: float, factor: float) -> float:
+        return float(((fitted(beta2, limit, factor, samples) - mean) / (mean - median)).mean())
 
     assert abs(bias(0.999, 1.0, 3.0)) < 0.015
     assert bias(0.95, 1.0, 0.0) < -0.04  # a short memory, and every step shortened
@@ -131,7 +131,8 @@ def test_the_recorded_body_gives_the_losses_of_the_loop(family: str, pictures: P
     trainer = Trainer(config, pictures, tmp_path, "cpu", None)
     eager = []
     for _ in range(4):
-        outcome = trainer.train_step(*trainer.crops.batch(trainer.run.step, config.crop, config.batch), 0.0)
+        crops, beta = trainer.crops.batch(trainer.run.step, config.crop, config.batch)
+        outcome = trainer.train_step(crops, beta, 0.0)
         eager.append(float(outcome.loss.detach()))
         trainer.run.step += 1
     run = RunState.fresh(config, CPU)
@@ -269,15 +270,15 @@ def test_phases_of_an_earlier_program(pictures: Path, tmp_path: Path, monkeypatc
     for parameter in run.learner.books.parameters():
         parameter.requires_grad_(False)
     optimiser = make_optimiser(run.learner, without)
-    for parameter, entry in run.optimiser.state.items():
-        if parameter.requires_grad:
-            optimiser.state[parameter] = entry
+    for key, entry in run.optimiser.state.items():
+        if key.requires_grad:
+            optimiser.state[key] = entry
     theirs = {"live": live, "average": run.average, "adam": optimiser.state_dict(), "step": 77, "gpx": 0.25}
     folder = tmp_path / "earlier"
     folder.mkdir()
     torch.save(theirs | {"grafted": True, "usual": 8.5}, folder / stable.EARLIER)
     ungrafted = replace(config, model=replace(config.model, lapped=False, modulation="stage"))
-    monkeypatch.setattr(stable.TrainConfig, "load", staticmethod(lambda _: ungrafted))
+    monkeypatch.setattr(TrainConfig, "load", staticmethod(lambda _: ungrafted))
     read = stable.read(folder)
     assert (read.model, read.step, read.pixels) == (config.model, 77, 250_000_000)
     fresh = RunState.fresh(config, CPU)

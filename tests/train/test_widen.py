@@ -98,5 +98,6 @@ def test_a_grown_model_does_what_the_small_one_did(family: str, pictures: Tensor
     loss = large.net.synthesise(large.net.latents(pictures, beta).y, beta).square().mean()
     loss.backward()
     reading = large.net.g_s.up8.weight
+    assert reading.grad is not None
     new = reading.grad[: 4 * config.model.synthesis.width8, config.model.synthesis.width16 :]
     assert (new != 0).any()  # what was zeroed can learn

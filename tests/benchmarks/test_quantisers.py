@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from conftest import ROOT
+from scripts import importable
 
 torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 
@@ -14,12 +13,10 @@ from torch import Tensor  # noqa: E402
 
 from shcodec.quantize.convex import combine, exact, one_hot  # noqa: E402
 
-sys.path.insert(0, str(ROOT / "benchmarks" / "quantisers"))
-from baselines import MovingAverage, Residual, SoftToHard, StraightThrough, VectorQuantiser  # noqa: E402
-from sparse import Convex, from_symbols, sparsify, to_symbols  # noqa: E402
-from streams import ChainLayout, SparseLayout, StreamTables  # noqa: E402
-
-del sys.path[0]
+with importable(ROOT / "benchmarks" / "quantisers"):
+    from baselines import MovingAverage, Residual, SoftToHard, StraightThrough, VectorQuantiser
+    from sparse import Convex, from_symbols, sparsify, to_symbols
+    from streams import ChainLayout, SparseLayout, StreamTables
 
 SIZE, DIM = 24, 4
 
