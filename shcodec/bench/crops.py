@@ -94,7 +94,7 @@ def make_viewer(
                 decoded = codec.decode(data)
                 found.append(_crop(codec.name, data, rgb, decoded, window))
             except Exception as error:  # codecs are foreign code; see measuring.measure_cell
-                failures.append(Failure(picture.name, codec.name, "crop", measuring.one_line(error)))
+                failures.append(Failure(picture.name, codec.name, "crop", measuring.describe_error(error)))
         on_done()
     return Viewer(picture.name, target, rgb[window], tuple(found)), failures
 

@@ -98,7 +98,7 @@ def check_pictures(pictures: Iterable[PictureFile]) -> tuple[list[PictureFile], 
             if picture.pin is not None:
                 picture.pin.check(rgb)
         except ShcError as error:
-            failures.append(Failure(picture.name, "", "", one_line(error)))
+            failures.append(Failure(picture.name, "", "", describe_error(error)))
         else:
             readable.append(picture)
     return readable, failures
@@ -265,10 +265,10 @@ def _prepare_worker() -> None:
 
 
 def _failure(task: Task, error: Exception) -> Failure:
-    return Failure(task.picture.name, task.codec.name, f"{task.setting:g}", one_line(error))
+    return Failure(task.picture.name, task.codec.name, f"{task.setting:g}", describe_error(error))
 
 
-def one_line(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Say what went wrong in one line; an error that is not this project's own is named by its kind."""
     text = shown(" ".join(str(error).split()))
     return text if isinstance(error, ShcError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -19,17 +19,10 @@ import click
 from click.exceptions import Exit
 
 from shcodec import __version__
-from shcodec.cli.console import (
-    StandardOutputError,
-    give_up_stdout,
-    one_line,
-    prepare_streams,
-    report_error,
-    say,
-    shown,
-)
+from shcodec.cli.console import StandardOutputError, give_up_stdout, prepare_streams, report_error, say
 from shcodec.support.errors import ShcError, UsageError
 from shcodec.support.progress import is_terminal
+from shcodec.support.text import one_line, shown
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {

@@ -10,10 +10,11 @@ from typing import Any
 import click
 from click.exceptions import Exit
 
-from shcodec.cli.console import note, print_json, shown
+from shcodec.cli.console import note, print_json
 from shcodec.cli.options import with_threads
 from shcodec.support.errors import UsageError
 from shcodec.support.progress import is_terminal
+from shcodec.support.text import shown
 
 
 @click.command(

@@ -14,10 +14,11 @@ from shcodec.cli.batch.files import Job, open_input, read_shc, write_output
 from shcodec.cli.batch.inputs import STDIO, check_names
 from shcodec.cli.batch.plan import Plan
 from shcodec.cli.batch.run import Placement, exit_unless, run
-from shcodec.cli.console import print_json, print_table, shown
+from shcodec.cli.console import print_json, print_table
 from shcodec.cli.options import pixels_option, with_threads
 from shcodec.support.errors import ShcError, UsageError
 from shcodec.support.limits import MAGIC, MAX_PIXELS
+from shcodec.support.text import shown
 
 if TYPE_CHECKING:
     from shcodec.pictures.picture import Pixels

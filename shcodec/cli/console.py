@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from shcodec.support.errors import MissingExtraError, ShcError, UsageError
-from shcodec.support.text import one_line as one_line
-from shcodec.support.text import shown as shown
+from shcodec.support.text import one_line, shown
 
 
 class StandardOutputError(OSError):

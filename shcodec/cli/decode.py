@@ -15,10 +15,10 @@ from shcodec.cli.batch.files import Job, read_shc, write_output
 from shcodec.cli.batch.inputs import STDIO, is_shc
 from shcodec.cli.batch.plan import plan
 from shcodec.cli.batch.totals import Totals
-from shcodec.cli.console import shown
 from shcodec.cli.options import Conversion, conversion_options, parse_quality, pixels_option
 from shcodec.support.errors import CorruptFileError
 from shcodec.support.progress import Report, unheard
+from shcodec.support.text import shown
 
 
 @dataclass(frozen=True)

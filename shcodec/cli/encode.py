@@ -14,11 +14,11 @@ from shcodec.cli.batch.files import Job, bytes_read, open_input, write_output
 from shcodec.cli.batch.inputs import is_picture, is_shc
 from shcodec.cli.batch.plan import plan
 from shcodec.cli.batch.totals import Totals
-from shcodec.cli.console import shown
 from shcodec.cli.options import Conversion, complete_model, conversion_options, parse_quality, parse_size, pixels_option
 from shcodec.support.errors import UsageError
 from shcodec.support.limits import MAX_SIDE
 from shcodec.support.progress import Report, unheard
+from shcodec.support.text import shown
 
 if TYPE_CHECKING:
     from shcodec.codec.request import Request

@@ -11,7 +11,8 @@ from shcodec.cli.batch.files import Job, read_shc
 from shcodec.cli.batch.inputs import gather_shc
 from shcodec.cli.batch.plan import Plan
 from shcodec.cli.batch.run import Placement, exit_unless, run
-from shcodec.cli.console import print_json, print_table, say, shown
+from shcodec.cli.console import print_json, print_table, say
+from shcodec.support.text import shown
 
 if TYPE_CHECKING:
     from shcodec.codec.inspection import FileInfo

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 import click
 from click.exceptions import Exit
 
-from shcodec.cli.console import one_line, print_json, print_table, report_error, say
+from shcodec.cli.console import print_json, print_table, report_error, say
 from shcodec.support.errors import ShcError
+from shcodec.support.text import one_line
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from shcodec.cli.batch.files import Job, descriptor_of, open_input, write_output
 from shcodec.cli.batch.inputs import STDIO
 from shcodec.cli.batch.plan import Plan, pending
 from shcodec.cli.batch.run import Placement, exit_unless, run
-from shcodec.cli.console import note, print_json, print_table, say, shown
+from shcodec.cli.console import note, print_json, print_table, say
 from shcodec.cli.options import parse_size
 from shcodec.support.errors import UsageError
 from shcodec.support.progress import step_bar
+from shcodec.support.text import shown
 
 if TYPE_CHECKING:
     from shcodec.netpack.api import NetInfo

@@ -11,10 +11,11 @@ from shcodec.cli.batch.inputs import gather_shc
 from shcodec.cli.batch.plan import Plan
 from shcodec.cli.batch.run import Placement, exit_unless, run
 from shcodec.cli.batch.totals import Totals
-from shcodec.cli.console import details, one_line, print_json, say, shown
+from shcodec.cli.console import details, print_json, say
 from shcodec.cli.options import batch_options, pixels_option
 from shcodec.support.errors import ShcError
 from shcodec.support.limits import MAX_PIXELS
+from shcodec.support.text import one_line, shown
 
 
 @click.command(

@@ -11,7 +11,7 @@ from typing import Final
 from PIL import ExifTags, Image, ImageOps
 
 from shcodec.pictures.colour import profile_space
-from shcodec.pictures.formats.exif import EXIF_PREFIX, with_resolution
+from shcodec.pictures.exif import EXIF_PREFIX, with_resolution
 from shcodec.pictures.metadata import Metadata, fits
 from shcodec.support.limits import MAX_METADATA_SIZE
 

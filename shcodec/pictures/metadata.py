@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from shcodec.pictures.formats.exif import EXIF_PREFIX, resolution_of, with_size, without_thumbnail
+from shcodec.pictures.exif import EXIF_PREFIX, resolution_of, with_size, without_thumbnail
 from shcodec.support.deflate import deflated
 from shcodec.support.limits import MAX_CHUNK_SIZE, MAX_METADATA_SIZE
 

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from shcodec.pictures.colour import fitting_profile, to_srgb
 from shcodec.pictures.conversions import described, on_white, orientation_of, upright
-from shcodec.pictures.formats.exif import EXIF_PREFIX, Resolution, resolution_of, tells_resolution_alone
+from shcodec.pictures.exif import EXIF_PREFIX, Resolution, resolution_of, tells_resolution_alone
 from shcodec.pictures.opening import foreign_errors
 from shcodec.support.errors import PictureError, UsageError
 from shcodec.support.quiet import Quiet

@@ -118,9 +118,8 @@ def test_descent_sees_what_the_decoder_shows(model: Model) -> None:
 @pytest.mark.parametrize("level", [0, 4, pytest.param(8, marks=has_torch)])
 @pytest.mark.usefixtures("few_steps")
 def test_targets_are_met_at_every_effort(model: Model, level: int, wanted: dict[str, Any]) -> None:
-    found = encoding.encode_picture(
-        Picture(make_photo(150, 140)), Request(model=model, effort=level, strict=True, **wanted)
-    )
+    request = Request(model, effort=level, strict=True, **wanted)
+    found = encoding.encode_picture(Picture(make_photo(150, 140)), request)
     assert found.probes <= 8
     assert found.missed == ""
 

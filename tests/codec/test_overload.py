@@ -133,7 +133,7 @@ def test_moving_z_leaves_other_places_alone(fast: Model) -> None:
     plain = _encode_once(analysis, step, weight, unheard)
     units, prices = _units(plain), Prices.of(fast.tables, weight)
     z = steered(plain.latent, analysis.y, units, plain.overload.tiles, prices, second=False)
-    assert z is not None and analysis.z is not None
+    assert z is not None and analysis.z is not None and fast.tables.hyper is not None
     moved = (z != analysis.z).any(0)
     assert moved[:1].any()
     assert not moved[1:].any()

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 
 from shcodec.codec import decoding, encoding
 from shcodec.model.networks import Model
-from shcodec.pictures.formats.exif import resolution_of, tells_resolution_alone, with_resolution, without_thumbnail
+from shcodec.pictures.exif import resolution_of, tells_resolution_alone, with_resolution, without_thumbnail
 from shcodec.pictures.metadata import Metadata
 from shcodec.pictures.picture import Picture
 from shcodec.pictures.reading import read_picture

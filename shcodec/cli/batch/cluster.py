@@ -22,8 +22,8 @@ from joblib._dask import DaskDistributedBackend
 
 from shcodec.cli.batch.files import Job
 from shcodec.cli.batch.workers import Outcome, Reply, Result, reply_to
-from shcodec.cli.console import one_line, shown
 from shcodec.support.errors import ShcError, UsageError
+from shcodec.support.text import one_line, shown
 
 _TIMEOUT = 10.0
 """Seconds to wait for the scheduler, and then for its first worker."""

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from shcodec.cli.batch.inputs import STDIO
-from shcodec.cli.console import StandardOutputError, shown
+from shcodec.cli.console import StandardOutputError
 from shcodec.container import MAX_CHUNKS_SIZE, MAX_HEADER_SIZE, unpack_header
 from shcodec.support.atomic import replacing
 from shcodec.support.errors import ShcError, UsageError
 from shcodec.support.limits import MAX_SIDE
 from shcodec.support.progress import is_terminal
+from shcodec.support.text import shown
 
 _STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 

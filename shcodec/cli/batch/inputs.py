@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shcodec.cli.console import one_line, shown
 from shcodec.support.errors import UsageError
 from shcodec.support.limits import BY_OTHER_PROGRAMS
+from shcodec.support.text import one_line, shown
 
 STDIO = "-"
 """The name that means standard input or standard output."""

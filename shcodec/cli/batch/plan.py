@@ -11,9 +11,9 @@ from pathlib import Path
 
 from shcodec.cli.batch.files import Job, descriptor_of, is_stream, real_path
 from shcodec.cli.batch.inputs import STDIO, Input, check_names, gather, is_picture, is_several, is_shc
-from shcodec.cli.console import shown
 from shcodec.support.errors import UsageError
 from shcodec.support.progress import is_terminal
+from shcodec.support.text import shown
 
 
 @dataclass(frozen=True)

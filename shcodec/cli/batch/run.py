@@ -19,9 +19,10 @@ from click.exceptions import Exit
 from shcodec.cli.batch.files import Job
 from shcodec.cli.batch.inputs import STDIO
 from shcodec.cli.batch.plan import Plan
-from shcodec.cli.console import StandardOutputError, note, one_line, report_error, require_extra, shown
+from shcodec.cli.console import StandardOutputError, note, report_error, require_extra
 from shcodec.support.errors import ShcError, UsageError
 from shcodec.support.progress import counting_bar
+from shcodec.support.text import one_line, shown
 
 if TYPE_CHECKING:
     from shcodec.cli.batch.workers import Outcome, Result

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 
 from PIL import Image
 
-from shcodec.pictures.formats.exif import EXIF_PREFIX
+from shcodec.pictures.exif import EXIF_PREFIX
 
 _HEAD: Final = 1 << 20  # bytes in which headers lie
 _MOST_PROFILE: Final = (16 << 20) + 1

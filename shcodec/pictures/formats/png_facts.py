@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from shcodec.pictures.colour import Meaning, of_cicp, of_gamma
-from shcodec.pictures.formats.exif import EXIF_PREFIX
+from shcodec.pictures.exif import EXIF_PREFIX
 from shcodec.support.errors import PictureError
 from shcodec.support.limits import MAX_METADATA_SIZE
 

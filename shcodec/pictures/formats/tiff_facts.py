@@ -13,8 +13,8 @@ from typing import BinaryIO, Final
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from shcodec.pictures.formats import ifd
-from shcodec.pictures.formats.ifd import Directory
+from shcodec.pictures import ifd
+from shcodec.pictures.ifd import Directory
 from shcodec.pictures.picture import Pixels
 from shcodec.support.errors import PictureError
 

@@ -9,8 +9,8 @@ import struct
 from fractions import Fraction
 from typing import Final
 
-from shcodec.pictures.formats import ifd
-from shcodec.pictures.formats.ifd import Directory
+from shcodec.pictures import ifd
+from shcodec.pictures.ifd import Directory
 
 _X, _Y, _UNIT = 282, 283, 296
 _EXIF, _WIDTH, _HEIGHT = 34665, 40962, 40963
