@@ -20,7 +20,8 @@ from script import make_parser, make_table, write_results
 
 from shcodec.cli.console import run_script
 from shcodec.model import zoo
-from shcodec.model.card import DECODER, read_tensors
+from shcodec.model.card import DECODER
+from shcodec.model.tensors import read_tensors
 
 WIDTH, HEIGHT = 768, 512
 """Size of the picture counted for; both are multiples of 64, so that no padding blurs the figures."""

@@ -24,8 +24,9 @@ from shcodec.codec.analysis import analyse, bits_per_pixel, distortion, encode_l
 from shcodec.container import beta_to_byte, byte_to_beta, head, unpack
 from shcodec.container.payload import split
 from shcodec.model import zoo
-from shcodec.model.card import TRAINING, read_tensors
+from shcodec.model.card import TRAINING
 from shcodec.model.networks import Model
+from shcodec.model.tensors import read_tensors
 from shcodec.pictures.picture import Pixels
 from shcodec.pictures.reading import read_picture
 from shcodec.support.errors import UsageError

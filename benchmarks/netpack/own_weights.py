@@ -21,7 +21,8 @@ import tomli_w
 
 from shcodec import netpack
 from shcodec.cli.console import run_script
-from shcodec.model.card import CARD, DECODER, ENCODER, Tensors, model_id, read_card, write_tensors
+from shcodec.model.card import CARD, DECODER, ENCODER, read_card
+from shcodec.model.tensors import Tensors, model_id, write_tensors
 from shcodec.netpack.packing.plan import PackConfig
 
 CONFIG = PackConfig(states=1, weighting="relative", fine_bits=10)

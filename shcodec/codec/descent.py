@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from shcodec.codec.analysis import Analysis
-from shcodec.model.card import DECODER, read_tensors
+from shcodec.model.card import DECODER
 from shcodec.model.networks import Model
+from shcodec.model.tensors import read_tensors
 from shcodec.nets.codec import CodecNet, Latents
 from shcodec.nets.config import ModelConfig
 from shcodec.pictures.picture import as_rgb

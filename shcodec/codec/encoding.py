@@ -131,9 +131,8 @@ def encode_picture(picture: Picture, request: Request, report: Report = unheard)
     beta_byte = files.choose(wanted)
     *_, coded = improve(files.analysis(beta_byte), beta_byte, effort, report, files.coded(beta_byte))
     missed = ""
-    if (
-        beta_byte > wanted and not files.plain
-    ):  # a step of a plain picture's ladder is no news: a smaller file, and a better
+    # a step of a plain picture's ladder is no news: the file is smaller, and its picture better
+    if beta_byte > wanted and not files.plain:
         told = f"beta {beta:g}" if request.quality is None else f"quality {request.quality:g} (beta {beta:.4g})"
         missed = f"wanted {told}, took {container.byte_to_beta(beta_byte):.3g}"
     return Outcome(coded, probes=1, analyses=1, missed=missed)

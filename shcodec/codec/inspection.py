@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from shcodec import container
 from shcodec.codec.quality import quality_of
-from shcodec.codec.synthesis import decode_latent
 from shcodec.container.extras import metadata_names, pillow_mode, unpack_extras
 from shcodec.model import zoo
 from shcodec.pictures.arguments import File, read_bytes
@@ -87,6 +86,8 @@ def verify(data: File, *, max_pixels: int = container.MAX_PIXELS) -> None:
     Raises:
         ShcError: what is wrong.
     """
+    from shcodec.codec.synthesis import decode_latent  # not at the start: `info` needs no numpy
+
     file = container.unpack(read_bytes(data), max_pixels=max_pixels)
     unpack_extras(file)
     decode_latent(file, zoo.load_by_id(file.model_id))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.model.card import DECODER, ENCODER, Tensors, model_id, read_card, read_pinned, read_tensors
+from shcodec.model.card import DECODER, ENCODER, read_card, read_pinned
+from shcodec.model.tensors import Tensors, model_id, read_tensors
 from shcodec.support.errors import ModelError, UsageError
 from shcodec.support.progress import Report, unheard
 from shcodec.symbols.bands import Floats

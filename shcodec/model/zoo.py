@@ -10,11 +10,13 @@ import functools
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shcodec.model.card import CARD, pins, read_card
-from shcodec.model.networks import Model, threads_wanted
 from shcodec.support.errors import ModelError, ShcError, UnknownModelError
+
+if TYPE_CHECKING:
+    from shcodec.model.networks import Model
 
 DEFAULT_MODEL = "fast"
 
@@ -53,13 +55,20 @@ def card(name: str) -> dict[str, Any]:
 
 def load(name: str) -> Model:
     """Return a model by name; loaded once and kept."""
-    folder = model_dir(name)
+    return _load_now(model_dir(name))
+
+
+def _load_now(folder: Path) -> Model:
+    from shcodec.model.networks import threads_wanted  # not at the start: `shc info` needs no numpy
+
     return _load(folder, _changed(folder), threads_wanted())
 
 
 @functools.lru_cache(maxsize=4)
 def _load(folder: Path, changed: int, threads: int) -> Model:
     """Return a model, loaded again when its card's time of change or the number of threads is another."""
+    from shcodec.model.networks import Model
+
     return Model(folder, threads=threads)
 
 
@@ -99,7 +108,7 @@ def load_by_id(model_id: bytes) -> Model:
     folder = _folder_of(model_id)  # not by name: the same name may stand for another model further up the search
     if folder is None:
         raise UnknownModelError(f"the file needs the model with id {model_id.hex()}, which is not installed")
-    return _load(folder, _changed(folder), threads_wanted())
+    return _load_now(folder)
 
 
 def verify(name: str) -> list[str]:
@@ -124,6 +133,8 @@ def verify(name: str) -> list[str]:
         elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             problems.append(f"{path}: does not match the SHA-256 in the card")
     if not problems:
+        from shcodec.model.networks import Model
+
         try:
             Model(folder).open_networks()
         except ShcError as error:

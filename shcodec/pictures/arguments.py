@@ -7,13 +7,11 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
 from shcodec.support.errors import PictureError, ShcWarning, UsageError
 from shcodec.support.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from PIL import Image
 
     from shcodec.pictures.picture import Picture
@@ -65,6 +63,7 @@ def picture_of(
         PictureError: not a readable picture, or samples of another kind.
         LimitError: too many pixels.
     """
+    import numpy as np
     from PIL import Image
 
     from shcodec.pictures.picture import Picture
@@ -84,6 +83,7 @@ def picture_of(
 
 def _picture_of_array(samples: npt.NDArray[Any]) -> tuple[Picture, tuple[str, ...]]:
     """Return a picture of samples as they are; two and four channels go through Pillow, for the alpha."""
+    import numpy as np
     from PIL import Image
 
     from shcodec.pictures.picture import Picture, check_samples

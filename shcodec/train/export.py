@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shcodec.model.card import CARD, DECODER, ENCODER, TRAINING, Tensors, model_id, write_tensors
+from shcodec.model.card import CARD, DECODER, ENCODER, TRAINING
 from shcodec.model.networks import Model
+from shcodec.model.tensors import Tensors, model_id, write_tensors
 from shcodec.nets.codec import CodecNet, halos
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import knot_weights

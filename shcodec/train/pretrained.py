@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from shcodec.model.card import DECODER, ENCODER, TRAINING, Tensors, read_card, read_tensors
+from shcodec.model.card import DECODER, ENCODER, TRAINING, read_card
+from shcodec.model.tensors import Tensors, read_tensors
 from shcodec.nets.config import ModelConfig
 from shcodec.support.errors import ModelError, UsageError
 from shcodec.symbols.classes import PLACES

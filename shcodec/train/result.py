@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from shcodec.model.card import write_tensors
+from shcodec.model.tensors import write_tensors
 from shcodec.support.atomic import write_text
 from shcodec.support.errors import UsageError
 from shcodec.train.config import TrainConfig

@@ -11,8 +11,9 @@ import tomli_w
 from shcodec.codec import decoding, encoding
 from shcodec.codec.improvement import price_between
 from shcodec.container import byte_to_beta
-from shcodec.model.card import CARD, ENCODER, read_card, read_tensors, write_tensors
+from shcodec.model.card import CARD, ENCODER, read_card
 from shcodec.model.networks import Model
+from shcodec.model.tensors import read_tensors, write_tensors
 from shcodec.pictures.picture import Pixels
 from shcodec.symbols.knots import KNOTS, SPACING
 from shcodec.train.data import load_pictures

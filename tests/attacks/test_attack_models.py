@@ -246,7 +246,7 @@ def test_any_byte_of_the_weights_may_be_wrong(tmp_path: Path, data: st.DataObjec
         changed[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / "decoder.safetensors"
     path.write_bytes(changed)
-    from shcodec.model.card import read_tensors
+    from shcodec.model.tensors import read_tensors
 
     try:
         SymbolTables(read_tensors(path))

@@ -145,7 +145,7 @@ def test_growing_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
             self.data = bytes(next(sizes))
 
     monkeypatch.setattr(statistics, "analyse", lambda *_: None)
-    monkeypatch.setattr(statistics, "code", lambda *_: File())
+    monkeypatch.setattr(statistics, "encode_latent", lambda *_: File())
     found = statistics.violations(Model(GOLDEN / "model"), iter([("a.png", make_photo(8, 8))]))
     assert [case["bytes"] for case in found["violations"]] == [[80, 81]]
 

@@ -395,8 +395,17 @@ def test_completion_of_inputs_is_left_to_the_shell(tiny_model: str) -> None:
     assert done.stdout.splitlines() == ["file,ph"]
 
 
-@pytest.mark.parametrize("command", [["--help"], ["encode", "--help"], ["compare", "--help"], ["completion", "bash"]])
-def test_help_imports_nothing_heavy(command: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["encode", "--help"],
+        ["compare", "--help"],
+        ["completion", "bash"],
+        ["info", str(next((GOLDEN / "files").glob("*.shc")))],
+    ],
+)
+def test_help_and_info_import_nothing_heavy(command: list[str]) -> None:
     code = (
         f"import sys, shcodec.cli; shcodec.cli.main({command});"
         "print(sorted({'numpy', 'PIL', 'onnxruntime', 'rich', 'torch', 'constriction'} & sys.modules.keys()))"

@@ -12,15 +12,7 @@ from conftest import Shc, make_photo
 from PIL import Image
 
 from shcodec.codec import decoding, encoding
-from shcodec.codec.analysis import (
-    MUCH,
-    _encode_once,
-    _units,
-    analyse,
-    decoded_pixels,
-    encode_latent,
-    own_rate_weight,
-)
+from shcodec.codec.analysis import MUCH, _encode_once, _units, analyse, decoded_pixels, encode_latent, own_rate_weight
 from shcodec.codec.rate_choice import LADDER, FilesByRate, is_plain, ladder
 from shcodec.codec.request import Request
 from shcodec.codec.steering import Prices, steered

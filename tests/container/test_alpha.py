@@ -198,3 +198,11 @@ def test_equal_channels_stay_equal() -> None:
     rgb = np.repeat(make_photo(60, 50)[..., :1], 3, axis=2)
     fill_hidden(rgb, soft_mask(60, 50))
     assert (rgb == rgb[..., :1]).all()
+
+
+def test_grey_is_filled_as_equal_channels_are() -> None:
+    grey, plane = make_photo(301, 203)[..., 0].copy(), soft_mask(301, 203)
+    rgb = np.repeat(grey[..., None], 3, axis=2)
+    fill_hidden(grey, plane)
+    fill_hidden(rgb, plane)
+    assert np.array_equal(np.repeat(grey[..., None], 3, axis=2), rgb)

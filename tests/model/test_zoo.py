@@ -11,8 +11,9 @@ from safetensors.numpy import load_file, save_file
 
 from shcodec.codec import decoding, encoding
 from shcodec.model import zoo
-from shcodec.model.card import model_id, read_card
+from shcodec.model.card import read_card
 from shcodec.model.networks import Model
+from shcodec.model.tensors import model_id
 from shcodec.support.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("tiny_model")  # the frozen one, whatever else is installed

@@ -20,8 +20,9 @@ from toy_training import FAMILIES, SCHEDULE, VARIANTS, shorten, toy_config, writ
 from shcodec.codec import analysis, decoding, encoding, inspection
 from shcodec.container import byte_to_beta, unpack
 from shcodec.model import latent, zoo
-from shcodec.model.card import CARD, DECODER, ENCODER, TRAINING, read_card, read_tensors
+from shcodec.model.card import CARD, DECODER, ENCODER, TRAINING, read_card
 from shcodec.model.networks import Model
+from shcodec.model.tensors import read_tensors
 from shcodec.nets.layers import knot_weights
 from shcodec.quantize.lattice import lattice
 from shcodec.support.errors import ModelError, UsageError
