@@ -51,8 +51,8 @@ COMMANDS = f"""
 shc: -V/--version
 shc encode: IMG|DIR... [OUT.shc] -b/--beta -q/--quality --size --bpp --psnr --strict -e/--effort -m/--model --strip \
 --max-pixels -o -f/--force --skip-existing {WORKERS} --quiet
-shc decode: FILE|DIR... [OUT] --format -q/--quality --max-pixels --region --keep-going --quick -o -f/--force --skip-existing \
-{WORKERS} --quiet
+shc decode: FILE|DIR... [OUT] --format -q/--quality --max-pixels --region --keep-going --quick -o -f/--force \
+--skip-existing {WORKERS} --quiet
 shc info: FILE|DIR... --json
 shc verify: FILE|DIR... --max-pixels {WORKERS} -q/--quiet
 shc compare: ORIGINAL FILE... --out --max-pixels --quick -f/--force --json --threads
@@ -67,8 +67,8 @@ shc models show: NAME --json
 shc models verify: [NAME]... --json
 shc bench: --dataset --data-root --out --betas --qualities --codecs --anchor --limit -j/--jobs --repeat \
 --process-times --published --crops --update-cards --resume -f/--force --json --threads
-shc train: CONFIG --painter --on --data --out --resume --init --init-stable --cooldown-from --time-limit --device --steps \
---stop-after --abort-if-slower --validation --idle
+shc train: CONFIG --painter --on --data --out --resume --init --init-stable --cooldown-from --time-limit --device \
+--steps --stop-after --abort-if-slower --validation --idle
 shc export: RUN MODEL_DIR --tune --stable
 shc completion: SHELL
 """
