@@ -6,6 +6,7 @@
     image = Image.open("photo.shc")  # reads the header; the networks run when the samples are needed
     image.save("small.shc", beta=200)
 
+`draft`, which `thumbnail` calls by itself, lets the quick network of the file's model show the picture, if it has one.
 `save` takes what `shcodec.encode` takes (`beta`, `quality`, `size`, `bpp`, `psnr`, `model`, `effort`, `strict`,
 `strip`), and as for other formats `icc_profile`, `exif` and `xmp`, in place of those in the image's `info`; empty bytes
 leave them out. Options of other formats are left aside with a `ShcWarning`.
@@ -43,6 +44,7 @@ class ShcImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "Learned image codec with soft-to-hard vector quantisation"
     _encoded = False  # also of one that was pickled, which is never opened
+    _quick = False
     _lock = threading.Lock()
 
     def _open(self) -> None:
@@ -80,6 +82,13 @@ class ShcImageFile(ImageFile.ImageFile):
         file.seek(0)
         return file.read()
 
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Ask for the quick network where the samples are still to be decoded; mode and size stay what they are."""
+        if not self._encoded:
+            return None
+        self._quick = True
+        return self.mode, (0, 0, *self.size)
+
     def load(self) -> Any:
         """Decode the picture, the first time; raises OSError if it cannot."""
         with self._lock:
@@ -91,7 +100,7 @@ class ShcImageFile(ImageFile.ImageFile):
         from shcodec.codec import decoding
 
         try:
-            image = decoding.decode(self._data(), max_pixels=self.size[0] * self.size[1])
+            image = decoding.decode(self._data(), quick=self._quick, max_pixels=self.size[0] * self.size[1])
         except ShcError as error:
             raise OSError(str(error)) from error
         if image.size != self.size or image.mode != self.mode:

@@ -22,7 +22,7 @@ from shcodec.cli import cli
 NAMES = {
     "shcodec": {
         "encode": "image beta * quality model size bpp psnr effort strict strip max_pixels",
-        "decode": "data * max_pixels",
+        "decode": "data * quick max_pixels",
         "info": "data",
         "register_pillow": "",
         "ShcError": None,
@@ -51,11 +51,11 @@ COMMANDS = f"""
 shc: -V/--version
 shc encode: IMG|DIR... [OUT.shc] -b/--beta -q/--quality --size --bpp --psnr --strict -e/--effort -m/--model --strip \
 --max-pixels -o -f/--force --skip-existing {WORKERS} --quiet
-shc decode: FILE|DIR... [OUT] --format -q/--quality --max-pixels --region --keep-going -o -f/--force --skip-existing \
-{WORKERS} --quiet
+shc decode: FILE|DIR... [OUT] --format -q/--quality --max-pixels --region --keep-going --quick -o -f/--force \
+--skip-existing {WORKERS} --quiet
 shc info: FILE|DIR... --json
 shc verify: FILE|DIR... --max-pixels {WORKERS} -q/--quiet
-shc compare: ORIGINAL FILE... --out --max-pixels -f/--force --json --threads
+shc compare: ORIGINAL FILE... --out --max-pixels --quick -f/--force --json --threads
 shc net:
 shc net info: FILE... --json
 shc net pack: IN.safetensors [OUT.shcn] --bits --size --sqnr --weighting --states --fine-bits -f/--force --json \
@@ -67,8 +67,8 @@ shc models show: NAME --json
 shc models verify: [NAME]... --json
 shc bench: --dataset --data-root --out --betas --qualities --codecs --anchor --limit -j/--jobs --repeat \
 --process-times --published --crops --update-cards --resume -f/--force --json --threads
-shc train: CONFIG --data --out --resume --init --init-stable --cooldown-from --time-limit --device --steps \
---stop-after --abort-if-slower --validation --idle
+shc train: CONFIG --painter --on --data --out --resume --init --init-stable --cooldown-from --time-limit --device \
+--steps --stop-after --abort-if-slower --validation --idle
 shc export: RUN MODEL_DIR --tune --stable
 shc completion: SHELL
 """

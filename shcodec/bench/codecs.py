@@ -27,6 +27,8 @@ DEFAULT_BETAS = (5.0, 15.0, 50.0, 150.0, 500.0, 1500.0)
 SHC_PREFIX = "shc-"
 """What the name of a shipped model is preceded by in results."""
 
+QUICK_SUFFIX = "-quick"
+
 
 class Codec(Protocol):
     """What the benchmark asks of a codec."""
@@ -64,21 +66,27 @@ class ShcCodec:
         settings: points of the curve, as betas or as qualities.
         effort: of the encoder; None is the default.
         by_quality: whether they are qualities.
+        quick: whether the model's quick synthesis network decodes.
     """
 
     model: str
     settings: tuple[float, ...] = DEFAULT_BETAS
     effort: int | None = None
     by_quality: bool = False
+    quick: bool = False
 
     @property
     def name(self) -> str:
-        """`shc-` and the name of the model, then `-e` and the effort where it is not the default."""
-        return SHC_PREFIX + self.model + ("" if self.effort is None else f"-e{self.effort}")
+        """`shc-` and the name of the model, then `-quick` if so, or `-e` and the effort where it is not the default."""
+        return (
+            SHC_PREFIX
+            + self.model
+            + (QUICK_SUFFIX if self.quick else "" if self.effort is None else f"-e{self.effort}")
+        )
 
     def describe(self) -> str:
         """Say which model is run."""
-        told = "" if self.effort is None else f", effort {self.effort}"
+        told = ", quick" if self.quick else "" if self.effort is None else f", effort {self.effort}"
         return f"shc, model {self.model}{told}, setting = {'quality' if self.by_quality else 'beta'}"
 
     def version(self) -> str:
@@ -102,7 +110,7 @@ class ShcCodec:
         """Decode an .shc file."""
         from shcodec.codec import decoding
 
-        return decoding.decode_array(data)
+        return decoding.decode_array(data, quick=self.quick)
 
 
 @dataclass(frozen=True)
@@ -235,8 +243,8 @@ def select_codecs(
     """Choose codecs by name.
 
     Args:
-        names: names of codecs; `shc` stands for every shipped model, `shc-NAME-eN` for one with effort N, 0 to 9; None
-            means all.
+        names: names of codecs; `shc` stands for every shipped model, `shc-NAME-eN` for one with effort N, 0 to 9,
+            `shc-NAME-quick` for its quick synthesis network; None means all.
         betas: settings of the project's own codec.
         qualities: instead of them, and of the settings of every other codec that has qualities from 0 to 100.
 
@@ -257,6 +265,9 @@ def select_codecs(
         model, _, effort = name.rpartition("-e")
         if name not in known and model in own and effort in set(string.digits):
             known[name] = replace(own[model], effort=int(effort))
+        model = name.removesuffix(QUICK_SUFFIX)
+        if name not in known and model in own and zoo.load(own[model].model).has_quick:
+            known[name] = replace(own[model], quick=True)
         if name != "shc" and name not in known:
             raise UsageError(f"no codec {name!r}: known are shc, {', '.join(known)}")
         for part in own if name == "shc" else (name,):

@@ -60,11 +60,12 @@ Examples:
     help="Show the parts that differ most side by side: as a picture (.png) or as a page to switch (.html).",
 )
 @pixels_option
+@click.option("--quick", is_flag=True, help="Show .shc files as 'shc decode --quick' does.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
 @with_threads
 def command(
-    original: str, files: tuple[str, ...], out: str | None, max_pixels: int, force: bool, as_json: bool
+    original: str, files: tuple[str, ...], out: str | None, max_pixels: int, quick: bool, force: bool, as_json: bool
 ) -> None:
     """Compare coded pictures with their original: bytes, bits per pixel, PSNR and MS-SSIM.
 
@@ -94,7 +95,7 @@ def command(
             caption = f"{told.bytes:,} B, {told.bpp:.3f} bpp, {told.psnr:.2f} dB"
             kept.append(sheet.Version(shown(job.source), caption, rgb))
 
-    work = partial(compare_one, reference=reference, max_pixels=max_pixels)
+    work = partial(compare_one, reference=reference, max_pixels=max_pixels, quick=quick)
     well = run(Plan(tuple(map(Job, files))), work, finish, Placement(), quiet=as_json)
     if found and not as_json:
         rows = [told.row for told in found]
@@ -117,8 +118,8 @@ def check_output(out: str, inputs: Iterable[str], *, force: bool) -> None:
         raise ShcError(f"{shown(out)}: exists already (-f overwrites it)")
 
 
-def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, Pixels]:
-    """Read a picture, of this format or another, of at most `max_pixels`.
+def load(job: Job, max_pixels: int = MAX_PIXELS, *, quick: bool = False) -> tuple[int, Pixels]:
+    """Read a picture, of this format (perhaps with the quick network) or another, of at most `max_pixels`.
 
     Returns:
         Bytes of the file, and its samples, (H, W, 3) uint8.
@@ -133,18 +134,21 @@ def load(job: Job, max_pixels: int = MAX_PIXELS) -> tuple[int, Pixels]:
         size = os.fstat(file.fileno()).st_size if job.content is None else len(job.content)
     if head == MAGIC:
         data = read_shc(job, max_pixels=max_pixels)
-        return len(data), decoding.decode_array(data, max_pixels=max_pixels)
+        return len(data), decoding.decode_array(data, max_pixels=max_pixels, quick=quick)
     with open_input(job) as file:
         return size, read_picture(file, max_pixels=max_pixels).rgb
 
 
-def compare_one(job: Job, *, reference: Pixels, max_pixels: int = MAX_PIXELS) -> tuple[Comparison, Pixels]:
+def compare_one(
+    job: Job, *, reference: Pixels, max_pixels: int = MAX_PIXELS, quick: bool = False
+) -> tuple[Comparison, Pixels]:
     """Read one file and compare it.
 
     Args:
         job: names the file.
         reference: the original, (H, W, 3) uint8.
         max_pixels: larger pictures are refused.
+        quick: as for `shcodec.decode`.
 
     Returns:
         The figures, and the samples of the file.
@@ -155,7 +159,7 @@ def compare_one(job: Job, *, reference: Pixels, max_pixels: int = MAX_PIXELS) ->
     from shcodec.pictures.picture import psnr
     from shcodec.pictures.similarity import ms_ssim_db
 
-    size, rgb = load(job, max_pixels)
+    size, rgb = load(job, max_pixels, quick=quick)
     if rgb.shape != reference.shape:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (rgb, reference)]
         raise ShcError(f"{sizes[0]} pixels, but the original has {sizes[1]}")

@@ -100,6 +100,7 @@ Examples:
     help="Decode only W x H pixels from column X and row Y on.",
 )
 @click.option("--keep-going", is_flag=True, help="Paint what is damaged in a large picture grey, and save the rest.")
+@click.option("--quick", is_flag=True, help="Show the picture sooner and not quite as well, where its model can.")
 @conversion_options("file")
 def command(
     paths: tuple[str, ...],
@@ -108,6 +109,7 @@ def command(
     max_pixels: int,
     region: Region | None,
     keep_going: bool,
+    quick: bool,
     conversion: Conversion,
 ) -> None:
     """Decompress .shc files to pictures.
@@ -137,7 +139,15 @@ def command(
         pixels = round(8 * result.bytes / result.bpp)  # of the whole picture, where a region was written
         totals.add(read=result.bytes, written=len(picture), coded=result.bytes, pixels=pixels)
 
-    work = partial(decode_one, kind=kind, quality=quality, max_pixels=max_pixels, region=region, keep_going=keep_going)
+    work = partial(
+        decode_one,
+        kind=kind,
+        quality=quality,
+        max_pixels=max_pixels,
+        region=region,
+        keep_going=keep_going,
+        quick=quick,
+    )
     conversion.run(planned, work, finish, totals)
 
 
@@ -149,6 +159,7 @@ def decode_one(
     quality: float | None = None,
     region: Region | None = None,
     keep_going: bool = False,
+    quick: bool = False,
     report: Report = unheard,
 ) -> tuple[Result, bytes]:
     """Read and decode one file.
@@ -160,6 +171,7 @@ def decode_one(
         quality: of the picture's file, 0 to 100; None is what `write_picture` takes.
         region: left, top, width and height of what is wanted.
         keep_going: paint damaged tiles grey.
+        quick: as for `shcodec.decode`.
         report: told how the work goes on.
 
     Returns:
@@ -177,7 +189,9 @@ def decode_one(
     marks = [time.perf_counter()]
     data = read_shc(job, max_pixels=max_pixels)
     marks.append(time.perf_counter())
-    decoded = decoding.decode_picture(data, max_pixels=max_pixels, region=region, keep_going=keep_going, report=report)
+    decoded = decoding.decode_picture(
+        data, max_pixels=max_pixels, region=region, keep_going=keep_going, quick=quick, report=report
+    )
     image = decoded.image()
     marks.append(time.perf_counter())
     buffer = io.BytesIO()

@@ -19,9 +19,12 @@ Examples:
   shc train fast --data pictures --out runs/fast --resume
   shc train sha --data pictures --out runs/sha --time-limit 3600
   shc train best-stable --data pictures --out runs/stable --idle --validation validation
-  shc train best-cooldown --data pictures --out runs/best --cooldown-from runs/stable""",
+  shc train best-cooldown --data pictures --out runs/best --cooldown-from runs/stable
+  shc train --painter quick --on models/best --data pictures --out runs/quick""",
 )
-@click.argument("config")
+@click.argument("config", required=False)
+@click.option("--painter", metavar="NAME", help="Train a quicker synthesis network for the model that --on names.")
+@click.option("--on", type=_FOLDER, help="Folder of that model, which stays as it is.")
 @click.option("--data", type=_FOLDER, required=True, help="Pictures: any tree of files, or tar packs.")
 @click.option(
     "--out",
@@ -55,7 +58,9 @@ Examples:
     "--idle", is_flag=True, help="Take only what other programs leave of the processor; start it with setsid."
 )
 def command(
-    config: str,
+    config: str | None,
+    painter: str | None,
+    on: Path | None,
     data: Path,
     out: Path,
     resume: bool,
@@ -75,8 +80,28 @@ def command(
     CONFIG is the name of a configuration that comes with the package (fast, best, sha) or a path to a TOML file.
     A stable phase (best-stable) trains at a constant rate for as long as it is given; cooldowns (best-cooldown) branch
     off it and become models. SIGTERM and Ctrl-C leave a checkpoint; --resume goes on with the next step.
+
+    With --painter, no CONFIG: a second synthesis network learns to show what the files of a model decode to, in less
+    time. `shc export` puts it into the model, and `shc decode --quick` takes it.
     """
+    if (config is None) == (painter is None):
+        raise click.UsageError("Name either a CONFIG or a --painter.")
+    if (painter is None) != (on is None):
+        raise click.UsageError("--painter and --on belong together.")
     require_extra("train", "train", ("torch", "safetensors"))
+    if painter is not None and on is not None:
+        others = {
+            "--init": init, "--init-stable": init_stable, "--cooldown-from": cooldown_from, "--stop-after": stop_after,
+            "--abort-if-slower": abort_if_slower, "--validation": validation,
+        }  # fmt: skip
+        given = [name for name, value in others.items() if value is not None]
+        if given or device == "cuda":
+            raise click.UsageError(f"a painter is trained on the processor, without {', '.join(given) or '--device'}.")
+        from shcodec.train.painter import train_painter
+
+        train_painter(painter, on, data, out, resume=resume, time_limit=time_limit, steps=steps, idle=idle)
+        return
+    assert config is not None
     from shcodec.train import loop
 
     loop.train(

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def decode(data: File, *, max_pixels: int = container.MAX_PIXELS) -> Image.Image:
+def decode(data: File, *, quick: bool = False, max_pixels: int = container.MAX_PIXELS) -> Image.Image:
     """Decompress a picture.
 
     Args:
         data: the bytes of an .shc file, its path, or a binary file object.
+        quick: let the quick synthesis network show the picture, if the file's model has one: sooner, not quite as well.
         max_pixels: larger pictures are refused before anything is allocated.
 
     Returns:
@@ -37,12 +38,14 @@ def decode(data: File, *, max_pixels: int = container.MAX_PIXELS) -> Image.Image
         LimitError: the picture is too large.
         UnknownModelError: the file's model is not installed.
     """
-    return decode_picture(data, max_pixels=max_pixels).image()
+    return decode_picture(data, max_pixels=max_pixels, quick=quick).image()
 
 
-def decode_array(data: File, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None) -> Pixels:
+def decode_array(
+    data: File, *, max_pixels: int = container.MAX_PIXELS, model: Model | None = None, quick: bool = False
+) -> Pixels:
     """Decompress to (H, W, 3) uint8 pixels, those of a grey picture with equal channels; see `decode_picture`."""
-    return as_rgb(decode_picture(data, max_pixels=max_pixels, model=model).samples)
+    return as_rgb(decode_picture(data, max_pixels=max_pixels, model=model, quick=quick).samples)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def decode_picture(
     model: Model | None = None,
     region: tuple[int, int, int, int] | None = None,
     keep_going: bool = False,
+    quick: bool = False,
     report: Report = unheard,
 ) -> Decoded:
     """Decompress a picture, a region of it, or as much of a damaged one as there is.
@@ -89,6 +93,7 @@ def decode_picture(
         model: a loaded model to use if the file names it; otherwise the installed ones are searched.
         region: left, top, width and height in pixels; only what it needs is decoded.
         keep_going: fill damaged tiles with grey instead of failing.
+        quick: as for `decode`.
         report: told how the work goes on.
 
     Raises:
@@ -104,7 +109,7 @@ def decode_picture(
     if area is not None and area != (slice(0, file.height), slice(0, file.width)):
         extras = extras.cropped(*area)
     latent, damaged = decode_latent(file, model, region=area, salvage=keep_going)
-    samples = synthesise(latent, (file.height, file.width), area, grey=file.grey, report=report)
+    samples = synthesise(latent, (file.height, file.width), area, grey=file.grey, quick=quick, report=report)
     fill_damaged(samples, damaged, area)
     boxes = tuple(tile.box(file.width, file.height) for tile in damaged)
     return Decoded(replace(file, payload=b""), samples, extras, boxes)

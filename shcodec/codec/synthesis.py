@@ -72,15 +72,17 @@ def synthesise(
     region: Area | None = None,
     *,
     grey: bool = False,
+    quick: bool = False,
     report: Report = unheard,
 ) -> Pixels:
-    """Run the synthesis network over a picture, or over a part of it.
+    """Run a synthesis network over a picture, or over a part of it.
 
     Args:
         latent: decoded.
         size: rows and columns of the picture.
         region: rows and columns of pixels that are wanted; all if None.
         grey: whether to return the luma of what the network shows.
+        quick: whether the model's quick network is to show it, if the model has one.
         report: told how many windows are done.
 
     Returns:
@@ -90,7 +92,8 @@ def synthesise(
     shape = rows.stop - rows.start, columns.stop - columns.start
     out = np.empty(shape if grey else (*shape, 3), np.uint8)
     limits = latent.coded  # beyond it the network knows zeros, from its training; means there spoil the last rows
-    halo = latent.model.halos["synthesis"]
+    quick = quick and latent.model.has_quick
+    halo = latent.model.halos["quick" if quick else "synthesis"]
     area = grown(_latents_of(rows, columns), 0, limits)
     parts = [
         (slice(area[0].start + top, area[0].start + bottom), slice(area[1].start + left, area[1].start + right))
@@ -99,7 +102,7 @@ def synthesise(
     ]
     for done, part in enumerate(parts, 1):
         outer = grown(part, halo, limits)
-        decoded = latent.model.synthesise(latent.values(outer), latent.beta_byte)
+        decoded = latent.model.synthesise(latent.values(outer), latent.beta_byte, quick=quick)
         top, bottom = max(PATCH * part[0].start, rows.start), min(PATCH * part[0].stop, rows.stop)
         left, right = max(PATCH * part[1].start, columns.start), min(PATCH * part[1].stop, columns.stop)
         inner = decoded[
@@ -133,7 +136,8 @@ def _needed_latents(region: Area | None, model: Model, grid: Grid) -> Area:
     whole = (slice(0, grid.padded[0]), slice(0, grid.padded[1]))
     if region is None:
         return whole
+    halos = model.halos
     area = _latents_of(*region)
-    for graph in ("synthesis", "refine", "hyper"):
-        area = grown(area, model.halos[graph], whole)
+    for halo in (max(halos["synthesis"], halos["quick"]), halos["refine"], halos["hyper"]):
+        area = grown(area, halo, whole)
     return area

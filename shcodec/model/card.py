@@ -11,6 +11,8 @@ from typing import Any
 from shcodec.support.errors import ModelError
 
 CARD, DECODER, ENCODER, TRAINING = "model.toml", "decoder.safetensors", "encoder.safetensors", "training.safetensors"
+QUICK = "quick.safetensors"
+"""Weights of a second, quicker synthesis network, of models that have one. No file depends on it."""
 
 
 def read_card(folder: Path) -> dict[str, Any]:

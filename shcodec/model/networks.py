@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shcodec.model.card import DECODER, ENCODER, read_card, read_pinned
+from shcodec.model.card import DECODER, ENCODER, QUICK, pins, read_card, read_pinned
 from shcodec.model.tensors import Tensors, model_id, read_tensors
 from shcodec.support.errors import ModelError, UsageError
 from shcodec.support.progress import Report, unheard
@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 
 WINDOW = 96  # latent rows and columns that the networks see at once (1536 pixels); smaller pictures in one piece
 # latents around a window, at least each network's receptive field, for models whose card has none
-HALOS = {"analysis": 16, "hyper": 4, "refine": 2, "synthesis": 8}
+HALOS = {"analysis": 16, "hyper": 4, "refine": 2, "synthesis": 8, "quick": 8}
 MAX_HALO = 256
-PREFIXES = {"analysis": ("g_a.", "h_a."), "hyper": ("h_s.",), "refine": ("refine.",), "synthesis": ("g_s.",)}
+PREFIXES = {
+    "analysis": ("g_a.", "h_a."),
+    "hyper": ("h_s.",),
+    "refine": ("refine.",),
+    "synthesis": ("g_s.",),
+    "quick": ("g_s.",),
+}
 
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
@@ -91,10 +97,27 @@ class Model:
         read_pinned(self.folder, self.card, ENCODER)  # the decoder's tensors have their id instead
         return read_tensors(self.folder / ENCODER)
 
+    @cached_property
+    def has_quick(self) -> bool:
+        """Whether the model has a second, quicker synthesis network."""
+        return QUICK in pins(self.folder, self.card)
+
+    @cached_property
+    def _quick(self) -> Tensors:
+        read_pinned(self.folder, self.card, QUICK)
+        return read_tensors(self.folder / QUICK)
+
+    def _tensors(self, graph: str) -> Tensors:
+        """Return the tensors that hold a graph's weights."""
+        if graph == "analysis":
+            return self._encoder
+        return self._quick if graph == "quick" else self._decoder
+
     def open_networks(self) -> None:
         """Load every network that the model should have; raises ModelError for the first that is damaged."""
         hyper = ("hyper", "refine") if self.tables.has_hyper else ()
-        for graph in ("analysis", *hyper, "synthesis"):
+        quick = ("quick",) if self.has_quick else ()
+        for graph in ("analysis", *hyper, "synthesis", *quick):
             self._session(graph)
 
     # -- networks ---------------------------------------------------------------------------------
@@ -103,7 +126,6 @@ class Model:
         """Return the session of a graph, with its weights fed from the safetensors files."""
         if graph not in self._sessions:
             onnxruntime = load_onnxruntime()
-            tensors = self._encoder if graph == "analysis" else self._decoder
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self.threads
             options.enable_cpu_mem_arena = False
@@ -112,7 +134,7 @@ class Model:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             weights = {
                 name: onnxruntime.OrtValue.ortvalue_from_numpy(array.astype(np.float32))
-                for name, array in tensors.items()
+                for name, array in self._tensors(graph).items()
                 if name.startswith(PREFIXES[graph]) and not name.endswith("knots")
             }
             # pinned, as a graph can name any file of the machine as one that holds weights
@@ -206,10 +228,11 @@ class Model:
         shift: Floats = self._run("refine", first=first[None], features=features[None], gain=gain)[0][0]
         return shift
 
-    def synthesise(self, y_hat: Floats, beta_byte: int) -> npt.NDArray[np.uint8]:
-        """Return the pixels (16 h, 16 w, 3) uint8 of a latent (M, h, w)."""
-        gain = self._gain(self._decoder, "g_s", beta_byte)
-        pixels: npt.NDArray[np.uint8] = self._run("synthesis", y=y_hat[None], gain=gain)[0][0]
+    def synthesise(self, y_hat: Floats, beta_byte: int, *, quick: bool = False) -> npt.NDArray[np.uint8]:
+        """Return the pixels (16 h, 16 w, 3) uint8 of a latent (M, h, w), as the quick network shows it if `quick`."""
+        graph = "quick" if quick else "synthesis"
+        gain = self._gain(self._tensors(graph), "g_s", beta_byte)
+        pixels: npt.NDArray[np.uint8] = self._run(graph, y=y_hat[None], gain=gain)[0][0]
         return pixels
 
 
@@ -218,6 +241,8 @@ def _halos(card: Mapping[str, Any], folder: Path) -> dict[str, int]:
     told = card.get("halos", {})
     halos = HALOS | told if isinstance(told, dict) else {}
     valid = all(type(halo) is int and 0 <= halo <= MAX_HALO for halo in halos.values())
+    if halos.keys() == HALOS.keys() and "quick" not in told:
+        halos["quick"] = halos["synthesis"]
     if halos.keys() != HALOS.keys() or not valid or halos["analysis"] % HYPER or halos["hyper"] % HYPER:
         raise ModelError(f"{folder}: the card's table [halos] is not valid")
     return halos

@@ -30,7 +30,7 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
     """Write a safetensors file that everybody may read."""
     from safetensors.numpy import save_file
 
-    save_file(tensors, path)
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
     path.chmod(0o644)  # the library leaves it to the owner alone
 
 

@@ -84,7 +84,7 @@ class TrainConfig:
         Raises:
             UsageError: it or its base is not found, or not valid.
         """
-        return TrainConfig.from_dict(_tables(name))
+        return TrainConfig.from_dict(read_tables(name))
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> TrainConfig:
@@ -142,11 +142,20 @@ class TrainConfig:
             raise UsageError("steps, batch, learning rates and sigma must be above 0, and ema below 1")
 
 
-def _tables(name: str, derived: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the tables of a configuration file, laid over those of its base."""
-    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+def read_tables(name: str, folder: Path = CONFIGS, derived: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the tables of a configuration file, laid over those of its base.
+
+    Args:
+        name: of a file in the folder of shipped ones, or a path that ends in .toml.
+        folder: of the shipped ones.
+        derived: names that have led here.
+
+    Raises:
+        UsageError: it or its base is not found, or not valid.
+    """
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
         raise UsageError(f"no training configuration '{name}' (shipped: {known}; or a path to a .toml file)")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -157,7 +166,7 @@ def _tables(name: str, derived: tuple[str, ...] = ()) -> dict[str, Any]:
         return values
     if not isinstance(base, str) or base in derived or base == name:
         raise UsageError(f"{path}: base = {base!r} is not another configuration")
-    return laid_over(_tables(base, (*derived, name)), values)
+    return laid_over(read_tables(base, folder, (*derived, name)), values)
 
 
 def laid_over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

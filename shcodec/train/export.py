@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shcodec.model.card import CARD, DECODER, ENCODER, TRAINING
+from shcodec.model.card import CARD, DECODER, ENCODER, QUICK, TRAINING, read_card
 from shcodec.model.networks import Model
-from shcodec.model.tensors import Tensors, model_id, write_tensors
+from shcodec.model.tensors import Tensors, model_id, read_tensors, write_tensors
 from shcodec.nets.codec import CodecNet, halos
 from shcodec.nets.config import ModelConfig
 from shcodec.nets.layers import knot_weights
+from shcodec.nets.transforms import Synthesis
+from shcodec.support.atomic import write_text
 from shcodec.support.errors import UsageError
 from shcodec.symbols.ans import integer_table
 from shcodec.symbols.knots import KNOTS
-from shcodec.train import checkpoint
+from shcodec.train import checkpoint, painter
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner
 
@@ -73,6 +77,42 @@ def export(run: Path, model_dir: Path) -> None:
             (model_dir / stale).unlink()  # graphs of another family, say
         for name in sorted(files, key=lambda name: name == CARD):  # the card last: it vouches for the rest
             os.replace(folder / name, model_dir / name)
+
+
+def is_painter(run: Path) -> bool:
+    """Whether a run trained a painter and not a whole model."""
+    return (run / painter.TOLD).exists()
+
+
+def export_painter(run: Path, model_dir: Path) -> None:
+    """Put a trained painter into the model that it was trained for.
+
+    Args:
+        run: folder of `train_painter`.
+        model_dir: folder of the model; its id and its other files stay.
+
+    Raises:
+        UsageError: the painter is not finished, or was trained for another model.
+    """
+    import tomli_w
+
+    try:
+        told = json.loads((run / painter.FILE).read_text(encoding="utf-8"))
+        config = painter.PainterConfig.from_dict(told["config"])
+    except (OSError, ValueError, LookupError):
+        raise UsageError(f"{run}: holds no finished painter") from None
+    card = read_card(model_dir)
+    if told["on"] != card.get("id"):
+        raise UsageError(f"{run}: the painter is of the model with id {told['on']}, not of {card.get('id')}")
+    sizes = replace(painter.model_config(model_dir), synthesis=config.synthesis)
+    write_tensors(model_dir / QUICK, read_tensors(run / painter.WEIGHTS))
+    write_synthesis(sizes, model_dir / "quick.onnx")
+    card.setdefault("halos", {})["quick"] = halos(sizes)["synthesis"]
+    card["quick"] = {key: told[key] for key in ("config", "steps", "hours")}
+    for name in (QUICK, "quick.onnx"):
+        card["sha256"][name] = hashlib.sha256((model_dir / name).read_bytes()).hexdigest()
+    write_text(model_dir / CARD, tomli_w.dumps(card))
+    Model(model_dir).open_networks()  # what is written must load
 
 
 def _half(tensor: Tensor) -> Any:
@@ -174,9 +214,9 @@ class _RefineGraph(nn.Module):
 
 
 class _SynthesisGraph(nn.Module):
-    def __init__(self, net: CodecNet) -> None:
+    def __init__(self, g_s: Synthesis) -> None:
         super().__init__()
-        self.g_s = net.g_s
+        self.g_s = g_s
 
     def forward(self, y: Tensor, gain: Tensor) -> Any:
         pixels = self.g_s(y, gain).round().clamp(0, 255)  # after the last layer: nothing follows but the file
@@ -195,9 +235,7 @@ def write_graphs(config: ModelConfig, folder: Path) -> None:
     weights = knot_weights(torch.zeros(1, dtype=torch.long))
     y, size = torch.zeros(1, config.latent, 8, 12), {2: "height", 3: "width"}
     x = torch.zeros(1, 3, 128, 192)
-    _write(
-        _SynthesisGraph(net), (y, net.g_s.gain(weights)), folder / "synthesis.onnx", ["y", "gain"], ["rgb"], {"y": size}
-    )
+    write_synthesis(config, folder / "synthesis.onnx")
     if not config.has_hyper:
         _write(
             _AnalysisGraph(net), (x, net.g_a.gain(weights)), folder / "analysis.onnx", ["x", "gain"], ["y"], {"x": size}
@@ -217,6 +255,16 @@ def write_graphs(config: ModelConfig, folder: Path) -> None:
         _RefineGraph(net), (y, features, net.refine.gain(weights)), folder / "refine.onnx",
         ["first", "features", "gain"], ["shift"], {"first": size, "features": size},
     )  # fmt: skip
+
+
+def write_synthesis(config: ModelConfig, path: Path) -> None:
+    """Write the ONNX graph of a synthesis network."""
+    g_s = Synthesis(config).eval()
+    with torch.no_grad():
+        for parameter in g_s.parameters():
+            parameter.normal_()  # so that equal tensors are never merged
+    y, gain = torch.zeros(1, config.latent, 8, 12), g_s.gain(knot_weights(torch.zeros(1, dtype=torch.long)))
+    _write(_SynthesisGraph(g_s), (y, gain), path, ["y", "gain"], ["rgb"], {"y": {2: "height", 3: "width"}})
 
 
 def _write(
