@@ -22,20 +22,25 @@ SOURCES := $(shell find shcodec models -type f ! -name '*.pyc' 2>/dev/null)
 demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python benchmarks/demo.py
 
+ifdef COVERAGE
+test: $(VENV)/.installed
+	$(VENV)/bin/coverage erase
+	OMP_NUM_THREADS=1 COVERAGE_CORE=$(COVERAGE_CORE) $(VENV)/bin/coverage run -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report
+else
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+endif
+
+coverage:
+	$(MAKE) test COVERAGE=1
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
-
-coverage: $(VENV)/.installed
-	$(VENV)/bin/coverage erase
-	OMP_NUM_THREADS=1 COVERAGE_CORE=$(COVERAGE_CORE) $(VENV)/bin/coverage run -m pytest $(PYTEST_ARGS)
-	$(VENV)/bin/coverage combine --quiet
-	$(VENV)/bin/coverage report
 
 attacks: $(VENV)/.attacks
 	OMP_NUM_THREADS=1 SHC_THREADS=1 $(VENV)/bin/python benchmarks/trust/attacks.py $(ATTACKS_ARGS)
