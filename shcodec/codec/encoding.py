@@ -20,6 +20,7 @@ from shcodec.model import zoo
 from shcodec.model.networks import Model
 from shcodec.pictures.arguments import File, picture_of, warn
 from shcodec.pictures.picture import Picture, Pixels, check_samples
+from shcodec.support.errors import PictureError
 from shcodec.support.progress import Report, unheard
 
 if TYPE_CHECKING:
@@ -99,7 +100,12 @@ def encode_array(
         rate_weight: lambda of the index choice in squared steps per bit; 0 takes the nearest codeword, None what
             the model found best. With a number, `effort` means nothing.
         effort: 0 to 9.
+
+    Raises:
+        PictureError: pixels of another kind.
     """
+    if rgb.ndim != 3:
+        raise PictureError(f"pixels must be (H, W, 3) uint8, not {rgb.shape} {rgb.dtype}")
     if rate_weight is None:
         return encode_picture(Picture(rgb), Request(model, beta, effort=effort)).coded.data
     beta_byte = container.beta_to_byte(DEFAULT_BETA if beta is None else beta)

@@ -172,6 +172,7 @@ def test_training_may_use_spread_lookups(monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(learner.density, SmoothDensity)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler looks at all of them
 def test_compiled_transforms_compute_the_same() -> None:
     """The compiler's front end, without the code generator, which takes a minute."""
     outcomes: list[tuple[float, Any]] = []
