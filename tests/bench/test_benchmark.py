@@ -200,7 +200,7 @@ def test_stored_measurements_stand_in(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(datasets, "load_pins", lambda name: {})
     (tmp_path / "data" / "kodak").mkdir(parents=True)
-    Image.fromarray(make_photo(512, 768)).save(tmp_path / "data" / "kodak" / "kodim01.png")
+    Image.fromarray(make_photo(192, 256)).save(tmp_path / "data" / "kodak" / "kodim01.png")
     report = bench.run(
         "kodak", tmp_path / "out", Options(data_root=tmp_path / "data", codecs=["jpeg420", "bpg444"], crops=0)
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import GOLDEN, Outcome, Shc, run_process
+from conftest import GOLDEN, Outcome, Shc
 from made_up_bytes import sealed
 
 from shcodec.cli.batch.files import Job, write_output
@@ -135,11 +135,11 @@ def test_missing_model_files(folder: Path, shc: Shc, monkeypatch: pytest.MonkeyP
         root = folder / f"without-{name}"
         shutil.copytree(GOLDEN / "model", root / "model")
         (root / "model" / name).unlink()
-        result = run_process("models", "verify", "model", cwd=folder, models=root)
-        assert_fails(Outcome(result.returncode, "", result.stderr.decode()), name)
-        result = run_process("encode", "-f", "-m", "model", "photo.png", cwd=folder, models=root)
-        if result.returncode:
-            assert_fails(Outcome(result.returncode, "", result.stderr.decode()), name)
+        monkeypatch.setenv("SHC_MODELS", str(root))
+        assert_fails(shc("models", "verify", "model"), name)
+        outcome = shc("encode", "-f", "-m", "model", "photo.png")
+        if outcome.code:
+            assert_fails(outcome, name)
 
 
 # Outputs
