@@ -58,15 +58,17 @@ class FloatMap(ClassMap):
         return spread_places(np.clip(np.floor(coordinate), 0, self.classes - 1).astype(np.uint8), grid)
 
 
-def use_float_map(model: Model) -> None:
-    """Make a model, which must have its training tensors, take its classes from a `FloatMap`."""
+def use_float_map(model: Model) -> bool:
+    """Make a model take its classes from a `FloatMap`; returns whether it can: shipped ones keep integers alone."""
     tensors, hyper = read_tensors(model.folder / TRAINING), model.tables.hyper
-    assert hyper is not None
+    if hyper is None or "class_map.weight" not in tensors:
+        return False
     weight, knots = (tensors[f"class_map.{name}"].astype(np.float32) for name in ("weight", "bias_knots"))
     rounded = hyper.class_map
     hyper.class_map = FloatMap(
         rounded.weight, rounded.shift, rounded.bias, rounded.floor, rounded.classes, weight, knots
     )
+    return True
 
 
 class Counts:
@@ -250,13 +252,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = [rgb for _, rgb in read_folder(options.data / options.folder, options.limit)]
     runs = [code_all(model, pictures, beta) for beta in options.betas]
     floating = Model(folder)
-    use_float_map(floating)
+    has_floats = use_float_map(floating)
     document: dict[str, Any] = {
         "model": model.name,
         "id": model.id.hex(),
         "pictures": [options.folder, len(pictures)],
         "spending": [spending(model.tables, run) for run in runs],
-        "class_map": map_loss(runs, [code_all(floating, pictures, beta) for beta in options.betas]),
+        "class_map": (
+            map_loss(runs, [code_all(floating, pictures, beta) for beta in options.betas]) if has_floats else None
+        ),
         "codebooks": codebook_usage(model.tables, runs),
         "classes": class_usage(model.tables, runs),
         "monotone": {
@@ -265,7 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     }
     write_results(options.out, _rounded(document))
-    print(f"class map: {document['class_map']['bd_rate_percent']:+.3f} % BD-rate against its float version")
+    if has_floats:
+        print(f"class map: {document['class_map']['bd_rate_percent']:+.3f} % BD-rate against its float version")
     for name, result in document["monotone"].items():
         print(f"{name}: {len(result['violations'])} files grow with beta, of {result['pictures']} x {len(STEPS)}")
 
