@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import make_photo
 from PIL import Image
-from toy_training import FAMILIES, VARIANTS, shorten, toy_batch, toy_config, write_config, write_pictures
+from toy_training import FAMILIES, SCHEDULE, VARIANTS, shorten, toy_batch, toy_config, write_config, write_pictures
 
 from shcodec.nets.config import BandConfig, QuantiserConfig
 from shcodec.quantize.codebooks import ClassCodebooks
@@ -426,6 +426,35 @@ def test_a_time_limit_ends_in_the_hard_phase(pictures: Path, tmp_path: Path) -> 
     assert state["elapsed"] >= 1.5
     assert state["origin"]["command"].endswith("--time-limit 1.5")
     assert {row["phase"] for row in read_log(run)} == {"smooth", "soft", "hard"}
+
+
+def test_fits_are_not_part_of_the_budget(
+    make_trainer: Callable[[TrainConfig], Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fitting codebooks for longer than the whole run leaves the phases after it their steps."""
+    clock = {"seconds": 0.0}
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock["seconds"])
+    trainer = make_trainer(toy_config())
+    trainer.time_limit = 10.0
+    phases: list[Phase] = []
+    enter, next_step = trainer._enter, trainer._next_step
+
+    def slow_fit(phase: Phase) -> None:
+        clock["seconds"] += 100
+        enter(phase)
+
+    def counted(*arguments: Any) -> Any:
+        clock["seconds"] += 1
+        phases.append(trainer.run.phase)
+        return next_step(*arguments)
+
+    monkeypatch.setattr(trainer, "_enter", slow_fit)
+    monkeypatch.setattr(trainer, "_next_step", counted)
+    monkeypatch.setattr(trainer, "config", replace(trainer.config, schedule=replace(SCHEDULE, steps=1000)))
+    trainer.run.config = trainer.config
+    trainer.train(resumed=False)
+    assert phases.count(Phase.SMOOTH) == 5
+    assert phases.count(Phase.HARD) >= 2
 
 
 @pytest.mark.parametrize("family", FAMILIES)
