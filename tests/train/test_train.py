@@ -433,7 +433,7 @@ def test_fits_are_not_part_of_the_budget(
 ) -> None:
     """Fitting codebooks for longer than the whole run leaves the phases after it their steps."""
     clock = {"seconds": 0.0}
-    monkeypatch.setattr(loop.time, "monotonic", lambda: clock["seconds"])
+    monkeypatch.setattr("shcodec.train.loop.time.monotonic", lambda: clock["seconds"])
     trainer = make_trainer(toy_config())
     trainer.time_limit = 10.0
     phases: list[Phase] = []
