@@ -85,7 +85,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def test_windows_of_a_deep_model_leave_no_seams(deep: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert deep.halos == {"analysis": 16, "hyper": 4, "refine": 1, "synthesis": 11}
+    assert deep.halos == {"analysis": 16, "hyper": 4, "refine": 1, "synthesis": 11, "quick": 11}
     pixels = make_photo(448, 704)
     whole = results(deep, pixels)
     calls = count_runs(deep, monkeypatch)
@@ -117,7 +117,7 @@ def results(model: Model, pixels: Any) -> dict[str, Any]:
     ("told", "expected"),
     [
         (None, HALOS),
-        ({"synthesis": 3}, HALOS | {"synthesis": 3}),
+        ({"synthesis": 3}, HALOS | {"synthesis": 3, "quick": 3}),
         ({"analysis": 3}, None),
         ({"synthesis": -1}, None),
         ({"synthesis": 1000}, None),
