@@ -85,7 +85,7 @@ def test_killed_at_every_step(folder: Path, step: str) -> None:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    for counts in kill.attack_both(tmp_path, 10, seed=1).values():
+    for counts in kill.attack_both(tmp_path, 5, seed=1).values():
         assert counts["broken"] == counts["left after the next run"] == 0, counts
 
 
