@@ -33,6 +33,7 @@ from shcodec.symbols.knots import KNOTS
 from shcodec.train import checkpoint, painter
 from shcodec.train.config import TrainConfig
 from shcodec.train.objective import Learner
+from shcodec.train.pretrained import architecture
 
 OPSET = 17
 REACH = 400.0  # steps: what a scalar codebook reaches, at least
@@ -104,7 +105,7 @@ def export_painter(run: Path, model_dir: Path) -> None:
     card = read_card(model_dir)
     if told["on"] != card.get("id"):
         raise UsageError(f"{run}: the painter is of the model with id {told['on']}, not of {card.get('id')}")
-    sizes = replace(painter.model_config(model_dir), synthesis=config.synthesis)
+    sizes = replace(architecture(model_dir), synthesis=config.synthesis)
     write_tensors(model_dir / QUICK, read_tensors(run / painter.WEIGHTS))
     write_synthesis(sizes, model_dir / "quick.onnx")
     card.setdefault("halos", {})["quick"] = halos(sizes)["synthesis"]

@@ -9,7 +9,6 @@ the model's own painter on the same crop, so that all rates and all pictures cou
 from __future__ import annotations
 
 import json
-import math
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from shcodec.codec.analysis import analyse, distortion, encode_latent, own_rate_weight
-from shcodec.model.card import DECODER, read_card
+from shcodec.model.card import DECODER
 from shcodec.model.networks import Model
 from shcodec.model.tensors import read_tensors, write_tensors
 from shcodec.nets.config import ModelConfig, SynthesisConfig, check_values
@@ -33,9 +32,12 @@ from shcodec.support.errors import UsageError
 from shcodec.support.progress import counting_bar
 from shcodec.symbols.grid import HYPER_PATCH, PATCH
 from shcodec.symbols.knots import KNOTS
-from shcodec.train.config import CONFIGS, TrainConfig, read_tables
+from shcodec.train.checkpoint import BROKEN
+from shcodec.train.config import CONFIGS, read_tables
 from shcodec.train.data import Crops, load_pictures
 from shcodec.train.idle import lowest_priority
+from shcodec.train.pretrained import architecture
+from shcodec.train.schedule import cosine
 
 FILE, WEIGHTS, CHECKPOINT = "painter.json", "painter.safetensors", "painter.pt"
 LATENTS, PIXELS, TOLD = "latents.npy", "pixels.npy", "latents.json"
@@ -128,14 +130,15 @@ def train_painter(
     config = PainterConfig.load(name)
     config = config if steps is None else replace(config, steps=steps)
     out.mkdir(parents=True, exist_ok=True)
-    latents = gather(on, data, config, out)
-    model = model_config(on)
-    net = Synthesis(replace(model, synthesis=config.synthesis))
-    cut_from(net, load_synthesis(on, model))
+    model = Model(on, threads=1)
+    latents = gather(model, data, config, out)
+    sizes = architecture(on)
+    net = Synthesis(replace(sizes, synthesis=config.synthesis))
+    cut_from(net, load_synthesis(on, sizes))
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
     run = _Run(net, optimiser, {key: value.clone() for key, value in net.state_dict().items()})
-    identity = {"on": Model(on).id.hex(), "config": config.to_dict()}
+    identity = {"on": model.id.hex(), "config": config.to_dict()}
     if resume:
         run.load(out / CHECKPOINT, identity)
     rng = np.random.default_rng((config.seed, run.step))
@@ -158,12 +161,7 @@ def train_painter(
 
 def rate_at(step: int, share: float) -> float:
     """Return the learning rate as a share of the first: a short warm-up, then a cosine over the budget."""
-    return min(1.0, (step + 1) / WARMUP) * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-def model_config(folder: Path) -> ModelConfig:
-    """Return the sizes of a shipped model's networks."""
-    return TrainConfig.from_dict(read_card(folder)["config"]).model
+    return min(1.0, (step + 1) / WARMUP) * cosine(1.0, LAST_RATE, share)
 
 
 # -- latents ----------------------------------------------------------------------------------------
@@ -197,16 +195,16 @@ class Latents:
         )
 
 
-def gather(on: Path, data: Path, config: PainterConfig, out: Path) -> Latents:
+def gather(model: Model, data: Path, config: PainterConfig, out: Path) -> Latents:
     """Decode crops of the training pictures with a model, at random rates; what lies in `out` already is taken.
 
     Args:
-        on: folder of the model.
+        model: whose files are decoded.
         data: training pictures.
         config: how many crops, and how large.
         out: folder of the run; a crop of 384 takes 1 MB there.
     """
-    model, side = Model(on, threads=1), config.crop // PATCH
+    side = config.crop // PATCH
     origin = {"on": model.id.hex(), "crops": config.crops, "crop": config.crop, "seed": config.seed}
     with suppress(FileNotFoundError, ValueError, KeyError):
         told = json.loads((out / TOLD).read_text(encoding="utf-8"))
@@ -293,7 +291,7 @@ class _Run:
             same = all(state[key] == value for key, value in identity.items())
         except FileNotFoundError:
             raise UsageError(f"{path.parent}: no checkpoint there") from None
-        except Exception as error:  # torch raises nearly anything on damaged files
+        except BROKEN as error:
             raise UsageError(f"{path}: not a readable checkpoint") from error
         if not same:
             raise UsageError(f"{path.parent}: the checkpoint is of another model or configuration")
@@ -317,9 +315,10 @@ def cut_from(net: Synthesis, own: Synthesis) -> None:
     stages = dict(zip(own.stages, torch.split(own.knots, [2 * width for width in own.widths], 1), strict=True))
     source = own.state_dict()
     for key, weights in net.state_dict().items():
-        if key != "knots" and (key not in source or any(a > b for a, b in zip(weights.shape, source[key].shape))):  # noqa: B905
+        if key == "knots":
+            continue
+        if key not in source or any(a > b for a, b in zip(weights.shape, source[key].shape, strict=True)):
             raise UsageError(f"the painter is larger than the model's own ({key})")
-        if key != "knots":
-            weights.copy_(source[key][tuple(slice(side) for side in weights.shape)])
+        weights.copy_(source[key][tuple(slice(side) for side in weights.shape)])
     parts = [stages[name].reshape(KNOTS, 2, -1)[:, :, :width].flatten(1) for name, width in net.stages.items()]
     net.knots.copy_(torch.cat(parts, 1))

@@ -47,12 +47,13 @@ def learning_rate(run: RunState, spent: float) -> float:
         return c.lr * warm
     if c.hard_lr and run.phase is Phase.HARD:
         warm = min((run.step - run.phase_start + 1) / HARD_WARMUP, 1.0)
-        return _cosine(c.hard_lr * warm, c.last_lr, (spent - s.hard) / max(1 - s.hard, 1e-9))
+        return cosine(c.hard_lr * warm, c.last_lr, (spent - s.hard) / max(1 - s.hard, 1e-9))
     if spent < s.decay:
         return c.lr * warm
     end = s.codebooks if c.hard_lr else 1.0
-    return _cosine(c.lr * warm, c.last_lr, (spent - s.decay) / max(end - s.decay, 1e-9))
+    return cosine(c.lr * warm, c.last_lr, (spent - s.decay) / max(end - s.decay, 1e-9))
 
 
-def _cosine(first: float, last: float, position: float) -> float:
+def cosine(first: float, last: float, position: float) -> float:
+    """Return a value that falls from the first to the last along half a cosine, by its position, 0..1."""
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(max(position, 0.0), 1.0)))
